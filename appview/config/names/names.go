@@ -1,0 +1,105 @@
+// Package names is the contract between the two planes: the environment variables that the server and the hold
+// read, the files they watch, the ports they serve, and the schema of the hot-reloaded runtime file.
+//
+// The operator renders these names and the server parses them, so a renamed one does not compile on one side only.
+// The package is a leaf: it imports nothing but the standard library and decides nothing.
+package names
+
+// Variables of the AppView that its README (the seed) documents. Defaults are in [AppView].
+const (
+	HTTPAddr            = "ATCR_HTTP_ADDR"
+	BaseURL             = "ATCR_BASE_URL"
+	ServiceName         = "ATCR_SERVICE_NAME"
+	DebugAddr           = "ATCR_DEBUG_ADDR"
+	DefaultHoldDID      = "ATCR_DEFAULT_HOLD_DID"
+	AuthKeyPath         = "ATCR_AUTH_KEY_PATH"
+	AuthCertPath        = "ATCR_AUTH_CERT_PATH"
+	TokenExpiration     = "ATCR_TOKEN_EXPIRATION"
+	UIEnabled           = "ATCR_UI_ENABLED"
+	UIDatabasePath      = "ATCR_UI_DATABASE_PATH"
+	LogLevel            = "ATCR_LOG_LEVEL"
+	LogFormatter        = "ATCR_LOG_FORMATTER"
+	HealthCheckInterval = "ATCR_HEALTH_CHECK_INTERVAL"
+	HealthCacheTTL      = "ATCR_HEALTH_CACHE_TTL"
+	JetstreamURL        = "JETSTREAM_URL"
+	BackfillEnabled     = "ATCR_BACKFILL_ENABLED"
+	RelayEndpoint       = "ATCR_RELAY_ENDPOINT"
+	BackfillInterval    = "ATCR_BACKFILL_INTERVAL"
+	TestMode            = "TEST_MODE"
+)
+
+// Variables of the AppView that are our own.
+const (
+	AuthKeyRequired     = "ATCR_AUTH_KEY_REQUIRED"
+	AuthKeyType         = "ATCR_AUTH_KEY_TYPE"
+	SealingKeyPath      = "ATCR_SEALING_KEY_PATH"
+	OAuthKeyPath        = "ATCR_OAUTH_KEY_PATH"
+	DIDKeyPath          = "ATCR_DID_KEY_PATH"
+	DatabaseURL         = "ATCR_DATABASE_URL"
+	RuntimeFile         = "ATCR_RUNTIME_FILE"
+	AllowedHosts        = "ATCR_ALLOWED_HOSTS"
+	AllowedPrivateCIDRs = "ATCR_ALLOWED_PRIVATE_CIDRS"
+	AllowedPrivatePorts = "ATCR_ALLOWED_PRIVATE_PORTS"
+	PLCURL              = "ATCR_PLC_URL"
+	HandleResolverURL   = "ATCR_HANDLE_RESOLVER_URL"
+	ShutdownGrace       = "ATCR_SHUTDOWN_GRACE"
+)
+
+// Variables of the hold service (atcr-hold).
+const (
+	HoldHTTPAddr            = "HOLD_HTTP_ADDR"
+	HoldPublicURL           = "HOLD_PUBLIC_URL"
+	HoldOwner               = "HOLD_OWNER"
+	HoldPublic              = "HOLD_PUBLIC"
+	HoldAllowAllCrew        = "HOLD_ALLOW_ALL_CREW"
+	HoldDatabaseDir         = "HOLD_DATABASE_DIR"
+	HoldKeyPath             = "HOLD_KEY_PATH"
+	HoldPLCURL              = "HOLD_PLC_URL"
+	HoldAllowedPrivateCIDRs = "HOLD_ALLOWED_PRIVATE_CIDRS"
+	HoldAllowedPrivatePorts = "HOLD_ALLOWED_PRIVATE_PORTS"
+	HoldLogLevel            = "HOLD_LOG_LEVEL"
+	HoldLogFormatter        = "HOLD_LOG_FORMATTER"
+	HoldDebugAddr           = "HOLD_DEBUG_ADDR"
+	HoldShutdownGrace       = "HOLD_SHUTDOWN_GRACE"
+	HoldUploadTTL           = "HOLD_UPLOAD_TTL"
+	StorageDriver           = "STORAGE_DRIVER"
+	StorageRootDir          = "STORAGE_ROOT_DIR"
+	S3Bucket                = "S3_BUCKET"
+	S3Endpoint              = "S3_ENDPOINT"
+	AWSRegion               = "AWS_REGION"
+	AWSAccessKeyID          = "AWS_ACCESS_KEY_ID"
+	AWSSecretAccessKey      = "AWS_SECRET_ACCESS_KEY"
+)
+
+// Ports the binaries listen on unless their address variables say otherwise.
+const (
+	PortHTTP      = 5000 // registry API
+	PortDebug     = 5001 // /livez, /readyz, /metrics, /debug/pprof
+	PortHold      = 8080 // hold XRPC
+	PortHoldDebug = 8081 // /livez, /readyz, /metrics of the hold
+)
+
+// Paths on the debug listener of both servers.
+const (
+	PathLive    = "/livez"
+	PathReady   = "/readyz"
+	PathMetrics = "/metrics"
+	PathHealth  = "/xrpc/_health" // of a hold, on its public listener
+)
+
+// File names inside the Secrets and ConfigMaps that the operator mounts.
+const (
+	FileSigningKey  = "private-key.pem" // PKCS#8 PEM of the key that signs
+	FileSigningCert = "private-key.crt" // PEM bundle, certificates of every key that verifies
+	FileJWKS        = "jwks.json"       // RFC 7517 set of every key that verifies
+	FileSealingKey  = "sealing.key"     // base64 (standard, padded) of 32 random bytes
+	FileRuntime     = "runtime.json"    // [Runtime]
+)
+
+// Directories the operator mounts those files in.
+const (
+	DirSigning = "/etc/atcr/signing"
+	DirSealing = "/etc/atcr/sealing"
+	DirRuntime = "/etc/atcr/runtime"
+	DirData    = "/var/lib/atcr"
+)

@@ -1,0 +1,82 @@
+package names
+
+// Activity says whether a variable does something in this release.
+type Activity string
+
+const (
+	Active   Activity = "active"
+	Later    Activity = "later" // parsed and validated; the server warns "not active yet" when it is set
+	Required Activity = "required"
+)
+
+// Variable documents one environment variable.
+type Variable struct {
+	Name     string
+	Default  string // as a user would write it; empty: none, or derived as Doc says
+	Activity Activity
+	Seed     bool // documented by the AppView's README; its name and default must not change
+	Doc      string
+}
+
+// AppView is every variable that atcr-appview reads.
+var AppView = []Variable{
+	{HTTPAddr, ":5000", Active, true, "Listen address of the registry API."},
+	{BaseURL, "", Active, true, "Public URL: token realm and OAuth redirects. Derived from the listen address when empty, e.g. http://127.0.0.1:5000."},
+	{ServiceName, "", Active, true, "Token issuer and service. Host name of the base URL when empty, or atcr.io."},
+	{DebugAddr, ":5001", Active, true, "Listen address of /livez, /readyz, /metrics and /debug/pprof."},
+	{DefaultHoldDID, "", Required, true, "DID of the hold for users whose profile names none: did:web:hostname[:port]. The runtime file may name it instead."},
+	{AuthKeyPath, "/var/lib/atcr/auth/private-key.pem", Active, true, "Private key that signs registry tokens; EC P-256 or RSA, PEM. Made when missing."},
+	{AuthCertPath, "/var/lib/atcr/auth/private-key.crt", Active, true, "PEM bundle of the certificates of every key that verifies. Made when missing."},
+	{TokenExpiration, "300", Active, true, "Life of a registry token in seconds, 60 to 3600."},
+	{UIEnabled, "true", Later, true, "Web interface. With false the server keeps no database file: sessions and the record mirror live in memory."},
+	{UIDatabasePath, "/var/lib/atcr/ui.db", Active, true, "SQLite file."},
+	{LogLevel, "info", Active, true, "debug, info, warn or error."},
+	{LogFormatter, "text", Active, true, "text or json."},
+	{HealthCheckInterval, "15m", Later, true, "How often holds are checked for the web interface."},
+	{HealthCacheTTL, "15m", Later, true, "How long a health check is remembered; not less than the interval."},
+	{JetstreamURL, "wss://jetstream2.us-west.bsky.network/subscribe", Later, true, "Jetstream for live indexing."},
+	{BackfillEnabled, "false", Later, true, "Periodic sync of historical records."},
+	{RelayEndpoint, "https://relay1.us-east.bsky.network", Later, true, "Relay for backfill."},
+	{BackfillInterval, "1h", Later, true, "How often backfill runs."},
+	{TestMode, "false", Active, true, "Plain HTTP to loopback and single-label hosts for identity. Never in production."},
+	{AuthKeyRequired, "false", Active, false, "Refuse to start instead of making a missing signing or sealing key: replicas must never invent their own."},
+	{AuthKeyType, "ecdsa", Active, false, "Kind of key to make when it is missing: ecdsa (P-256, ES256) or rsa (2048, RS256)."},
+	{SealingKeyPath, "/var/lib/atcr/auth/sealing.key", Active, false, "Base64 of 32 random bytes; seals stored sessions. Made when missing."},
+	{OAuthKeyPath, "/var/lib/atcr/oauth/client.key", Later, false, "P-256 key of the confidential OAuth client."},
+	{DIDKeyPath, "/var/lib/atcr/auth/did.key", Later, false, "P-256 key of the AppView's own DID."},
+	{DatabaseURL, "", Later, false, "postgres:// URL; the store is SQLite when empty."},
+	{RuntimeFile, "", Active, false, "Path of the hot-reloaded runtime file: holds, allowed hosts, private ranges."},
+	{AllowedHosts, "", Active, false, "Comma-separated Host values besides the base URL's for which the token realm follows the request."},
+	{AllowedPrivateCIDRs, "", Active, false, "Comma-separated private ranges that identity, PDS and hold addresses may lie in."},
+	{AllowedPrivatePorts, "", Active, false, "Comma-separated ports besides 80 and 443 that such addresses may use. Empty: any port within the allowed private ranges."},
+	{PLCURL, "https://plc.directory", Active, false, "PLC directory."},
+	{HandleResolverURL, "", Active, false, "A service that answers com.atproto.identity.resolveHandle, asked before DNS and well-known."},
+	{ShutdownGrace, "25s", Active, false, "How long SIGTERM waits for requests in flight."},
+}
+
+// HoldVariables is every variable that atcr-hold reads.
+var HoldVariables = []Variable{
+	{HoldHTTPAddr, ":8080", Active, false, "Listen address."},
+	{HoldPublicURL, "", Required, false, "URL that clients and AppViews reach the hold under; its host and port make the did:web."},
+	{HoldOwner, "", Required, false, "DID of the captain."},
+	{HoldPublic, "false", Active, false, "Anonymous reads."},
+	{HoldAllowAllCrew, "false", Active, false, "Any authenticated user may join the crew."},
+	{HoldDatabaseDir, "/var/lib/atcr-hold", Active, false, "Embedded PDS and blob ownership."},
+	{HoldKeyPath, "", Active, false, "Signing key of the hold's repository; inside the database directory when empty. Made when missing."},
+	{HoldPLCURL, "https://plc.directory", Active, false, "PLC directory, to verify service tokens."},
+	{HoldAllowedPrivateCIDRs, "", Active, false, "As " + AllowedPrivateCIDRs + "."},
+	{HoldAllowedPrivatePorts, "", Active, false, "As " + AllowedPrivatePorts + "."},
+	{HoldLogLevel, "info", Active, false, "debug, info, warn or error."},
+	{HoldLogFormatter, "text", Active, false, "text or json."},
+	{HoldDebugAddr, ":8081", Active, false, "Listen address of /livez, /readyz, /metrics."},
+	{HoldShutdownGrace, "25s", Active, false, "How long SIGTERM waits for requests in flight."},
+	{HoldUploadTTL, "24h", Active, false, "An upload without progress for this long is aborted."},
+	{TestMode, "false", Active, true, "Plain HTTP to loopback and single-label hosts for identity. Never in production."},
+	{StorageDriver, "s3", Active, false, "s3 or filesystem."},
+	{StorageRootDir, "", Active, false, "Root of the filesystem driver; required by it."},
+	{S3Bucket, "", Active, false, "Bucket; required by the S3 driver."},
+	{S3Endpoint, "", Active, false, "URL of an S3-compatible endpoint; AWS when empty."},
+	{AWSRegion, "us-east-1", Active, false, "Region."},
+	{AWSAccessKeyID, "", Active, false, "Required by the S3 driver."},
+	{AWSSecretAccessKey, "", Active, false, "Required by the S3 driver."},
+}
