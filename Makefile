@@ -1,0 +1,46 @@
+# ATCR on Kubernetes. `make help` lists the targets; each is one line here and a script or a go command behind it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+export VERSION
+
+include hack/hack.mk controllers/generate.mk
+
+.PHONY: help run build test test-unit test-e2e lint lint-go lint-fresh fmt fuzz clean
+
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
+
+run: ## Server, hold and a development PDS in one process; prints the commands to log in and push
+	go run ./appview/cmd/atcr-dev
+
+build: ## Build the binaries into bin/
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./appview/cmd/... ./controllers/cmd/...
+
+test: test-unit test-e2e ## Everything: unit, real API server, real clients, S3, conformance, and the cluster
+
+test-unit: ## All but the cluster, with the race detector
+	hack/test/deps.sh
+	KUBEBUILDER_ASSETS="$$(hack/envtest-assets.sh)" go test -race -timeout 25m ./api/... ./appview/... ./controllers/... ./hack/... $$(go list ./test/... | grep -v /test/e2e)
+
+test-e2e: ## The cluster path of the demo, on a real kubelet and containerd
+	hack/test/e2e.sh
+
+lint: lint-go lint-fresh ## golangci-lint with the import rules, and generated files up to date
+
+lint-go:
+	"$$(hack/tool.sh golangci-lint)" run ./...
+
+lint-fresh:
+	hack/lint-fresh.sh
+
+fmt: ## Format the Go code
+	"$$(hack/tool.sh golangci-lint)" fmt ./...
+
+fuzz: ## Each fuzz target for FUZZTIME (default 60s)
+	hack/test/fuzz.sh
+
+clean: ## Remove what was built in the checkout
+	rm -rf bin dist

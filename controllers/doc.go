@@ -1,0 +1,10 @@
+// Package controllers is the control plane. It knows Kubernetes, and knows the server only as an image with
+// environment, files and HTTP endpoints (appview/config/names).
+//
+// A reader starts at:
+//
+//   - cmd/atcr-operator: flags, cache, the two controllers
+//   - appview, holdlink: one folder per kind; the step list is on one screen, then one file per aspect
+//   - keyset, render: pure: which key signs and verifies; spec and resolved inputs to the objects to apply
+//   - probe: asks holds for their health, on the leader only
+package controllers

@@ -1,0 +1,8 @@
+// Package test holds what needs more than one package: each folder is readable on its own.
+//
+//   - clients: real clients (skopeo, podman, buildah, crane, oras) push and pull, byte for byte
+//   - conformance: the OCI distribution-spec conformance program over the full path
+//   - e2e: the cluster path of `make demo`, on a real kubelet and containerd
+//   - bench: side by side with distribution, never a timed assertion
+//   - testenv: what may be skipped, and where a skip is a failure
+package test
