@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Installs the real parts that tests drive, when they are missing: OCI clients and PostgreSQL from Debian, the S3
+# server from its Go module. Idempotent. Where it cannot install, it names what is missing and goes on: outside CI
+# the tests that need it skip with a reason, in CI they fail.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+packages=()
+need() { command -v "$1" >/dev/null 2>&1 || packages+=("$2"); }
+need skopeo skopeo
+need podman podman
+need buildah buildah
+
+if ((${#packages[@]})); then
+  if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+    echo "installing ${packages[*]}" >&2
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+  else
+    echo "missing ${packages[*]}: install them with your package manager to run every test" >&2
+  fi
+fi
+
+hack/tool.sh versitygw >/dev/null
+hack/tool.sh conformance >/dev/null
