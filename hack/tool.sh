@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# tool.sh NAME: build the tool that hack/tools/NAME/go.mod pins, once, and print the path of its binary.
+#
+#   "$(hack/tool.sh golangci-lint)" run ./...
+#
+# Each tool is a module of its own, so that its dependencies never touch the product's go.mod. The binary is kept in
+# the user's cache folder under a hash of go.mod, go.sum and the Go version. stdout carries the path and nothing else.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+name=${1:-}
+module=$REPO/hack/tools/$name
+if [[ -z $name || ! -f $module/go.mod ]]; then
+  fail "usage: hack/tool.sh NAME, one of: $(cd "$REPO/hack/tools" && echo *)"
+fi
+
+dir=$CACHE/tools/$name
+binary=$dir/$(content_key "$module/go.mod" "$module/go.sum")/$name
+if [[ ! -x $binary ]]; then
+  one_at_a_time "build-tools"
+fi
+if [[ ! -x $binary ]]; then
+  package=$(GOWORK=off go -C "$module" list tool)
+  say "building $name from $package (once; kept in $dir)"
+  mkdir -p "$(dirname "$binary")"
+  GOWORK=off GOFLAGS=-buildvcs=false CGO_ENABLED=0 GOOS='' GOARCH='' \
+    go -C "$module" build -trimpath -ldflags '-s -w' -o "$binary.tmp.$$" "$package" >&2
+  mv "$binary.tmp.$$" "$binary"
+  forget_old "$dir" 2
+  say "built $name"
+fi
+echo "$binary"
