@@ -1,0 +1,178 @@
+package spec_test
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/require"
+
+	"atcr.io/operator/appview/oci/spec"
+)
+
+func TestNames(t *testing.T) {
+	for _, good := range []string{"alice.test/app", "a/b/c/d", "did_plc_abc/x__y.z-w", "a/b---c", "did-plc-x/y"} {
+		n, ok := spec.ParseName(good)
+		require.True(t, ok, good)
+		require.Equal(t, good, n.String())
+	}
+	for _, bad := range []string{"", "app", "/", "a/", "/b", "a//b", "A/b", "a/b_", "a/_b", "a/b___c", "a/b..c", "a/..",
+		"a/b.-c", "a/b c", "a/b%2fc", "a/ä", "a/" + strings.Repeat("x", 255)} {
+		_, ok := spec.ParseName(bad)
+		require.False(t, ok, bad)
+	}
+}
+
+func TestPathsEndWithTheirNoun(t *testing.T) {
+	for path, want := range map[string]spec.Path{
+		"/v2/":                            {Endpoint: spec.Base},
+		"/v2":                             {Endpoint: spec.Base},
+		"/v2/_catalog":                    {Endpoint: spec.Catalog},
+		"/v2/a/b/manifests/v1":            {Endpoint: spec.Manifest, Name: "a/b", Ref: "v1"},
+		"/v2/a/manifests/manifests/list":  {Endpoint: spec.Manifest, Name: "a/manifests", Ref: "list"},
+		"/v2/a/b/tags/list":               {Endpoint: spec.Tags, Name: "a/b"},
+		"/v2/a/b/blobs/sha256:x":          {Endpoint: spec.Blob, Name: "a/b", Ref: "sha256:x"},
+		"/v2/a/b/blobs/uploads":           {Endpoint: spec.Uploads, Name: "a/b"},
+		"/v2/a/b/blobs/uploads/":          {Endpoint: spec.Uploads, Name: "a/b"},
+		"/v2/a/b/blobs/uploads/id":        {Endpoint: spec.Upload, Name: "a/b", Ref: "id"},
+		"/v2/a/blobs/uploads/manifests/x": {Endpoint: spec.Manifest, Name: "a/blobs/uploads", Ref: "x"},
+		"/v2/a/b/referrers/sha256:x":      {Endpoint: spec.Referrers, Name: "a/b", Ref: "sha256:x"},
+		"/v2/a/b/tags/other":              {},
+		"/v2/a":                           {},
+		"/v2x/a/manifests/b":              {},
+		"/v3/":                            {},
+		"/v2/manifests/x":                 {},
+	} {
+		require.Equal(t, want, spec.ParsePath(path), path)
+	}
+}
+
+func TestContentRanges(t *testing.T) {
+	for in, want := range map[string]spec.Range{"0-0": {}, "10-19": {10, 19}, "bytes 0-5/*": {0, 5}, "bytes 0-5/6": {0, 5}} {
+		got, ok := spec.ParseContentRange(in)
+		require.True(t, ok, in)
+		require.Equal(t, want, got)
+	}
+	for _, bad := range []string{"", "-", "5", "5-4", "-5", "0-", "a-b", "+1-2", "0-99999999999999999999", "bytes 0-5", "bytes=0-5", "0-5/6"} {
+		_, ok := spec.ParseContentRange(bad)
+		require.False(t, ok, bad)
+	}
+}
+
+const hexA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+func TestManifestsThatAreRefused(t *testing.T) {
+	desc := `{"mediaType":"application/octet-stream","digest":"sha256:` + hexA + `","size":1}`
+	image := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":` + desc + `,"layers":[%s]%s}`
+	for name, c := range map[string]struct{ body, contentType, problem string }{
+		"not JSON":             {"hello", "", "not JSON"},
+		"an array":             {"[]", "", "not a JSON object"},
+		"two values":           {`{} {}`, "", "more than one value"},
+		"schema 1":             {`{"schemaVersion":1,"fsLayers":[]}`, "", "schemaVersion 2"},
+		"layers and manifests": {fmt.Sprintf(image, desc, `,"manifests":[]`), "", "both manifests and layers"},
+		"another Content-Type": {fmt.Sprintf(image, desc, ``), "application/vnd.oci.image.index.v1+json", "Content-Type"},
+		"duplicate keys":       {fmt.Sprintf(image, desc, `,"layers":[]`), "", "twice"},
+		"keys in another case": {fmt.Sprintf(image, desc, `,"Subject":`+desc), "", `must be written "subject"`},
+		"a bad digest":         {fmt.Sprintf(image, `{"mediaType":"a/b","digest":"sha256:x","size":1}`, ``), "", "layers[0].digest"},
+		"a negative size":      {fmt.Sprintf(image, `{"mediaType":"a/b","digest":"sha256:`+hexA+`","size":-1}`, ``), "", "layers[0].size"},
+		"a fraction as size":   {fmt.Sprintf(image, `{"mediaType":"a/b","digest":"sha256:`+hexA+`","size":1.5}`, ``), "", "cannot be"},
+		"too deep":             {fmt.Sprintf(image, desc, `,"x":`+strings.Repeat("[", 100)+strings.Repeat("]", 100)), "", "deeper"},
+		"invalid UTF-8":        {"{\"schemaVersion\":2,\"x\":\"\xff\"}", "", "UTF-8"},
+		"an image without config": {`{"schemaVersion":2,"layers":[]}`,
+			"application/vnd.oci.image.manifest.v1+json", "must have a config"},
+	} {
+		_, err := spec.ParseManifest([]byte(c.body), c.contentType)
+		require.ErrorContains(t, err, c.problem, name)
+	}
+}
+
+func TestManifestsThatAreAccepted(t *testing.T) {
+	desc := `{"mediaType":"application/octet-stream","digest":"sha256:` + hexA + `","size":1}`
+	d, err := spec.ParseManifest([]byte(`{"schemaVersion":2,"manifests":[`+desc+`],"annotations":{"Config":"mine"}}`), "")
+	require.NoError(t, err)
+	require.True(t, d.IsIndex)
+	require.Equal(t, spec.MediaTypeImageIndex, d.MediaType)
+
+	d, err = spec.ParseManifest([]byte(`{"schemaVersion":2,"config":`+desc+`,"layers":[
+		{"mediaType":"application/vnd.oci.image.layer.nondistributable.v1.tar","digest":"sha256:`+hexA+`","size":1},
+		{"mediaType":"a/b","digest":"sha256:`+hexA+`","size":1,"urls":["https://example.com/x"]}]}`),
+		"application/vnd.example+json")
+	require.NoError(t, err)
+	require.Equal(t, "application/vnd.example+json", d.MediaType)
+	require.Len(t, d.Blobs(), 1, "only the config must be in the hold")
+	require.Equal(t, "application/octet-stream", d.Referrer())
+}
+
+var slowName = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+$`)
+
+func FuzzNameAgainstTheSpecsExpression(f *testing.F) {
+	for _, s := range []string{"alice.test/app", "a/b__c", "a/b___c", "a--b/c.d", "a/b/../c", "a/-"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		_, ok := spec.ParseName(s)
+		require.Equal(t, slowName.MatchString(s) && len(s) <= spec.MaxNameLength, ok, "%q", s)
+	})
+}
+
+func FuzzPath(f *testing.F) {
+	for _, s := range []string{"/v2/", "/v2/a/b/manifests/x", "/v2/a/b/blobs/uploads/", "/v2//manifests/", "/v2/a/b/tags/list"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		p := spec.ParsePath(s)
+		if p.Endpoint != spec.NotFound {
+			require.True(t, strings.HasPrefix(s, "/v2"))
+			require.True(t, strings.Contains(s, p.Name) && strings.HasSuffix(s, p.Ref))
+		}
+	})
+}
+
+var slowDigest = regexp.MustCompile(`^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$`)
+
+func FuzzDigest(f *testing.F) {
+	f.Add("sha256:" + hexA)
+	f.Add("sha512:" + hexA + hexA)
+	f.Add("sha256:" + strings.ToUpper(hexA))
+	f.Add("sha384:abc")
+	f.Fuzz(func(t *testing.T, s string) {
+		d, ok := spec.ParseDigest(s)
+		require.Equal(t, slowDigest.MatchString(s), ok)
+		if ok {
+			require.NoError(t, d.Validate())
+			require.Equal(t, digest.Digest(s), d)
+		}
+	})
+}
+
+func FuzzContentRange(f *testing.F) {
+	for _, s := range []string{"0-5", "bytes 0-5/*", "5-0", "0--5"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if r, ok := spec.ParseContentRange(s); ok {
+			require.Positive(t, r.Len())
+			require.GreaterOrEqual(t, r.First, int64(0))
+		}
+	})
+}
+
+func FuzzManifest(f *testing.F) {
+	desc := `{"mediaType":"a/b","digest":"sha256:` + hexA + `","size":1}`
+	f.Add([]byte(`{"schemaVersion":2,"config":`+desc+`,"layers":[`+desc+`]}`), "")
+	f.Add([]byte(`{"schemaVersion":2,"manifests":[`+desc+`],"subject":`+desc+`}`), spec.MediaTypeImageIndex)
+	f.Add([]byte(`{"a":[{"b":{}}],"a":1}`), "x/y")
+	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
+		d, err := spec.ParseManifest(body, contentType)
+		if err != nil {
+			require.Nil(t, d)
+			return
+		}
+		require.False(t, d.Manifests != nil && d.Layers != nil)
+		for _, b := range d.Blobs() {
+			require.GreaterOrEqual(t, b.Size, int64(0))
+		}
+	})
+}
