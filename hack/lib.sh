@@ -1,5 +1,6 @@
 # Shared by the scripts in hack/: messages with elapsed time, the cache folder, waiting. Source it, do not run it.
 # shellcheck shell=bash
+shopt -s inherit_errexit
 
 # Root of the checkout.
 REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
