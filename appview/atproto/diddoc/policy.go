@@ -1,0 +1,88 @@
+package diddoc
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// Policy says which addresses a client may reach. The zero value reaches public addresses by HTTPS on port 443 and
+// nothing else. The functions are called at each dial, so a reloaded configuration takes effect at once.
+//
+// Multicast, unspecified and reserved addresses are never reached. Link-local ones (cloud metadata) only when an
+// allowed range lies inside the link-local range, so that 0.0.0.0/0 does not open them by accident.
+type Policy struct {
+	// AllowedPrivateCIDRs are ranges besides the public ones, over HTTP or HTTPS.
+	AllowedPrivateCIDRs func() []netip.Prefix
+	// AllowedPrivatePorts are the ports besides 80 and 443 in those ranges. None: any port.
+	AllowedPrivatePorts func() []int
+	// DevLoopback (TEST_MODE) opens loopback addresses, and private ones of host names without a dot.
+	DevLoopback bool
+	// Trusted is for endpoints that an operator configured: any port, private addresses, plain HTTP.
+	Trusted bool
+	// TrustedLoopback opens loopback addresses to a Trusted policy. A server that reads its own environment sets
+	// it; a controller that acts for the users of a cluster does not.
+	TrustedLoopback bool
+}
+
+// ForOperator is p for endpoints that the operator of this server configured: private addresses, any port and plain
+// HTTP are allowed, and loopback when withLoopback is set.
+func (p Policy) ForOperator(withLoopback bool) Policy {
+	p.Trusted, p.TrustedLoopback = true, withLoopback
+	return p
+}
+
+// Check says whether a connection for host, resolved to to, may be made; secure means TLS. It is called after name
+// resolution and before connecting, so a name that resolves differently the second time gains nothing.
+func (p Policy) Check(host string, to netip.AddrPort, secure bool) error {
+	addr := plain(to.Addr())
+	k, port := kindOf(addr), int(to.Port())
+	switch k {
+	case never:
+		return blocked("address %s is not one that a server can have", to.Addr())
+	case public:
+		if p.Trusted {
+			return nil
+		}
+		if !secure {
+			return blocked("plain HTTP to the public address %s is refused; the endpoint must use https", to.Addr())
+		}
+		if port != 443 {
+			return blocked("port %d of the public address %s is refused; only 443 is reached", port, to.Addr())
+		}
+		return nil
+	}
+	if p.inAllowedRange(addr, k) {
+		if ports := call(p.AllowedPrivatePorts); port == 80 || port == 443 || len(ports) == 0 || slices.Contains(ports, port) {
+			return nil
+		}
+		return blocked("port %d of the private address %s is not an allowed private port", port, to.Addr())
+	}
+	switch {
+	case k == loopback && (p.DevLoopback || p.Trusted && p.TrustedLoopback):
+		return nil
+	case k == private && (p.Trusted || p.DevLoopback && localHost(host)):
+		return nil
+	case k == linkLocal:
+		return blocked("link-local address %s is refused unless a link-local range is allowed explicitly", to.Addr())
+	}
+	return blocked("private address %s is in no allowed private range", to.Addr())
+}
+
+func (p Policy) inAllowedRange(addr netip.Addr, k kind) bool {
+	for _, allowed := range call(p.AllowedPrivateCIDRs) {
+		if !allowed.Contains(addr) {
+			continue
+		}
+		if k != linkLocal || kindOf(allowed.Masked().Addr()) == linkLocal {
+			return true
+		}
+	}
+	return false
+}
+
+func call[T any](f func() []T) []T {
+	if f == nil {
+		return nil
+	}
+	return f()
+}
