@@ -11,13 +11,10 @@ import (
 
 // fields are the keys that mean something to a reader. encoding/json matches them in any case, other readers do not,
 // so any other spelling is refused where it would count.
-var fields = map[string]string{}
-
-func init() {
-	for _, f := range []string{"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject",
-		"annotations", "fsLayers", "digest", "size", "urls", "platform"} {
-		fields[strings.ToLower(f)] = f
-	}
+var fields = map[string]string{
+	"schemaversion": "schemaVersion", "mediatype": "mediaType", "artifacttype": "artifactType", "config": "config",
+	"layers": "layers", "manifests": "manifests", "subject": "subject", "annotations": "annotations",
+	"fslayers": "fsLayers", "digest": "digest", "size": "size", "urls": "urls", "platform": "platform",
 }
 
 // checkJSON refuses what JSON readers may silently resolve each their own way: duplicate keys, keys in another case,

@@ -1,0 +1,157 @@
+package holdclient
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"golang.org/x/sync/singleflight"
+
+	"atcr.io/operator/appview/config/names"
+)
+
+const (
+	maxAnswer       = 64 << 10         // bytes of a JSON answer
+	callTimeout     = 15 * time.Second // of a call without a body of blob size
+	completeTimeout = 30 * time.Minute // a hold reads the whole blob back to verify it
+	maxHolds        = 10_000
+)
+
+// Directory finds where a hold is, by its DID document: #atcr_hold, else #atproto_pds, else the host of a did:web.
+type Directory interface {
+	HoldEndpoint(ctx context.Context, did syntax.DID) (string, error)
+}
+
+// Tokens gives the service token with which user may call hold (com.atproto.server.getServiceAuth at the user's PDS).
+type Tokens interface {
+	ServiceToken(ctx context.Context, user, hold syntax.DID) (string, error)
+}
+
+// Config is what a [Client] is made of; every field is needed.
+type Config struct {
+	Directory Directory
+	Tokens    Tokens
+	Runtime   func() *names.Runtime // the hot-reloaded file as it is now; never nil
+	Guarded   *http.Client          // for endpoints that users and records chose: refuses private addresses
+	Trusted   *http.Client          // for endpoints that the operator configured
+}
+
+// Client calls holds. It is safe for concurrent use.
+type Client struct {
+	Config
+	mu        sync.Mutex
+	holds     map[syntax.DID]resolved
+	crews     map[[2]syntax.DID]time.Time
+	resolving singleflight.Group
+	now       func() time.Time
+}
+
+// New makes a client.
+func New(c Config) *Client {
+	guarded, trusted := *c.Guarded, *c.Trusted
+	for _, client := range []*http.Client{&guarded, &trusted} {
+		// A redirect is an answer for our client, never a place to send a service token to.
+		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		client.Timeout = 0 // calls have deadlines of their own; parts of a blob take as long as they move
+	}
+	c.Guarded, c.Trusted = &guarded, &trusted
+	return &Client{Config: c, holds: map[syntax.DID]resolved{}, crews: map[[2]syntax.DID]time.Time{}, now: time.Now}
+}
+
+func (c *Client) httpFor(h *Hold) *http.Client {
+	if h.trusted {
+		return c.Trusted
+	}
+	return c.Guarded
+}
+
+// call posts in as JSON to a method of the hold as user, and reads the JSON answer into out.
+func (c *Client) call(ctx context.Context, h *Hold, user syntax.DID, method string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.Endpoint+"/xrpc/"+method, bytes.NewReader(body))
+	if err != nil {
+		return &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: err}
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if err := c.authorize(ctx, req, h, user, method); err != nil {
+		return err
+	}
+	resp, err := c.httpFor(h).Do(req)
+	if err != nil {
+		return &Error{Kind: Unavailable, Hold: h.DID, Call: method, Err: stripURL(err)}
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return answerError(h, method, resp)
+	}
+	if out == nil {
+		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
+		return nil
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
+		return &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Status: resp.StatusCode,
+			Err: errors.New("the answer is not the JSON that was expected")}
+	}
+	return nil
+}
+
+func (c *Client) authorize(ctx context.Context, req *http.Request, h *Hold, user syntax.DID, method string) error {
+	token, err := c.Tokens.ServiceToken(ctx, user, h.DID)
+	if err != nil {
+		return &TokenError{Hold: h.DID, Call: method, Err: err}
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	return nil
+}
+
+// TokenError says that the user's PDS gave no service token for the hold.
+type TokenError struct {
+	Hold syntax.DID
+	Call string
+	Err  error
+}
+
+func (e *TokenError) Error() string {
+	return "service token for hold " + string(e.Hold) + ": " + e.Err.Error()
+}
+func (e *TokenError) Unwrap() error { return e.Err }
+
+// answerError reads an XRPC error answer: {"error": name, "message": sentence}. The message stays out of our errors.
+func answerError(h *Hold, call string, resp *http.Response) error {
+	var body struct {
+		Error string `json:"error"`
+	}
+	_ = json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&body) // a foreign hold may answer anything
+	if len(body.Error) > 64 {
+		body.Error = body.Error[:64]
+	}
+	return &Error{Kind: kindOfAnswer(resp.StatusCode, body.Error), Hold: h.DID, Call: call, Status: resp.StatusCode,
+		Name: body.Error, RetryAfter: retryAfter(resp.Header)}
+}
+
+func retryAfter(h http.Header) time.Duration {
+	if n, err := strconv.Atoi(h.Get("Retry-After")); err == nil && n > 0 {
+		return min(time.Duration(n)*time.Second, time.Hour)
+	}
+	return 0
+}
+
+// stripURL drops the URL that net/http puts into its errors: presigned ones are secrets.
+func stripURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}

@@ -1,0 +1,52 @@
+package holdclient
+
+import (
+	"context"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+)
+
+// Notification tells a hold about a pushed or pulled manifest (io.atcr.hold.notifyManifest). Holds write layer records
+// from it, for quotas and garbage collection, and count.
+type Notification struct {
+	Repository     string       `json:"repository"`
+	UserDID        syntax.DID   `json:"userDid"`
+	ManifestDigest string       `json:"manifestDigest"`
+	Tag            string       `json:"tag,omitempty"`
+	Operation      string       `json:"operation"` // push or pull
+	Manifest       ManifestInfo `json:"manifest"`
+}
+
+// ManifestInfo is what a hold is told of a manifest.
+type ManifestInfo struct {
+	MediaType string         `json:"mediaType,omitempty"`
+	Config    *BlobInfo      `json:"config,omitempty"`
+	Layers    []BlobInfo     `json:"layers,omitempty"`
+	Manifests []ManifestItem `json:"manifests,omitempty"`
+}
+
+// BlobInfo names a config or a layer.
+type BlobInfo struct {
+	Digest    string `json:"digest"`
+	Size      int64  `json:"size"`
+	MediaType string `json:"mediaType,omitempty"`
+}
+
+// ManifestItem names an entry of an index.
+type ManifestItem struct {
+	BlobInfo
+	Platform *Platform `json:"platform,omitempty"`
+}
+
+// Platform is the platform of an index entry.
+type Platform struct {
+	OS           string `json:"os"`
+	Architecture string `json:"architecture"`
+}
+
+// Notify sends n as user. It is idempotent at our holds.
+func (c *Client) Notify(ctx context.Context, h *Hold, user syntax.DID, n Notification) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return c.call(ctx, h, user, "io.atcr.hold.notifyManifest", n, nil)
+}

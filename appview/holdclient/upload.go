@@ -1,0 +1,168 @@
+package holdclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+)
+
+const (
+	defaultPartSize = 8 << 20
+	maxPartSize     = 64 << 20
+	foreignMinPart  = 5 << 20 // S3's smallest part but the last
+	crewTTL         = time.Hour
+)
+
+// Upload is an upload that a hold has open.
+type Upload struct {
+	ID        string `json:"id"`
+	PartSize  int64  `json:"partSize"`          // preferred bytes of a part
+	MinPart   int64  `json:"minPart,omitempty"` // smallest part but the last; 0: any
+	Streaming bool   `json:"streaming,omitempty"`
+}
+
+// Part is a part that a hold has acknowledged.
+type Part struct {
+	Number int    `json:"partNumber"`
+	ETag   string `json:"etag"`
+}
+
+// EnsureCrew asks the hold to take user into its crew, at most once an hour: a hold that lets everybody in does so
+// only on request, and the first push would fail otherwise. A refusal is not an error here: the upload itself shows it.
+func (c *Client) EnsureCrew(ctx context.Context, h *Hold, user syntax.DID) error {
+	key := [2]syntax.DID{user, h.DID}
+	c.mu.Lock()
+	until, ok := c.crews[key]
+	c.mu.Unlock()
+	if ok && c.now().Before(until) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err := c.call(ctx, h, user, "io.atcr.hold.requestCrew", struct{}{}, nil)
+	var refused *Error
+	if err != nil && (!errors.As(err, &refused) || refused.Kind == Unavailable || refused.Kind == RateLimited) {
+		return err
+	}
+	if err == nil { // a refusal may be lifted by the captain at any time: ask again at the next push
+		c.mu.Lock()
+		if len(c.crews) > maxHolds {
+			clear(c.crews)
+		}
+		c.crews[key] = c.now().Add(crewTTL)
+		c.mu.Unlock()
+	}
+	return nil
+}
+
+// Initiate opens an upload. The digest may be a placeholder: holds check the one of [Client.Complete].
+func (c *Client) Initiate(ctx context.Context, h *Hold, user syntax.DID, d digest.Digest) (*Upload, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var out struct {
+		UploadID  string `json:"uploadId"`
+		PartSize  int64  `json:"partSize"`
+		Streaming bool   `json:"streaming"`
+	}
+	const method = "io.atcr.hold.initiateUpload"
+	if err := c.call(ctx, h, user, method, map[string]string{"digest": string(d)}, &out); err != nil {
+		return nil, err
+	}
+	if out.UploadID == "" || len(out.UploadID) > 2048 {
+		return nil, &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: errors.New("no usable uploadId in the answer")}
+	}
+	u := &Upload{ID: out.UploadID, PartSize: min(out.PartSize, maxPartSize), Streaming: out.Streaming}
+	if u.PartSize <= 0 {
+		u.PartSize = defaultPartSize
+		if !u.Streaming {
+			u.MinPart = foreignMinPart
+		}
+	}
+	return u, nil
+}
+
+// PutPart sends one part. size is -1 when it is not known, which only streaming uploads allow. The body is read once.
+func (c *Client) PutPart(ctx context.Context, h *Hold, user syntax.DID, uploadID string, number int, body io.Reader, size int64) (Part, error) {
+	const method = "io.atcr.hold.getPartUploadUrl"
+	var target struct {
+		URL     string            `json:"url"`
+		Method  string            `json:"method"`
+		Headers map[string]string `json:"headers"`
+	}
+	short, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	in := map[string]any{"uploadId": uploadID, "partNumber": number}
+	if err := c.call(short, h, user, method, in, &target); err != nil {
+		return Part{}, err
+	}
+	u, host, client, err := h.dialled(target.URL)
+	if err != nil {
+		return Part{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: err}
+	}
+	// Not the caller's io.Reader itself: net/http would close it, and it belongs to another request.
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, u.String(), io.NopCloser(body))
+	if err != nil {
+		return Part{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: stripURL(err)}
+	}
+	req.ContentLength = size
+	if host != "" {
+		req.Host = host
+	}
+	for k, v := range target.Headers {
+		req.Header.Set(k, v)
+	}
+	resp, err := client(c).Do(req)
+	if err != nil {
+		return Part{}, &Error{Kind: Unavailable, Hold: h.DID, Call: "part upload", Err: stripURL(err)}
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return Part{}, answerError(h, "part upload", resp)
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
+	etag := resp.Header.Get("ETag")
+	if etag == "" {
+		return Part{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: "part upload", Err: errors.New("no ETag in the answer")}
+	}
+	return Part{number, etag}, nil
+}
+
+// Complete makes the blob visible to its owner, if the parts hash to d.
+func (c *Client) Complete(ctx context.Context, h *Hold, user syntax.DID, uploadID string, d digest.Digest, parts []Part) error {
+	ctx, cancel := context.WithTimeout(ctx, completeTimeout)
+	defer cancel()
+	if parts == nil {
+		parts = []Part{}
+	}
+	var out struct {
+		Status string `json:"status"`
+		Digest string `json:"digest"`
+	}
+	const method = "io.atcr.hold.completeUpload"
+	in := map[string]any{"uploadId": uploadID, "digest": string(d), "parts": parts}
+	if err := c.call(ctx, h, user, method, in, &out); err != nil {
+		return err
+	}
+	if out.Digest != "" && out.Digest != string(d) {
+		return &Error{Kind: Misconfigured, Hold: h.DID, Call: method,
+			Err: fmt.Errorf("asked to complete %s, it completed another digest", d)}
+	}
+	return nil
+}
+
+// Abort gives an upload up. An upload that the hold does not know (any more) is fine.
+func (c *Client) Abort(ctx context.Context, h *Hold, user syntax.DID, uploadID string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err := c.call(ctx, h, user, "io.atcr.hold.abortUpload", map[string]string{"uploadId": uploadID}, nil)
+	if k, ok := KindOf(err); ok && k == InvalidUpload {
+		return nil
+	}
+	return err
+}
