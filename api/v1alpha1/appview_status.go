@@ -1,0 +1,209 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// AppViewStatus is what the operator sees. It is a mirror: losing it loses nothing.
+type AppViewStatus struct {
+	// ObservedGeneration is the generation that the conditions speak of; -1 before the first look.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// Conditions: Ready, Reconciling, Stalled, Accepted, KeysReady, DatabaseReady, DefaultHoldResolved, Available,
+	// HoldsHealthy.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// URL that the server runs under.
+	// +optional
+	// +kubebuilder:validation:MaxLength=300
+	URL string `json:"url,omitempty"`
+
+	// Image that was asked for in the Deployment.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Image string `json:"image,omitempty"`
+
+	// Version is the tag or digest of the image.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	Version string `json:"version,omitempty"`
+
+	// Selector of the server's pods, for the scale subresource.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Selector string `json:"selector,omitempty"`
+
+	// Replicas that exist.
+	// +optional
+	Replicas int32 `json:"replicas,omitempty"`
+
+	// ReadyReplicas that answer.
+	// +optional
+	ReadyReplicas int32 `json:"readyReplicas,omitempty"`
+
+	// UpdatedReplicas that run the current pod template.
+	// +optional
+	UpdatedReplicas int32 `json:"updatedReplicas,omitempty"`
+
+	// DefaultHold that the server was told.
+	// +optional
+	DefaultHold *DefaultHoldStatus `json:"defaultHold,omitempty"`
+
+	// Holds counts the HoldLinks.
+	// +optional
+	Holds HoldCounts `json:"holds,omitempty,omitzero"`
+
+	// HoldSummary is healthy/accepted, for example 2/3.
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	HoldSummary string `json:"holdSummary,omitempty"`
+
+	// Links are the HoldLinks whose holds the server was told, the first 32 by namespace and name.
+	// +optional
+	// +listType=map
+	// +listMapKey=namespace
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=32
+	Links []LinkStatus `json:"links,omitempty"`
+
+	// Keys of the server.
+	// +optional
+	Keys KeysStatus `json:"keys,omitempty,omitzero"`
+
+	// Endpoints that the server can be reached under besides the URL.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
+
+	// Database in use.
+	// +optional
+	Database DatabaseStatus `json:"database,omitempty,omitzero"`
+}
+
+// DefaultHoldSource says how the default hold was chosen.
+// +kubebuilder:validation:Enum=Explicit;OnlyLink;LastKnown
+type DefaultHoldSource string
+
+const (
+	DefaultHoldExplicit  DefaultHoldSource = "Explicit"
+	DefaultHoldOnlyLink  DefaultHoldSource = "OnlyLink"
+	DefaultHoldLastKnown DefaultHoldSource = "LastKnown"
+)
+
+// DefaultHoldStatus is the default hold that the server was told.
+type DefaultHoldStatus struct {
+	// DID of the hold.
+	// +required
+	// +kubebuilder:validation:MaxLength=270
+	DID string `json:"did"`
+
+	// Source: Explicit (spec.defaultHold), OnlyLink, or LastKnown while the choice is not clear.
+	// +required
+	Source DefaultHoldSource `json:"source"`
+
+	// HoldLink behind it as namespace/name, if any.
+	// +optional
+	// +kubebuilder:validation:MaxLength=320
+	HoldLink string `json:"holdLink,omitempty"`
+}
+
+// HoldCounts counts the HoldLinks that name this AppView.
+type HoldCounts struct {
+	// Linked is how many name this AppView.
+	// +optional
+	Linked int32 `json:"linked,omitempty"`
+	// Accepted is how many of them this AppView admits.
+	// +optional
+	Accepted int32 `json:"accepted,omitempty"`
+	// Healthy is how many of those answer.
+	// +optional
+	Healthy int32 `json:"healthy,omitempty"`
+}
+
+// LinkStatus is one hold that the server was told.
+type LinkStatus struct {
+	// Namespace of the HoldLink.
+	// +required
+	// +kubebuilder:validation:MaxLength=63
+	Namespace string `json:"namespace"`
+	// Name of the HoldLink.
+	// +required
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// DID of the hold.
+	// +required
+	// +kubebuilder:validation:MaxLength=270
+	DID string `json:"did"`
+	// Health of the hold.
+	// +optional
+	Health HealthState `json:"health,omitempty"`
+	// Since when the health is what it is.
+	// +optional
+	Since *metav1.Time `json:"since,omitempty"`
+}
+
+// KeysStatus names the server's keys.
+type KeysStatus struct {
+	// Signing key of registry tokens.
+	// +optional
+	Signing SigningKeyStatus `json:"signing,omitempty,omitzero"`
+}
+
+// SigningKeyStatus names the keys that sign and verify. The Secret is the truth.
+type SigningKeyStatus struct {
+	// Current key: it signs.
+	// +optional
+	Current *KeyStatus `json:"current,omitempty"`
+}
+
+// KeyStatus names one key.
+type KeyStatus struct {
+	// Kid is the key's id: its RFC 7638 thumbprint.
+	// +required
+	// +kubebuilder:validation:MaxLength=64
+	Kid string `json:"kid"`
+	// Algorithm of the key.
+	// +optional
+	Algorithm KeyAlgorithm `json:"algorithm,omitempty"`
+	// SecretName is where the key is.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	SecretName string `json:"secretName,omitempty"`
+}
+
+// EndpointType is a kind of endpoint.
+// +kubebuilder:validation:Enum=Hostname;ClusterIP;NodePort;LoadBalancer
+type EndpointType string
+
+const (
+	EndpointHostname     EndpointType = "Hostname"
+	EndpointClusterIP    EndpointType = "ClusterIP"
+	EndpointNodePort     EndpointType = "NodePort"
+	EndpointLoadBalancer EndpointType = "LoadBalancer"
+)
+
+// Endpoint is where the server can be reached.
+type Endpoint struct {
+	// Type of the endpoint.
+	// +required
+	Type EndpointType `json:"type"`
+	// Value is host:port, or a port on every node for NodePort.
+	// +required
+	// +kubebuilder:validation:MaxLength=300
+	Value string `json:"value"`
+}
+
+// DatabaseStatus is the database in use.
+type DatabaseStatus struct {
+	// Type of the database.
+	// +optional
+	Type DatabaseType `json:"type,omitempty"`
+	// ClaimName is the claim that the SQLite file is on.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	ClaimName string `json:"claimName,omitempty"`
+}

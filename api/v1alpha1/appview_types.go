@@ -1,0 +1,459 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// AppView is a registry server: it speaks the OCI Distribution API, keeps manifests in its users' own Personal Data
+// Servers and blobs in holds. Attach holds with HoldLink objects.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:shortName=apv,categories=atcr
+// +kubebuilder:subresource:status
+// +kubebuilder:subresource:scale:specpath=.spec.replicas,statuspath=.status.replicas,selectorpath=.status.selector
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.status.url`
+// +kubebuilder:printcolumn:name="Default Hold",type=string,JSONPath=`.status.defaultHold.did`
+// +kubebuilder:printcolumn:name="Holds",type=string,JSONPath=`.status.holdSummary`
+// +kubebuilder:printcolumn:name="Replicas",type=integer,JSONPath=`.status.replicas`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Version",type=string,priority=1,JSONPath=`.status.version`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 52",message="metadata.name names the Service too: at most 52 lower-case letters, digits and hyphens, a letter first"
+type AppView struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// Spec is what you ask for.
+	// +optional
+	Spec AppViewSpec `json:"spec,omitempty"`
+
+	// Status is what the operator sees.
+	// +optional
+	// +kubebuilder:default={"observedGeneration":-1}
+	Status AppViewStatus `json:"status,omitempty"`
+}
+
+// AppViewList is a list of AppViews.
+// +kubebuilder:object:root=true
+type AppViewList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []AppView `json:"items"`
+}
+
+// AppViewSpec is what you ask for. Everything is optional: an empty spec with one HoldLink is a registry inside the
+// cluster.
+//
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.serviceName) || (has(self.serviceName) && self.serviceName == oldSelf.serviceName)",message="serviceName is immutable once set: tokens name it"
+// +kubebuilder:validation:XValidation:rule="!has(self.baseURL) || !self.baseURL.startsWith('http://') || (has(self.insecure) && self.insecure == 'Allowed') || self.baseURL.matches('^http://(localhost|127[.][0-9.]+|[^.:/]+|[^:/]+[.](local|localhost|internal|test)|[^:/]+[.]svc([.][^:/]+)?)(:[0-9]+)?$')",message="baseURL must be https for a public host: use https, or set insecure: Allowed if passwords may cross the network in clear"
+// +kubebuilder:validation:XValidation:rule="!has(self.replicas) || self.replicas <= 1",message="replicas must be 0 or 1 with a SQLite database, which has one writer"
+// +kubebuilder:validation:XValidation:rule="self.?database.?sqlite.?storageClassName.orValue('') == oldSelf.?database.?sqlite.?storageClassName.orValue('')",message="database.sqlite.storageClassName is immutable: a claim cannot change its class; create a claim and name it in existingClaim"
+// +kubebuilder:validation:XValidation:rule="self.?database.?sqlite.?accessMode.orValue('ReadWriteOnce') == oldSelf.?database.?sqlite.?accessMode.orValue('ReadWriteOnce')",message="database.sqlite.accessMode is immutable: a claim cannot change it; create a claim and name it in existingClaim"
+type AppViewSpec struct {
+	// Image of the server. Default: the image that this operator was released with. A digest is allowed.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	Image string `json:"image,omitempty"`
+
+	// ImagePullSecrets of the server's own pods.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=8
+	ImagePullSecrets []LocalReference `json:"imagePullSecrets,omitempty"`
+
+	// BaseURL is what clients reach the registry under, for example https://registry.example.com: token realm, OAuth
+	// redirects. No path. Default: the Service's name in the cluster, http://NAME.NAMESPACE.svc.DOMAIN:PORT.
+	// +optional
+	BaseURL Origin `json:"baseURL,omitempty"`
+
+	// Insecure allows an http baseURL for a host that is not local. Default: Refused.
+	// +optional
+	Insecure InsecurePolicy `json:"insecure,omitempty"`
+
+	// ServiceName is the issuer and service of registry tokens. Immutable once set. Default: the host of baseURL.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([A-Za-z0-9.:_-]*[A-Za-z0-9])?$`
+	ServiceName string `json:"serviceName,omitempty"`
+
+	// Replicas of the server, 0 or 1 with SQLite. Default: 1.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=50
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// DefaultHold serves users whose profile names no hold. Default: the only accepted HoldLink of role Candidate.
+	// +optional
+	DefaultHold *DefaultHold `json:"defaultHold,omitempty"`
+
+	// HoldLinks says which HoldLinks may attach.
+	// +optional
+	HoldLinks HoldLinkPolicy `json:"holdLinks,omitempty,omitzero"`
+
+	// Keys of the server.
+	// +optional
+	Keys Keys `json:"keys,omitempty,omitzero"`
+
+	// Tokens that the server issues.
+	// +optional
+	Tokens Tokens `json:"tokens,omitempty,omitzero"`
+
+	// Database of the server: sessions, devices, and the mirror of its users' records.
+	// +optional
+	Database Database `json:"database,omitempty,omitzero"`
+
+	// Logging of the server.
+	// +optional
+	Logging Logging `json:"logging,omitempty,omitzero"`
+
+	// Exposure says how clients reach the server.
+	// +optional
+	Exposure Exposure `json:"exposure,omitempty,omitzero"`
+
+	// Network says which private addresses the server may call.
+	// +optional
+	Network Network `json:"network,omitempty,omitzero"`
+
+	// AllowedHosts are further Host values, host or host:port, that clients may use: the token realm follows them. The
+	// Service's names, its cluster IP and its node port on localhost are allowed without being listed.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=32
+	AllowedHosts []Host `json:"allowedHosts,omitempty"`
+
+	// Identity says where handles and DIDs are looked up.
+	// +optional
+	Identity Identity `json:"identity,omitempty,omitzero"`
+
+	// PodTemplate adds to the server's pods. Whoever may write it may run a pod with these settings.
+	// +optional
+	PodTemplate PodTemplate `json:"podTemplate,omitempty,omitzero"`
+
+	// InheritedMetadata is put on every object that the operator makes for this AppView.
+	// +optional
+	InheritedMetadata Metadata `json:"inheritedMetadata,omitempty,omitzero"`
+
+	// DeletionPolicy says what becomes of data and keys when this AppView is deleted.
+	// +optional
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty,omitzero"`
+
+	// Reconciliation: Suspended leaves everything as it is until Active. Deletion still works. Default: Active.
+	// +optional
+	Reconciliation Reconciliation `json:"reconciliation,omitempty"`
+
+	// Development allows plain HTTP to loopback and single-label hosts for identity. Never in production.
+	// Default: Disabled.
+	// +optional
+	Development Switch `json:"development,omitempty"`
+}
+
+// InsecurePolicy says whether clients may use plain HTTP on a host that is not local.
+// +kubebuilder:validation:Enum=Refused;Allowed
+type InsecurePolicy string
+
+const (
+	InsecureRefused InsecurePolicy = "Refused"
+	InsecureAllowed InsecurePolicy = "Allowed"
+)
+
+// Host is a host name or address with an optional port, as a client sends it in Host.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=260
+// +kubebuilder:validation:Pattern=`^([a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?$`
+type Host string
+
+// DefaultHold names a hold in one of two ways.
+// +kubebuilder:validation:ExactlyOneOf=holdLinkRef;did
+type DefaultHold struct {
+	// HoldLinkRef names a HoldLink that this AppView accepts.
+	// +optional
+	HoldLinkRef *HoldLinkReference `json:"holdLinkRef,omitempty"`
+
+	// DID of a hold that needs no HoldLink: the server finds its endpoint in its DID document.
+	// +optional
+	DID DID `json:"did,omitempty"`
+}
+
+// HoldLinkReference names a HoldLink.
+type HoldLinkReference struct {
+	// Name of the HoldLink.
+	// +required
+	Name ObjectName `json:"name"`
+
+	// Namespace of the HoldLink. Default: the AppView's.
+	// +optional
+	Namespace NamespaceName `json:"namespace,omitempty"`
+}
+
+// HoldLinkPolicy is the AppView's side of the handshake: a HoldLink asks with appViewRef, the AppView admits.
+type HoldLinkPolicy struct {
+	// AllowedNamespaces are where HoldLinks may come from. Default: the AppView's own namespace.
+	// +optional
+	AllowedNamespaces AllowedNamespaces `json:"allowedNamespaces,omitempty,omitzero"`
+}
+
+// AllowedNamespaces has the shape of the Gateway API's RouteNamespaces.
+// +kubebuilder:validation:XValidation:rule="(has(self.from) && self.from == 'Selector') == has(self.selector)",message="selector is needed with from: Selector, and only then"
+type AllowedNamespaces struct {
+	// From: Same (default), All, or Selector.
+	// +optional
+	From FromNamespaces `json:"from,omitempty"`
+
+	// Selector of namespaces by their labels, with from: Selector.
+	// +optional
+	Selector *metav1.LabelSelector `json:"selector,omitempty"`
+}
+
+// FromNamespaces says which namespaces are meant.
+// +kubebuilder:validation:Enum=Same;All;Selector
+type FromNamespaces string
+
+const (
+	FromSame     FromNamespaces = "Same"
+	FromAll      FromNamespaces = "All"
+	FromSelector FromNamespaces = "Selector"
+)
+
+// Keys of the server.
+type Keys struct {
+	// Signing key of registry tokens, in the Secret NAME-signing.
+	// +optional
+	Signing SigningKey `json:"signing,omitempty,omitzero"`
+}
+
+// SigningKey says where the key comes from.
+type SigningKey struct {
+	// Source: Generated (default). The operator makes the key once and never again while the Secret exists.
+	// +optional
+	Source KeySource `json:"source,omitempty"`
+
+	// Algorithm: ES256 (default) or RS256 (2048 bits), which costs the server 20 times more per token.
+	// +optional
+	Algorithm KeyAlgorithm `json:"algorithm,omitempty"`
+}
+
+// KeySource says who makes a key.
+// +kubebuilder:validation:Enum=Generated
+type KeySource string
+
+// KeyGenerated is a key that the operator makes.
+const KeyGenerated KeySource = "Generated"
+
+// KeyAlgorithm is a JWS algorithm (RFC 7518 section 3.1).
+// +kubebuilder:validation:Enum=ES256;RS256
+type KeyAlgorithm string
+
+const (
+	ES256 KeyAlgorithm = "ES256"
+	RS256 KeyAlgorithm = "RS256"
+)
+
+// Tokens that the server issues.
+type Tokens struct {
+	// Expiration of a registry token, 60s to 1h, whole seconds. Default: 5m.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('60s') && duration(self) <= duration('1h')",message="expiration must be between 60s and 1h"
+	Expiration Duration `json:"expiration,omitempty"`
+}
+
+// Database of the server.
+type Database struct {
+	// Type: SQLite (default), one file on a claim.
+	// +optional
+	Type DatabaseType `json:"type,omitempty"`
+
+	// SQLite settings.
+	// +optional
+	SQLite SQLite `json:"sqlite,omitempty,omitzero"`
+}
+
+// DatabaseType is a kind of database.
+// +kubebuilder:validation:Enum=SQLite
+type DatabaseType string
+
+// DatabaseSQLite is one file with one writer.
+const DatabaseSQLite DatabaseType = "SQLite"
+
+// SQLite is one file on a claim, mounted by one pod.
+// +kubebuilder:validation:XValidation:rule="!has(self.existingClaim) || (!has(self.size) && !has(self.storageClassName) && !has(self.accessMode))",message="size, storageClassName and accessMode belong to the claim that the operator makes: leave them out with existingClaim"
+type SQLite struct {
+	// Size of the claim; it may grow, never shrink. Default: 1Gi.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0",message="size may only grow"
+	Size *resource.Quantity `json:"size,omitempty"`
+
+	// StorageClassName of the claim, immutable. Default: the cluster's default class.
+	// +optional
+	StorageClassName ObjectName `json:"storageClassName,omitempty"`
+
+	// AccessMode of the claim, immutable: ReadWriteOnce (default) or ReadWriteOncePod.
+	// +optional
+	// +kubebuilder:validation:Enum=ReadWriteOnce;ReadWriteOncePod
+	AccessMode corev1.PersistentVolumeAccessMode `json:"accessMode,omitempty"`
+
+	// ExistingClaim is a claim of yours, in the same namespace, used instead of one that the operator makes. It is
+	// never deleted. Data is not moved from one claim to another.
+	// +optional
+	ExistingClaim ObjectName `json:"existingClaim,omitempty"`
+}
+
+// Logging of the server.
+type Logging struct {
+	// Level: debug, info (default), warn or error.
+	// +optional
+	// +kubebuilder:validation:Enum=debug;info;warn;error
+	Level string `json:"level,omitempty"`
+
+	// Format: json (default) or text.
+	// +optional
+	// +kubebuilder:validation:Enum=json;text
+	Format string `json:"format,omitempty"`
+}
+
+// Exposure says how clients reach the server.
+type Exposure struct {
+	// Service in front of the server's pods; it has the AppView's name.
+	// +optional
+	Service Service `json:"service,omitempty,omitzero"`
+}
+
+// Service in front of the server's pods.
+// +kubebuilder:validation:XValidation:rule="!has(self.nodePort) || (has(self.type) && self.type in ['NodePort','LoadBalancer'])",message="nodePort needs type NodePort or LoadBalancer"
+type Service struct {
+	// Type: ClusterIP (default), NodePort or LoadBalancer.
+	// +optional
+	// +kubebuilder:validation:Enum=ClusterIP;NodePort;LoadBalancer
+	Type corev1.ServiceType `json:"type,omitempty"`
+
+	// Port of the Service. Default: 5000.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port,omitempty"`
+
+	// NodePort to ask for. Default: the cluster chooses.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	NodePort int32 `json:"nodePort,omitempty"`
+
+	// Annotations of the Service, for example for a load balancer.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// Network says which private addresses the server may call when a record, a DID document or a user names them.
+// Endpoints of HoldLinks need no entry.
+type Network struct {
+	// AllowedPrivateCIDRs are private ranges, for example 10.0.0.0/8. Default: none.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=32
+	AllowedPrivateCIDRs []CIDR `json:"allowedPrivateCIDRs,omitempty"`
+
+	// AllowedPrivatePorts are the ports, besides 80 and 443, that may be called there. Default: any.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:Minimum=1
+	// +kubebuilder:validation:items:Maximum=65535
+	AllowedPrivatePorts []int32 `json:"allowedPrivatePorts,omitempty"`
+}
+
+// CIDR is a range of addresses.
+// +kubebuilder:validation:MaxLength=43
+// +kubebuilder:validation:XValidation:rule="isCIDR(self)",message="must be a range of addresses such as 10.0.0.0/8"
+type CIDR string
+
+// Identity says where handles and DIDs are looked up.
+type Identity struct {
+	// PLCURL is the PLC directory. Default: https://plc.directory.
+	// +optional
+	PLCURL Origin `json:"plcURL,omitempty"`
+
+	// HandleResolverURL is a service that answers com.atproto.identity.resolveHandle, asked before DNS and well-known.
+	// Default: none.
+	// +optional
+	HandleResolverURL Origin `json:"handleResolverURL,omitempty"`
+}
+
+// PodTemplate adds to the server's pods. The restricted Pod Security profile is applied on top and cannot be loosened.
+type PodTemplate struct {
+	// Metadata of the pods.
+	// +optional
+	Metadata Metadata `json:"metadata,omitempty,omitzero"`
+
+	// Resources of the server's container.
+	// +optional
+	Resources corev1.ResourceRequirements `json:"resources,omitempty,omitzero"`
+
+	// NodeSelector of the pods.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
+
+	// Tolerations of the pods.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
+
+	// PriorityClassName of the pods.
+	// +optional
+	PriorityClassName ObjectName `json:"priorityClassName,omitempty"`
+
+	// Env are further variables of the server's container, for example HTTPS_PROXY.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=64
+	Env []EnvVar `json:"env,omitempty"`
+}
+
+// EnvVar is one variable with a plain value.
+type EnvVar struct {
+	// Name of the variable. Those of the server itself are set by other fields.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:Pattern=`^[A-Za-z_][A-Za-z0-9_]*$`
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('ATCR_') && self != 'TEST_MODE'",message="variables of the server (ATCR_*, TEST_MODE) are set by the fields of the spec"
+	Name string `json:"name"`
+
+	// Value of the variable; `$(NAME)` is not expanded.
+	// +optional
+	// +kubebuilder:validation:MaxLength=4096
+	Value string `json:"value,omitempty"`
+}
+
+// Metadata is labels and annotations.
+type Metadata struct {
+	// Labels to add. Those of the operator win.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	Labels map[string]string `json:"labels,omitempty"`
+
+	// Annotations to add. Those of the operator win.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// DeletionPolicy says what becomes of what cannot be made again.
+type DeletionPolicy struct {
+	// Data: the database's claim. Default: Retain.
+	// +optional
+	Data Policy `json:"data,omitempty"`
+
+	// Keys: the Secrets NAME-signing and NAME-sealing. Default: Retain.
+	// +optional
+	Keys Policy `json:"keys,omitempty"`
+}

@@ -1,0 +1,188 @@
+package v1alpha1
+
+// Conditions of both kinds, as kstatus reads them: Ready is the summary; Reconciling and Stalled are there only while
+// true.
+const (
+	// ConditionReady: everything that was asked for is there and works. Its reason and message are those of the most
+	// important condition that is not true. Health of holds is not part of it.
+	ConditionReady = "Ready"
+
+	// ConditionReconciling: the operator is on its way to what was asked for, by itself.
+	ConditionReconciling = "Reconciling"
+
+	// ConditionStalled: the operator cannot get there before you change something.
+	ConditionStalled = "Stalled"
+
+	// ConditionAccepted: the spec makes sense, and both sides of a link agree.
+	ConditionAccepted = "Accepted"
+)
+
+// Reasons of Ready, Reconciling and Stalled.
+const (
+	// ReasonReady: all conditions that Ready sums up are true.
+	ReasonReady = "Ready"
+	// ReasonProgressing: work is going on.
+	ReasonProgressing = "Progressing"
+	// ReasonProgressingWithRetry: a request failed and is tried again, less and less often.
+	ReasonProgressingWithRetry = "ProgressingWithRetry"
+	// ReasonRollingOut: pods of an older template are being replaced.
+	ReasonRollingOut = "RollingOut"
+	// ReasonSuspended: spec.reconciliation is Suspended.
+	ReasonSuspended = "Suspended"
+	// ReasonInvalidSpec: a field has a value that cannot work.
+	ReasonInvalidSpec = "InvalidSpec"
+	// ReasonNotPermitted: somebody else's object is in the way, or the operator may not do what is asked.
+	ReasonNotPermitted = "NotPermitted"
+	// ReasonAccepted: of condition Accepted.
+	ReasonAccepted = "Accepted"
+)
+
+// Conditions of an AppView.
+const (
+	// ConditionKeysReady: the Secrets that the server needs are there and right.
+	ConditionKeysReady = "KeysReady"
+
+	// ConditionDatabaseReady: the server has a place for its database.
+	ConditionDatabaseReady = "DatabaseReady"
+
+	// ConditionDefaultHoldResolved: it is clear which hold serves users whose profile names none.
+	ConditionDefaultHoldResolved = "DefaultHoldResolved"
+
+	// ConditionAvailable: every replica runs the current pod template and is ready, and none of an older one is left.
+	ConditionAvailable = "Available"
+
+	// ConditionHoldsHealthy: the holds answer. Not part of Ready: a registry whose hold is down still serves manifests.
+	ConditionHoldsHealthy = "HoldsHealthy"
+)
+
+// Reasons of KeysReady.
+const (
+	// ReasonGenerated: the operator made the keys.
+	ReasonGenerated = "Generated"
+	// ReasonKeyInvalid: the Secret's content cannot be used.
+	ReasonKeyInvalid = "KeyInvalid"
+	// ReasonKeyMismatch: the Secret holds a key of another algorithm than the spec asks for.
+	ReasonKeyMismatch = "KeyMismatch"
+	// ReasonSecretNotOwned: a Secret of that name is not the operator's.
+	ReasonSecretNotOwned = "SecretNotOwned"
+)
+
+// Reasons of DatabaseReady.
+const (
+	// ReasonClaimBound: the claim is bound to a volume.
+	ReasonClaimBound = "ClaimBound"
+	// ReasonClaimPending: the claim waits for a volume; normal until a pod is scheduled.
+	ReasonClaimPending = "ClaimPending"
+	// ReasonClaimLost: the claim's volume is gone.
+	ReasonClaimLost = "ClaimLost"
+	// ReasonClaimNotFound: the claim named in existingClaim does not exist.
+	ReasonClaimNotFound = "ClaimNotFound"
+	// ReasonClaimNotOwned: a claim of that name is not the operator's.
+	ReasonClaimNotOwned = "ClaimNotOwned"
+)
+
+// Reasons of DefaultHoldResolved.
+const (
+	// ReasonResolved: the DID is known. Of a HoldLink's Resolved too.
+	ReasonResolved = "Resolved"
+	// ReasonNoHold: there is no HoldLink, or the named one does not exist.
+	ReasonNoHold = "NoHold"
+	// ReasonAmbiguous: several holds could be the default.
+	ReasonAmbiguous = "Ambiguous"
+	// ReasonDIDUnresolved: the hold's DID is not known yet.
+	ReasonDIDUnresolved = "DIDUnresolved"
+	// ReasonUsingLastKnown: the server keeps the default it has, since the choice is not clear. The condition is true.
+	ReasonUsingLastKnown = "UsingLastKnown"
+)
+
+// Reasons of Available.
+const (
+	// ReasonMinimumReplicasAvailable: every replica is ready.
+	ReasonMinimumReplicasAvailable = "MinimumReplicasAvailable"
+	// ReasonScaledToZero: spec.replicas is 0. The condition is true.
+	ReasonScaledToZero = "ScaledToZero"
+	// ReasonWaiting: no pods are asked for before keys and default hold are there.
+	ReasonWaiting = "Waiting"
+	// ReasonDeadlineExceeded: the rollout makes no progress.
+	ReasonDeadlineExceeded = "DeadlineExceeded"
+	// ReasonImagePullFailed: a node cannot pull the server's image.
+	ReasonImagePullFailed = "ImagePullFailed"
+	// ReasonCrashLooping: the server ends again and again.
+	ReasonCrashLooping = "CrashLooping"
+	// ReasonUnschedulable: no node takes the pod.
+	ReasonUnschedulable = "Unschedulable"
+	// ReasonPodsRefused: the cluster refuses to create the pod (quota, admission).
+	ReasonPodsRefused = "PodsRefused"
+)
+
+// Reasons of HoldsHealthy.
+const (
+	// ReasonAllHealthy: every accepted hold answers.
+	ReasonAllHealthy = "AllHealthy"
+	// ReasonDefaultUnhealthy: the default hold does not answer.
+	ReasonDefaultUnhealthy = "DefaultUnhealthy"
+	// ReasonSomeUnhealthy: another hold does not answer.
+	ReasonSomeUnhealthy = "SomeUnhealthy"
+	// ReasonUnknown: not asked yet, or no HoldLink to ask. Of a HoldLink's Healthy too.
+	ReasonUnknown = "Unknown"
+)
+
+// Conditions of a HoldLink.
+const (
+	// ConditionResolved: the hold's DID and endpoint are known and agree with its did.json.
+	ConditionResolved = "Resolved"
+
+	// ConditionHealthy: the hold answers its health check. Not part of Ready.
+	ConditionHealthy = "Healthy"
+
+	// ConditionProgrammed: the AppView's server was told of the hold.
+	ConditionProgrammed = "Programmed"
+)
+
+// Reasons of a HoldLink's Accepted, besides ReasonAccepted.
+const (
+	// ReasonAppViewNotFound: no AppView of that name.
+	ReasonAppViewNotFound = "AppViewNotFound"
+	// ReasonNotAllowedByAppView: the AppView does not admit HoldLinks from this namespace.
+	ReasonNotAllowedByAppView = "NotAllowedByAppView"
+	// ReasonDuplicateDID: an older HoldLink attaches the same hold to the same AppView.
+	ReasonDuplicateDID = "DuplicateDID"
+)
+
+// Reasons of Resolved, besides ReasonResolved.
+const (
+	// ReasonFetchFailed: the DID document could not be read.
+	ReasonFetchFailed = "FetchFailed"
+	// ReasonInvalidDocument: the DID document does not describe a hold.
+	ReasonInvalidDocument = "InvalidDocument"
+	// ReasonDIDMismatch: the DID document is of another DID.
+	ReasonDIDMismatch = "DIDMismatch"
+	// ReasonServiceNotFound: no Service, or no port, of that name.
+	ReasonServiceNotFound = "ServiceNotFound"
+	// ReasonBlockedAddress: the address is one that the operator must not call.
+	ReasonBlockedAddress = "BlockedAddress"
+)
+
+// Reasons of Healthy, besides ReasonUnknown.
+const (
+	// ReasonHealthy: the hold answers 200.
+	ReasonHealthy = "Healthy"
+	// ReasonUnreachable: no connection.
+	ReasonUnreachable = "Unreachable"
+	// ReasonTimeout: no answer in time.
+	ReasonTimeout = "Timeout"
+	// ReasonTLSError: the certificate is not trusted, or not of that host.
+	ReasonTLSError = "TLSError"
+	// ReasonBadStatus: an answer other than 200.
+	ReasonBadStatus = "BadStatus"
+)
+
+// Reasons of Programmed.
+const (
+	// ReasonInUse: the server was told, and this is its default hold.
+	ReasonInUse = "InUse"
+	// ReasonNotDefault: the server was told; users choose the hold in their profile. The condition is true.
+	ReasonNotDefault = "NotDefault"
+	// ReasonPending: the server was not told yet.
+	ReasonPending = "Pending"
+)

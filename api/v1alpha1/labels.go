@@ -1,0 +1,32 @@
+package v1alpha1
+
+// Labels and annotations that the operator writes on what it makes.
+const (
+	// ManagedBy is the value of app.kubernetes.io/managed-by. The operator's caches of Secrets, ConfigMaps, Services
+	// and Pods hold only objects with it.
+	ManagedBy      = "atcr-operator"
+	LabelManagedBy = "app.kubernetes.io/managed-by"
+
+	// LabelAppView names the AppView that an object belongs to.
+	LabelAppView = "operator.atcr.io/appview"
+
+	// LabelRetained is "true" on what a deleted AppView left behind (spec.deletionPolicy). A later AppView of the same
+	// namespace and name takes it over and removes the label.
+	LabelRetained = "operator.atcr.io/retained"
+
+	// AnnotationRetainedFrom is the UID of the AppView that left the object behind.
+	AnnotationRetainedFrom = "operator.atcr.io/retained-from"
+
+	// AnnotationIntentHash is the hash of what the operator applied, so that an unchanged object costs no request.
+	AnnotationIntentHash = "operator.atcr.io/intent-hash"
+
+	// AnnotationConsumedHash on a pod template is the hash of the secret bytes that the server reads only at start.
+	AnnotationConsumedHash = "operator.atcr.io/consumed-hash"
+
+	// AnnotationKeyID and AnnotationKeyAlgorithm describe the key in a signing Secret.
+	AnnotationKeyID        = "operator.atcr.io/key-id"
+	AnnotationKeyAlgorithm = "operator.atcr.io/key-algorithm"
+
+	// Finalizer lets the operator carry out spec.deletionPolicy.
+	Finalizer = "operator.atcr.io/deletion-policy"
+)

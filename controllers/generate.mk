@@ -1,0 +1,12 @@
+# Generated code and manifests of the control plane. Part of the top Makefile.
+CONTROLLER_GEN ?= $(shell hack/tool.sh controller-gen)
+
+.PHONY: generate manifests
+
+generate: ## Deepcopy and apply configurations of api/
+	"$(CONTROLLER_GEN)" object paths=./api/...
+	"$(CONTROLLER_GEN)" applyconfiguration paths=./api/...
+
+manifests: ## CRDs and RBAC in config/
+	"$(CONTROLLER_GEN)" crd:generateEmbeddedObjectMeta=false paths=./api/... output:crd:dir=config/crd/bases
+	"$(CONTROLLER_GEN)" rbac:roleName=atcr-operator paths=./controllers/... output:rbac:dir=config/rbac
