@@ -1,0 +1,83 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Driver stores blobs by digest (sha256 and sha512) and the parts of uploads. It is safe for concurrent use, but does
+// not order a Delete against a Complete of the same digest: the hold does.
+type Driver interface {
+	// Traits says how clients should upload.
+	Traits() Traits
+
+	// Begin prepares an upload. The id comes from [NewUploadID]. The algorithm is the client's guess at that of the
+	// final digest: a right guess may spare reading the bytes again, a wrong one costs only that.
+	Begin(ctx context.Context, id string, guess digest.Algorithm) error
+
+	// PartURL is where to PUT part n (1 to [MaxParts]) of an upload, once or again: the last one to finish counts.
+	// The answer to the PUT has an ETag header. The URL authorizes by itself until it expires.
+	PartURL(ctx context.Context, id string, n int) (URL, error)
+
+	// Complete makes the blob d of exactly the named parts, in that order, and forgets the upload. It returns the
+	// blob's size in bytes. When it fails the blob is as visible as it was before.
+	//
+	// Errors: [ErrDigestMismatch] when the parts do not hash to d, [ErrMissingPart] when a part is absent or not the
+	// one that its ETag names. The upload's parts are kept then; Abort removes them.
+	Complete(ctx context.Context, id string, d digest.Digest, parts []Part) (size int64, err error)
+
+	// Abort removes the parts of an upload. It is no error when there are none.
+	Abort(ctx context.Context, id string) error
+
+	// Stat is the size of a blob in bytes, or [ErrNotFound].
+	Stat(ctx context.Context, d digest.Digest) (size int64, err error)
+
+	// BlobURL is where to read a blob with the given method, GET or HEAD. The URL authorizes by itself until it
+	// expires, serves ranges, and is not checked for the blob's existence.
+	BlobURL(ctx context.Context, d digest.Digest, method string) (URL, error)
+
+	// Delete removes a blob. It is no error when there is none.
+	Delete(ctx context.Context, d digest.Digest) error
+
+	// Check fails when the storage cannot be reached or written.
+	Check(ctx context.Context) error
+}
+
+// Handler is a driver that serves its own URLs. The hold routes the paths to it, outside of its own authorization.
+type Handler interface {
+	// Routes are patterns of [http.ServeMux] and their handlers.
+	Routes() map[string]http.Handler
+}
+
+// Traits says how clients should upload to a driver.
+type Traits struct {
+	PartSize  int64 // preferred bytes of a part
+	Streaming bool  // one part may have any length, and be sent in chunked transfer encoding
+}
+
+// URL is a request that a driver authorized, without any further header than these.
+type URL struct {
+	URL     string
+	Method  string
+	Expires time.Time
+}
+
+// Part names one uploaded part.
+type Part struct {
+	Number int    // 1 to MaxParts
+	ETag   string // as the PUT answered it, quoted or not; empty matches any
+}
+
+// MaxParts is the highest part number, as in S3.
+const MaxParts = 10_000
+
+// Errors of a driver that its caller tells apart.
+var (
+	ErrNotFound       = errors.New("blob not found")
+	ErrDigestMismatch = errors.New("the uploaded bytes do not hash to the digest")
+	ErrMissingPart    = errors.New("a part is missing or differs from the one named")
+)

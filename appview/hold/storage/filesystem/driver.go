@@ -1,0 +1,158 @@
+// Package filesystem is the storage driver for one machine: blobs and parts are files below one root.
+//
+// Layout: uploads/<id>/<part number> while an upload lasts, blobs/<algorithm>/<2 hex>/<hex>/data after it. A part
+// arrives under a temporary name and is renamed when it is whole; a blob is verified, synced and renamed into place.
+// So a crash at any moment leaves either nothing or the whole.
+//
+// A part is hashed while it is written: an upload of one part, as most clients make, completes by fsync and rename.
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"atcr.io/operator/appview/hold/storage"
+)
+
+// Options of a Driver.
+type Options struct {
+	Root      string           // folder of the blobs; made when missing
+	PublicURL string           // base of the URLs that the driver hands out, scheme://host[:port]
+	URLKey    []byte           // HMAC key of those URLs, at least 32 bytes
+	PartTTL   time.Duration    // life of a part's URL; 1 h when zero
+	BlobTTL   time.Duration    // life of a blob's URL; 15 min when zero
+	Idle      time.Duration    // how long a client may make no progress; 1 min when zero
+	Now       func() time.Time // clock of the URLs; time.Now when nil
+}
+
+// Driver implements [storage.Driver] and [storage.Handler].
+type Driver struct {
+	root string
+	urls signer
+	idle time.Duration
+
+	mu      sync.Mutex
+	uploads map[string]*upload
+}
+
+// New opens or makes the root. Only one process may use it at a time.
+func New(o Options) (*Driver, error) {
+	if len(o.URLKey) < 32 {
+		return nil, errors.New("filesystem storage: the URL key has less than 32 bytes")
+	}
+	if o.PartTTL == 0 {
+		o.PartTTL = time.Hour
+	}
+	if o.BlobTTL == 0 {
+		o.BlobTTL = 15 * time.Minute
+	}
+	if o.Idle == 0 {
+		o.Idle = time.Minute
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	root, err := filepath.Abs(o.Root)
+	if err != nil {
+		return nil, fmt.Errorf("filesystem storage: %w", err)
+	}
+	for _, dir := range []string{"uploads", "blobs"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
+			return nil, fmt.Errorf("filesystem storage: making the root: %w", err)
+		}
+	}
+	return &Driver{
+		root:    root,
+		urls:    signer{base: o.PublicURL, key: o.URLKey, partTTL: o.PartTTL, blobTTL: o.BlobTTL, now: o.Now},
+		idle:    o.Idle,
+		uploads: map[string]*upload{},
+	}, nil
+}
+
+// Traits implements [storage.Driver].
+func (*Driver) Traits() storage.Traits {
+	return storage.Traits{PartSize: 8 << 20, Streaming: true}
+}
+
+// Stat implements [storage.Driver].
+func (d *Driver) Stat(_ context.Context, dg digest.Digest) (int64, error) {
+	info, err := os.Stat(d.blobPath(dg))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, storage.ErrNotFound
+	}
+	if err != nil {
+		return 0, fmt.Errorf("blob %s: %w", dg, err)
+	}
+	return info.Size(), nil
+}
+
+// Delete implements [storage.Driver].
+func (d *Driver) Delete(_ context.Context, dg digest.Digest) error {
+	dir := filepath.Dir(d.blobPath(dg))
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("delete blob %s: %w", dg, err)
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+// Check implements [storage.Driver] by making and removing a file.
+func (d *Driver) Check(context.Context) error {
+	f, err := os.CreateTemp(filepath.Join(d.root, "uploads"), ".check-*")
+	if err != nil {
+		return fmt.Errorf("storage root cannot be written: %w", err)
+	}
+	f.Close()
+	if err := os.Remove(f.Name()); err != nil {
+		return fmt.Errorf("storage root cannot be written: %w", err)
+	}
+	return nil
+}
+
+func (d *Driver) blobPath(dg digest.Digest) string {
+	return filepath.Join(d.root, filepath.FromSlash(storage.BlobKey(dg)))
+}
+
+func (d *Driver) uploadPath(id string) string {
+	return filepath.Join(d.root, filepath.FromSlash(storage.UploadKey(id)))
+}
+
+func (d *Driver) partPath(id string, n int) string {
+	return filepath.Join(d.root, filepath.FromSlash(storage.PartKey(id, n)))
+}
+
+// makeDir makes dir below root and syncs every folder that got a new entry.
+func makeDir(root, dir string) error {
+	if _, err := os.Stat(dir); err == nil || dir == root {
+		return err
+	}
+	if err := makeDir(root, filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("sync folder: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package filesystem
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"atcr.io/operator/appview/hold/slow"
+	"atcr.io/operator/appview/hold/storage"
+	"atcr.io/operator/appview/hold/xrpc"
+)
+
+// Routes implements [storage.Handler].
+func (d *Driver) Routes() map[string]http.Handler {
+	return map[string]http.Handler{
+		"PUT " + partRoute: http.HandlerFunc(d.servePart),
+		"GET " + blobRoute: http.HandlerFunc(d.serveBlob), // HEAD too
+	}
+}
+
+var errURL = xrpc.Errorf(http.StatusForbidden, "ExpiredUrl",
+	"This URL is expired or was changed; ask the hold for a new one.")
+
+// servePart stores the body of a PUT to a part's URL. The body may have any length.
+func (d *Driver) servePart(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	id := q.Get("upload")
+	n, err := strconv.Atoi(q.Get("part"))
+	if _, ok := d.urls.check(partRoute, q); !ok || err != nil || !storage.ValidUploadID(id) || n < 1 || n > storage.MaxParts {
+		xrpc.WriteError(w, errURL)
+		return
+	}
+	etag, err := d.putPart(id, n, slow.Reader(w, r.Body, d.idle))
+	switch {
+	case errors.Is(err, errNoUpload):
+		xrpc.WriteError(w, xrpc.Errorf(http.StatusNotFound, "InvalidUploadId",
+			"The upload is completed, aborted or expired; start a new one."))
+	case isNoSpace(err):
+		xrpc.WriteError(w, xrpc.Errorf(http.StatusInsufficientStorage, "UploadFailed",
+			"The hold's disk is full; its captain must free space or add some.").Because(err))
+	case err != nil:
+		xrpc.WriteError(w, xrpc.Errorf(http.StatusBadRequest, "UploadFailed",
+			"The part did not arrive whole; send it again.").Because(err))
+	default:
+		w.Header().Set("ETag", etag)
+		w.WriteHeader(http.StatusOK)
+	}
+}
+
+// serveBlob answers GET and HEAD of a blob's URL, with ranges and conditions.
+func (d *Driver) serveBlob(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	left, ok := d.urls.check(blobRoute, q)
+	dg, err := storage.ParseDigest(q.Get("digest"))
+	if !ok || err != nil {
+		xrpc.WriteError(w, errURL)
+		return
+	}
+	f, err := os.Open(d.blobPath(dg))
+	if errors.Is(err, fs.ErrNotExist) {
+		xrpc.WriteError(w, xrpc.Errorf(http.StatusNotFound, "BlobNotFound", "The blob was deleted; push it again."))
+		return
+	}
+	if err != nil {
+		xrpc.WriteError(w, fmt.Errorf("open blob %s: %w", dg, err))
+		return
+	}
+	defer f.Close()
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Docker-Content-Digest", dg.String())
+	h.Set("ETag", `"`+dg.String()+`"`)
+	h.Set("Cache-Control", fmt.Sprintf("private, immutable, max-age=%d", int(left.Seconds())))
+	http.ServeContent(slow.Writer(w, d.idle), r, "", time.Time{}, f)
+}
+
+func sysStat(info fs.FileInfo) (uint64, bool) {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return st.Ino, true
+}

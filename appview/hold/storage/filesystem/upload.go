@@ -1,0 +1,256 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"atcr.io/operator/appview/hold/storage"
+)
+
+// upload is what is remembered of an upload in memory. None of it is needed after a restart.
+type upload struct {
+	mu    sync.Mutex // held while a part is put in place, and for all of Complete
+	guess digest.Algorithm
+	sums  map[int]sum
+}
+
+// sum is the digest of a part, taken while it was written.
+type sum struct {
+	etag   string
+	digest digest.Digest
+}
+
+// copyBuffers are large, since a part may be a whole layer.
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
+
+func (d *Driver) upload(id string) *upload {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	u := d.uploads[id]
+	if u == nil {
+		u = &upload{guess: digest.SHA256, sums: map[int]sum{}}
+		d.uploads[id] = u
+	}
+	return u
+}
+
+func (d *Driver) forget(id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.uploads, id)
+}
+
+// Begin implements [storage.Driver].
+func (d *Driver) Begin(_ context.Context, id string, guess digest.Algorithm) error {
+	if err := os.Mkdir(d.uploadPath(id), 0o700); err != nil {
+		return fmt.Errorf("begin upload: %w", err)
+	}
+	if guess.Available() {
+		d.upload(id).guess = guess
+	}
+	return nil
+}
+
+// errNoUpload is the answer to a part of an upload that is over or never began.
+var errNoUpload = errors.New("no such upload")
+
+// putPart stores one part and returns its ETag.
+func (d *Driver) putPart(id string, n int, body io.Reader) (string, error) {
+	dir := d.uploadPath(id)
+	if _, err := os.Stat(dir); err != nil {
+		return "", errNoUpload
+	}
+	u := d.upload(id)
+	tmp, err := os.CreateTemp(dir, "incoming-*")
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", errNoUpload
+	}
+	if err != nil {
+		return "", fmt.Errorf("part %d: %w", n, err)
+	}
+	defer os.Remove(tmp.Name()) // when it is not renamed
+	defer tmp.Close()
+
+	h := u.guess.Hash()
+	if err := copyHashed(tmp, h, body); err != nil {
+		return "", fmt.Errorf("part %d: %w", n, err)
+	}
+	info, err := tmp.Stat()
+	if err != nil {
+		return "", fmt.Errorf("part %d: %w", n, err)
+	}
+	etag := etagOf(info)
+
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if err := os.Rename(tmp.Name(), d.partPath(id, n)); err != nil {
+		if errors.Is(err, fs.ErrNotExist) { // completed or aborted meanwhile
+			return "", errNoUpload
+		}
+		return "", fmt.Errorf("part %d: %w", n, err)
+	}
+	u.sums[n] = sum{etag: etag, digest: digest.NewDigest(u.guess, h)}
+	return etag, nil
+}
+
+// Abort implements [storage.Driver].
+func (d *Driver) Abort(_ context.Context, id string) error {
+	u := d.upload(id)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	defer d.forget(id)
+	if err := os.RemoveAll(d.uploadPath(id)); err != nil {
+		return fmt.Errorf("abort upload: %w", err)
+	}
+	return nil
+}
+
+// Complete implements [storage.Driver].
+func (d *Driver) Complete(_ context.Context, id string, want digest.Digest, parts []storage.Part) (int64, error) {
+	if _, err := os.Stat(d.uploadPath(id)); err != nil {
+		return 0, fmt.Errorf("complete upload: %w", errNoUpload)
+	}
+	u := d.upload(id)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+
+	file, got, err := d.assemble(id, u, want.Algorithm(), parts)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	if got != want {
+		return 0, storage.ErrDigestMismatch
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("complete upload: %w", err)
+	}
+	if err := d.publish(file, want); err != nil {
+		return 0, fmt.Errorf("complete upload: %w", err)
+	}
+	// The blob is in place: what is left of the upload is only space, and Abort of the sweeper removes it again.
+	d.forget(id)
+	_ = os.RemoveAll(d.uploadPath(id))
+	return info.Size(), nil
+}
+
+// assemble makes one file of the parts and returns it open with its digest: the only part itself when there is one.
+func (d *Driver) assemble(id string, u *upload, alg digest.Algorithm, parts []storage.Part) (*os.File, digest.Digest, error) {
+	if len(parts) == 1 {
+		f, etag, err := d.openPart(id, parts[0])
+		if err != nil {
+			return nil, "", err
+		}
+		if s := u.sums[parts[0].Number]; s.etag == etag && s.digest.Algorithm() == alg {
+			return f, s.digest, nil
+		}
+		h := alg.Hash()
+		if err := copyHashed(nil, h, f); err != nil {
+			f.Close()
+			return nil, "", fmt.Errorf("read part %d: %w", parts[0].Number, err)
+		}
+		return f, digest.NewDigest(alg, h), nil
+	}
+	out, err := os.Create(filepath.Join(d.uploadPath(id), "assembled"))
+	if err != nil {
+		return nil, "", fmt.Errorf("assemble: %w", err)
+	}
+	h := alg.Hash()
+	for _, p := range parts {
+		f, _, err := d.openPart(id, p)
+		if err == nil {
+			err = copyHashed(out, h, f)
+			f.Close()
+		}
+		if err != nil {
+			out.Close()
+			return nil, "", err
+		}
+	}
+	return out, digest.NewDigest(alg, h), nil
+}
+
+func (d *Driver) openPart(id string, p storage.Part) (*os.File, string, error) {
+	f, err := os.Open(d.partPath(id, p.Number))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "", fmt.Errorf("part %d: %w", p.Number, storage.ErrMissingPart)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("part %d: %w", p.Number, err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, "", fmt.Errorf("part %d: %w", p.Number, err)
+	}
+	if !storage.SameETag(p.ETag, etagOf(info)) {
+		f.Close()
+		return nil, "", fmt.Errorf("part %d: %w", p.Number, storage.ErrMissingPart)
+	}
+	return f, etagOf(info), nil
+}
+
+// publish syncs a verified file and renames it to the blob's place. A blob that is already there is the same bytes.
+func (d *Driver) publish(file *os.File, dg digest.Digest) error {
+	final := d.blobPath(dg)
+	if _, err := os.Stat(final); err == nil {
+		return nil
+	}
+	if err := file.Sync(); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	if err := makeDir(d.root, filepath.Dir(final)); err != nil {
+		return err
+	}
+	if err := os.Rename(file.Name(), final); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(final))
+}
+
+// copyHashed copies src to the hash, and to dst unless it is nil.
+func copyHashed(dst io.Writer, h hash.Hash, src io.Reader) error {
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	for {
+		n, err := src.Read(*buf)
+		if n > 0 {
+			h.Write((*buf)[:n])
+			if dst != nil {
+				if _, err := dst.Write((*buf)[:n]); err != nil {
+					return fmt.Errorf("write: %w", err)
+				}
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read: %w", err)
+		}
+	}
+}
+
+// etagOf tells apart two files that were stored as one part: the inode counts, since the clock of a file system is
+// coarse and a new part is written while the old one still lies there.
+func etagOf(info fs.FileInfo) string {
+	var inode uint64
+	if st, ok := sysStat(info); ok {
+		inode = st
+	}
+	return fmt.Sprintf(`"%x-%x-%x"`, info.Size(), info.ModTime().UnixNano(), inode)
+}
+
+// isNoSpace says whether the disk is full.
+func isNoSpace(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }

@@ -1,0 +1,191 @@
+// Package s3 is the storage driver for any S3-compatible endpoint. Clients move the bytes of parts and blobs straight
+// to and from the endpoint by presigned URLs.
+//
+// Every part of an upload is an object of its own, uploads/<id>/<part number>, so that a part may have any size and be
+// put again. Completion reads the parts back once, in order, to verify the digest, and builds the blob
+// blobs/<algorithm>/<2 hex>/<hex>/data by server-side copy: see complete.go and plan.go. Copies name the ETag of the
+// bytes that were read, so a part that is overwritten meanwhile makes the completion fail.
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/opencontainers/go-digest"
+
+	"atcr.io/operator/appview/hold/storage"
+)
+
+// Limits of S3, see "Amazon S3 multipart upload limits". The zero value of a field means S3's own.
+type Limits struct {
+	MinPart int64 // least bytes of a part of a multipart upload, but for the last: 5 MiB
+	MaxCopy int64 // most bytes of one server-side copy: 5 GiB
+}
+
+// Options of a Driver.
+type Options struct {
+	Endpoint  string // scheme://host[:port]; AWS when empty
+	Region    string
+	Bucket    string
+	AccessKey string
+	SecretKey string
+	PartTTL   time.Duration     // life of a part's URL; 1 h when zero
+	BlobTTL   time.Duration     // life of a blob's URL; 15 min when zero
+	Limits    Limits            // lower than S3's for tests
+	Transport http.RoundTripper // to the endpoint; minio's default when nil
+}
+
+// Driver implements [storage.Driver].
+type Driver struct {
+	core    *minio.Core
+	bucket  string
+	partTTL time.Duration
+	blobTTL time.Duration
+	limits  Limits
+}
+
+// New makes a driver; it does not reach the endpoint yet, see Check.
+func New(o Options) (*Driver, error) {
+	host, secure := "s3.amazonaws.com", true
+	if o.Endpoint != "" {
+		u, err := url.Parse(o.Endpoint)
+		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || (u.Path != "" && u.Path != "/") {
+			return nil, errors.New("S3 storage: the endpoint must be http(s)://host[:port] without a path")
+		}
+		host, secure = u.Host, u.Scheme == "https"
+	}
+	core, err := minio.NewCore(host, &minio.Options{
+		Creds:     credentials.NewStaticV4(o.AccessKey, o.SecretKey, ""),
+		Secure:    secure,
+		Region:    o.Region,
+		Transport: o.Transport,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("S3 storage: %w", err)
+	}
+	d := &Driver{core: core, bucket: o.Bucket, partTTL: o.PartTTL, blobTTL: o.BlobTTL, limits: o.Limits}
+	if d.partTTL == 0 {
+		d.partTTL = time.Hour
+	}
+	if d.blobTTL == 0 {
+		d.blobTTL = 15 * time.Minute
+	}
+	if d.limits.MinPart == 0 {
+		d.limits.MinPart = 5 << 20
+	}
+	if d.limits.MaxCopy == 0 {
+		d.limits.MaxCopy = 5 << 30
+	}
+	return d, nil
+}
+
+// Traits implements [storage.Driver].
+func (*Driver) Traits() storage.Traits { return storage.Traits{PartSize: 8 << 20} }
+
+// Begin implements [storage.Driver]: there is nothing to prepare.
+func (*Driver) Begin(context.Context, string, digest.Algorithm) error { return nil }
+
+// PartURL implements [storage.Driver]. The PUT needs a Content-Length.
+func (d *Driver) PartURL(ctx context.Context, id string, n int) (storage.URL, error) {
+	return d.presign(ctx, http.MethodPut, storage.PartKey(id, n), d.partTTL, nil)
+}
+
+// BlobURL implements [storage.Driver].
+func (d *Driver) BlobURL(ctx context.Context, dg digest.Digest, method string) (storage.URL, error) {
+	q := url.Values{"response-content-type": {"application/octet-stream"}}
+	return d.presign(ctx, method, storage.BlobKey(dg), d.blobTTL, q)
+}
+
+func (d *Driver) presign(ctx context.Context, method, key string, ttl time.Duration, q url.Values) (storage.URL, error) {
+	expires := time.Now().Add(ttl)
+	u, err := d.core.Presign(ctx, method, d.bucket, key, ttl, q)
+	if err != nil {
+		return storage.URL{}, fmt.Errorf("presign: %w", clean(err))
+	}
+	return storage.URL{URL: u.String(), Method: method, Expires: expires}, nil
+}
+
+// Stat implements [storage.Driver].
+func (d *Driver) Stat(ctx context.Context, dg digest.Digest) (int64, error) {
+	info, err := d.core.StatObject(ctx, d.bucket, storage.BlobKey(dg), minio.StatObjectOptions{})
+	if isNotFound(err) {
+		return 0, storage.ErrNotFound
+	}
+	if err != nil {
+		return 0, fmt.Errorf("stat blob %s: %w", dg, clean(err))
+	}
+	return info.Size, nil
+}
+
+// Delete implements [storage.Driver].
+func (d *Driver) Delete(ctx context.Context, dg digest.Digest) error {
+	if err := d.remove(ctx, storage.BlobKey(dg)); err != nil {
+		return fmt.Errorf("delete blob %s: %w", dg, err)
+	}
+	return nil
+}
+
+// Abort implements [storage.Driver].
+func (d *Driver) Abort(ctx context.Context, id string) error {
+	opts := minio.ListObjectsOptions{Prefix: storage.UploadKey(id) + "/", Recursive: true}
+	for obj := range d.core.ListObjectsIter(ctx, d.bucket, opts) {
+		if obj.Err != nil {
+			return fmt.Errorf("abort upload: list parts: %w", clean(obj.Err))
+		}
+		if err := d.remove(ctx, obj.Key); err != nil {
+			return fmt.Errorf("abort upload: %w", err)
+		}
+	}
+	return nil
+}
+
+// Check implements [storage.Driver] by asking for the bucket.
+func (d *Driver) Check(ctx context.Context) error {
+	ok, err := d.core.BucketExists(ctx, d.bucket)
+	if err != nil {
+		return fmt.Errorf("S3 bucket cannot be reached: %w", clean(err))
+	}
+	if !ok {
+		return errors.New("S3 bucket does not exist; create it")
+	}
+	return nil
+}
+
+func (d *Driver) remove(ctx context.Context, key string) error {
+	err := d.core.RemoveObject(ctx, d.bucket, key, minio.RemoveObjectOptions{})
+	if err != nil && !isNotFound(err) {
+		return fmt.Errorf("remove object: %w", clean(err))
+	}
+	return nil
+}
+
+func isNotFound(err error) bool {
+	var resp minio.ErrorResponse
+	return errors.As(err, &resp) && resp.StatusCode == http.StatusNotFound
+}
+
+// isChanged says whether a precondition on an ETag failed.
+func isChanged(err error) bool {
+	var resp minio.ErrorResponse
+	return errors.As(err, &resp) && resp.StatusCode == http.StatusPreconditionFailed
+}
+
+// clean reduces an error of the client to its class: the text of one may quote a URL with its signature, or whatever
+// the endpoint answered.
+func clean(err error) error {
+	var resp minio.ErrorResponse
+	if errors.As(err, &resp) {
+		return fmt.Errorf("endpoint answered %d %s", resp.StatusCode, resp.Code)
+	}
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		return ue.Err
+	}
+	return err
+}
