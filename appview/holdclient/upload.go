@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -105,8 +106,8 @@ func (c *Client) PutPart(ctx context.Context, h *Hold, user syntax.DID, uploadID
 	if err != nil {
 		return Part{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: err}
 	}
-	// Not the caller's io.Reader itself: net/http would close it, and it belongs to another request.
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, u.String(), io.NopCloser(body))
+	lent := &lentBody{Reader: body, returned: make(chan struct{})}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, u.String(), lent)
 	if err != nil {
 		return Part{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: stripURL(err)}
 	}
@@ -118,6 +119,7 @@ func (c *Client) PutPart(ctx context.Context, h *Hold, user syntax.DID, uploadID
 		req.Header.Set(k, v)
 	}
 	resp, err := client(c).Do(req)
+	<-lent.returned
 	if err != nil {
 		return Part{}, &Error{Kind: Unavailable, Hold: h.DID, Call: "part upload", Err: stripURL(err)}
 	}
@@ -131,6 +133,19 @@ func (c *Client) PutPart(ctx context.Context, h *Hold, user syntax.DID, uploadID
 		return Part{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: "part upload", Err: errors.New("no ETag in the answer")}
 	}
 	return Part{number, etag}, nil
+}
+
+// lentBody is a reader that belongs to another request. A transport may go on reading it after Do has returned; it
+// always closes it when it is through.
+type lentBody struct {
+	io.Reader
+	once     sync.Once
+	returned chan struct{}
+}
+
+func (l *lentBody) Close() error {
+	l.once.Do(func() { close(l.returned) })
+	return nil
 }
 
 // Complete makes the blob visible to its owner, if the parts hash to d.

@@ -1,0 +1,13 @@
+// Package index knows the io.atcr.* records of every DID that the server meets: it mirrors them into the store, answers
+// from there what a PDS has no queries for (tag lists, referrers, which repository may serve a digest), and writes
+// them, since a write is what changes the mirror.
+//
+//   - mirror.go: [Mirror], and how it stays current
+//   - read.go: tags, manifests, referrers, repositories
+//   - bytes.go: manifest bytes: memory, store, PDS, and never without checking the digest
+//   - write.go, delete.go: one atomic applyWrites per change, in a queue per DID
+//   - rows.go: the SQL
+//   - outbox.go: notifications to holds, kept until they are acknowledged
+//
+// The records are the truth. When a PDS is down, what was mirrored is served.
+package index

@@ -1,0 +1,9 @@
+// Package upload receives blobs: it passes the bytes of POST, PATCH and PUT requests on to the hold, hashing them on
+// the way, and never holds more than one part of them.
+//
+// The state of an upload is a row in the store, shared by replicas: a request may be served by any of them, and by one
+// that was killed and started again. A PATCH moves the offset only after the hold has acknowledged its parts, in one
+// conditional update; a PATCH that fails leaves the upload as it was.
+//
+// Start with [Uploader].
+package upload

@@ -1,0 +1,167 @@
+package upload
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+
+	"atcr.io/operator/appview/holdclient"
+)
+
+var (
+	// ErrUnknown says that there is no such upload in this repository.
+	ErrUnknown = errors.New("unknown upload")
+	// ErrConflict says that another request moved the upload at the same time.
+	ErrConflict = errors.New("another request moved this upload")
+)
+
+// Session is an upload in progress.
+type Session struct {
+	ID         string // 128 random bits
+	DID        syntax.DID
+	Repository string
+	Hold       syntax.DID
+	Offset     int64 // bytes that the hold has
+	Algorithm  digest.Algorithm
+	Upload     holdclient.Upload
+	Parts      []holdclient.Part
+
+	short   bool   // the last part was smaller than Upload.MinPart: no further part may follow
+	state   []byte // of the hash over the bytes so far
+	version int64
+}
+
+// stored is the part of a session that only this package reads.
+type stored struct {
+	Algorithm digest.Algorithm  `json:"algorithm"`
+	Upload    holdclient.Upload `json:"upload"`
+	Parts     []holdclient.Part `json:"parts"`
+	Short     bool              `json:"short,omitempty"`
+	Hash      string            `json:"hash,omitempty"`
+}
+
+// newID is 128 random bits in the URL alphabet.
+func newID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the process instead
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// hasher continues the hash of the session's bytes.
+func (s *Session) hasher() (hash.Hash, error) {
+	h := s.Algorithm.Hash()
+	if len(s.state) > 0 {
+		if err := h.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.state); err != nil {
+			return nil, fmt.Errorf("upload %s: hash state: %w", s.ID, err)
+		}
+	}
+	return h, nil
+}
+
+// Digest is the digest of the bytes so far, by the session's algorithm.
+func (s *Session) Digest() (digest.Digest, error) {
+	h, err := s.hasher()
+	if err != nil {
+		return "", err
+	}
+	return digest.NewDigest(s.Algorithm, h), nil
+}
+
+// Sessions keeps uploads in the store (table uploads).
+type Sessions struct {
+	Read, Write *sql.DB
+	Now         func() time.Time
+}
+
+func (t *Sessions) encode(s *Session) (string, error) {
+	b, err := json.Marshal(stored{s.Algorithm, s.Upload, s.Parts, s.short, base64.StdEncoding.EncodeToString(s.state)})
+	return string(b), err
+}
+
+func (t *Sessions) create(ctx context.Context, s *Session) error {
+	state, err := t.encode(s)
+	if err != nil {
+		return err
+	}
+	s.version = 1
+	_, err = t.Write.ExecContext(ctx, `INSERT INTO uploads (id, did, repository, hold, byte_offset, state, version, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		s.ID, string(s.DID), s.Repository, string(s.Hold), s.Offset, state, s.version, t.Now().UnixMicro())
+	if err != nil {
+		return fmt.Errorf("keep upload: %w", err)
+	}
+	return nil
+}
+
+// Get finds an upload of a repository.
+func (t *Sessions) Get(ctx context.Context, did syntax.DID, repository, id string) (*Session, error) {
+	s := &Session{ID: id, DID: did, Repository: repository}
+	var hold, state string
+	err := t.Write.QueryRowContext(ctx, `SELECT hold, byte_offset, state, version FROM uploads
+		WHERE id = $1 AND did = $2 AND repository = $3`, id, string(did), repository).Scan(&hold, &s.Offset, &state, &s.version)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, ErrUnknown
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read upload: %w", err)
+	}
+	s.Hold = syntax.DID(hold)
+	return s, s.decode(state)
+}
+
+func (s *Session) decode(state string) error {
+	var in stored
+	if err := json.Unmarshal([]byte(state), &in); err != nil {
+		return fmt.Errorf("read upload: %w", err)
+	}
+	hash, err := base64.StdEncoding.DecodeString(in.Hash)
+	if err != nil {
+		return fmt.Errorf("read upload: %w", err)
+	}
+	s.Algorithm, s.Upload, s.Parts, s.short, s.state = in.Algorithm, in.Upload, in.Parts, in.Short, hash
+	return nil
+}
+
+// advance stores the new state if nobody else stored one since s was read.
+func (t *Sessions) advance(ctx context.Context, s *Session) error {
+	state, err := t.encode(s)
+	if err != nil {
+		return err
+	}
+	res, err := t.Write.ExecContext(ctx, `UPDATE uploads SET byte_offset = $1, state = $2, version = version + 1, updated_at = $3
+		WHERE id = $4 AND version = $5`, s.Offset, state, t.Now().UnixMicro(), s.ID, s.version)
+	if err != nil {
+		return fmt.Errorf("keep upload: %w", err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n != 1 {
+		return ErrConflict
+	}
+	s.version++
+	return nil
+}
+
+func (t *Sessions) delete(ctx context.Context, id string) error {
+	if _, err := t.Write.ExecContext(ctx, `DELETE FROM uploads WHERE id = $1`, id); err != nil {
+		return fmt.Errorf("forget upload: %w", err)
+	}
+	return nil
+}
+
+// Forget drops uploads without progress since before; the holds sweep their halves themselves.
+func (t *Sessions) Forget(ctx context.Context, before time.Time) (int64, error) {
+	res, err := t.Write.ExecContext(ctx, `DELETE FROM uploads WHERE updated_at < $1`, before.UnixMicro())
+	if err != nil {
+		return 0, fmt.Errorf("forget idle uploads: %w", err)
+	}
+	return res.RowsAffected()
+}

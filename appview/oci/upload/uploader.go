@@ -1,0 +1,261 @@
+package upload
+
+import (
+	"bytes"
+	"context"
+	"encoding"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+
+	"atcr.io/operator/appview/holdclient"
+)
+
+// ErrDigest says that the bytes do not hash to the digest that the client named.
+var ErrDigest = errors.New("the bytes do not hash to this digest")
+
+// ErrShortPart says that the hold takes no part after one that was below its smallest size.
+var ErrShortPart = errors.New("an earlier chunk was smaller than the hold's smallest part")
+
+// BodyError says that the client's body could not be read to its end.
+type BodyError struct{ Err error }
+
+func (e *BodyError) Error() string { return "read request body: " + e.Err.Error() }
+func (e *BodyError) Unwrap() error { return e.Err }
+
+// Uploader moves blobs from requests to holds.
+type Uploader struct {
+	Holds    *holdclient.Client
+	Sessions *Sessions
+	Log      *slog.Logger
+	buffers  sync.Pool // of *bytes.Buffer, each of one part
+}
+
+const (
+	partTries  = 3
+	maxParts   = 10_000 // S3's limit, which foreign holds have
+	retryPause = 200 * time.Millisecond
+)
+
+// Start opens an upload at the hold. d may be empty when the client has not named the digest yet.
+func (u *Uploader) Start(ctx context.Context, hold *holdclient.Hold, did syntax.DID, repository string, alg digest.Algorithm, d digest.Digest) (*Session, error) {
+	s := &Session{ID: newID(), DID: did, Repository: repository, Hold: hold.DID, Algorithm: alg}
+	if d == "" {
+		d = digest.FromString(s.ID) // the protocol wants some digest now; the real one comes with completion
+	}
+	if err := u.Holds.EnsureCrew(ctx, hold, did); err != nil {
+		return nil, err
+	}
+	up, err := u.Holds.Initiate(ctx, hold, did, d)
+	if err != nil {
+		return nil, err
+	}
+	s.Upload = *up
+	if err := u.Sessions.create(ctx, s); err != nil {
+		return nil, errors.Join(err, u.Holds.Abort(context.WithoutCancel(ctx), hold, did, up.ID))
+	}
+	return s, nil
+}
+
+// Append passes body on to the hold. size is its length, or -1. On error the upload is as it was before.
+func (u *Uploader) Append(ctx context.Context, s *Session, body io.Reader, size int64) error {
+	if size == 0 || body == nil {
+		return nil
+	}
+	hold, err := u.Holds.Resolve(ctx, s.Hold)
+	if err != nil {
+		return err
+	}
+	h, err := s.hasher()
+	if err != nil {
+		return err
+	}
+	next := *s
+	next.Parts = s.Parts[:len(s.Parts):len(s.Parts)]
+	in := &bodyReader{r: body, hash: h}
+	if s.Upload.Streaming {
+		err = u.stream(ctx, hold, &next, in, size)
+	} else {
+		err = u.inParts(ctx, hold, &next, in)
+	}
+	if in.err != nil {
+		return &BodyError{in.err}
+	}
+	if err != nil {
+		return err
+	}
+	if size >= 0 && in.n != size {
+		return &BodyError{io.ErrUnexpectedEOF}
+	}
+	if in.n == 0 {
+		return nil
+	}
+	next.Offset += in.n
+	if next.state, err = h.(encoding.BinaryMarshaler).MarshalBinary(); err != nil {
+		return fmt.Errorf("upload %s: hash state: %w", s.ID, err)
+	}
+	// The bytes are with the hold: remember so even when the client hangs up now.
+	if err := u.Sessions.advance(context.WithoutCancel(ctx), &next); err != nil {
+		return err
+	}
+	*s = next
+	return nil
+}
+
+// stream sends the whole body as one part.
+func (u *Uploader) stream(ctx context.Context, hold *holdclient.Hold, s *Session, in *bodyReader, size int64) error {
+	if size < 0 {
+		if err := in.peek(); err != nil {
+			return nil // empty, or broken: in knows
+		}
+	}
+	part, err := u.Holds.PutPart(ctx, hold, s.DID, s.Upload.ID, len(s.Parts)+1, in, size)
+	if err != nil {
+		return err
+	}
+	s.Parts = append(s.Parts, part)
+	return nil
+}
+
+// inParts sends the body in parts of the hold's preferred size, each read whole first, so that a part can be retried.
+func (u *Uploader) inParts(ctx context.Context, hold *holdclient.Hold, s *Session, in *bodyReader) error {
+	buf, _ := u.buffers.Get().(*bytes.Buffer)
+	if buf == nil {
+		buf = new(bytes.Buffer)
+	}
+	defer u.buffers.Put(buf)
+	for {
+		buf.Reset()
+		if _, err := io.CopyN(buf, in, s.Upload.PartSize); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if buf.Len() == 0 {
+			return nil
+		}
+		if s.short {
+			return ErrShortPart
+		}
+		if len(s.Parts) == maxParts {
+			return &holdclient.Error{Kind: holdclient.Misconfigured, Hold: s.Hold, Call: "part upload",
+				Err: fmt.Errorf("the blob needs more than %d parts of %d bytes", maxParts, s.Upload.PartSize)}
+		}
+		part, err := u.putPart(ctx, hold, s, buf.Bytes())
+		if err != nil {
+			return err
+		}
+		s.Parts = append(s.Parts, part)
+		s.short = int64(buf.Len()) < s.Upload.MinPart
+	}
+}
+
+func (u *Uploader) putPart(ctx context.Context, hold *holdclient.Hold, s *Session, b []byte) (holdclient.Part, error) {
+	for try := 1; ; try++ {
+		part, err := u.Holds.PutPart(ctx, hold, s.DID, s.Upload.ID, len(s.Parts)+1, bytes.NewReader(b), int64(len(b)))
+		if kind, ok := holdclient.KindOf(err); err == nil || !ok || kind != holdclient.Unavailable || try == partTries {
+			return part, err
+		}
+		select {
+		case <-ctx.Done():
+			return holdclient.Part{}, err
+		case <-time.After(time.Duration(try) * retryPause):
+		}
+	}
+}
+
+// Finish makes the blob visible under d. A wrong digest ends the upload; a hold that cannot be reached does not.
+func (u *Uploader) Finish(ctx context.Context, s *Session, d digest.Digest) error {
+	hold, err := u.Holds.Resolve(ctx, s.Hold)
+	if err != nil {
+		return err
+	}
+	if d.Algorithm() == s.Algorithm { // else the hold alone checks, as it does in any case
+		got, err := s.Digest()
+		if err != nil {
+			return err
+		}
+		if got != d {
+			u.drop(ctx, hold, s)
+			return ErrDigest
+		}
+	}
+	err = u.Holds.Complete(ctx, hold, s.DID, s.Upload.ID, d, s.Parts)
+	switch kind, _ := holdclient.KindOf(err); {
+	case err == nil:
+	case kind == holdclient.InvalidDigest:
+		u.drop(ctx, hold, s)
+		return ErrDigest
+	case kind == holdclient.InvalidUpload, kind == holdclient.QuotaExceeded:
+		u.drop(ctx, hold, s)
+		return err
+	default:
+		return err
+	}
+	return u.Sessions.delete(context.WithoutCancel(ctx), s.ID)
+}
+
+// Cancel gives the upload up.
+func (u *Uploader) Cancel(ctx context.Context, s *Session) error {
+	if hold, err := u.Holds.Resolve(ctx, s.Hold); err == nil {
+		u.abort(ctx, hold, s)
+	}
+	return u.Sessions.delete(ctx, s.ID)
+}
+
+// drop ends an upload that can never succeed. Its failures are logged only: holds sweep what is idle.
+func (u *Uploader) drop(ctx context.Context, hold *holdclient.Hold, s *Session) {
+	ctx = context.WithoutCancel(ctx)
+	u.abort(ctx, hold, s)
+	if err := u.Sessions.delete(ctx, s.ID); err != nil {
+		u.Log.Warn("failed upload was not forgotten", "upload", s.ID, "error", err)
+	}
+}
+
+func (u *Uploader) abort(ctx context.Context, hold *holdclient.Hold, s *Session) {
+	if err := u.Holds.Abort(ctx, hold, s.DID, s.Upload.ID); err != nil {
+		u.Log.Info("upload was not aborted at the hold, which will sweep it", "hold", s.Hold, "error", err)
+	}
+}
+
+// bodyReader hashes and counts what is read, and remembers a failure of the client's body, which net/http would blame
+// on the hold.
+type bodyReader struct {
+	r    io.Reader
+	hash hash.Hash
+	n    int64
+	err  error
+	head []byte // peeked
+}
+
+// peek reads one byte ahead, to tell an empty body from another.
+func (b *bodyReader) peek() error {
+	var one [1]byte
+	if _, err := io.ReadFull(b.r, one[:]); err != nil {
+		if !errors.Is(err, io.EOF) {
+			b.err = err
+		}
+		return err
+	}
+	b.head = one[:]
+	return nil
+}
+
+func (b *bodyReader) Read(p []byte) (n int, err error) {
+	if len(b.head) > 0 && len(p) > 0 {
+		n, b.head = copy(p, b.head), nil
+	} else {
+		n, err = b.r.Read(p)
+	}
+	b.hash.Write(p[:n])
+	b.n += int64(n)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.err = err
+	}
+	return n, err
+}
