@@ -33,6 +33,10 @@ func (d *Driver) Complete(ctx context.Context, id string, want digest.Digest, pa
 	if err != nil {
 		return 0, fmt.Errorf("complete upload: %w", err)
 	}
+	// An endpoint may answer a copy with 200 and then fail: believe only what is there.
+	if got, err := d.Stat(ctx, want); err != nil || got != size {
+		return 0, fmt.Errorf("complete upload: the endpoint did not keep the blob (%d bytes of %d): %w", got, size, err)
+	}
 	// The blob is in place: a part that cannot be removed now is removed by the sweeper.
 	_ = d.Abort(ctx, id)
 	return size, nil
@@ -83,8 +87,8 @@ func (d *Driver) copyWhole(ctx context.Context, o object, want digest.Digest) er
 	if err := d.verify(ctx, []object{o}, want); err != nil {
 		return err
 	}
-	_, err := d.core.CopyObject(ctx, d.bucket, o.key, d.bucket, storage.BlobKey(want), nil,
-		minio.CopySrcOptions{Bucket: d.bucket, Object: o.key, MatchETag: o.etag}, minio.PutObjectOptions{})
+	_, err := d.core.Client.CopyObject(ctx, minio.CopyDestOptions{Bucket: d.bucket, Object: storage.BlobKey(want)},
+		minio.CopySrcOptions{Bucket: d.bucket, Object: o.key, MatchETag: o.etag})
 	return copyError(err)
 }
 

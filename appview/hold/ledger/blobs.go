@@ -1,0 +1,121 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+)
+
+// Linked is the size of a blob that the DID may have read from here, or [ErrNotFound].
+func (l *Ledger) Linked(ctx context.Context, did syntax.DID, d digest.Digest) (size int64, err error) {
+	row := l.read.QueryRowContext(ctx, `SELECT size FROM links WHERE did = ? AND digest = ?`, string(did), string(d))
+	if err := row.Scan(&size); err != nil {
+		return 0, fmt.Errorf("look up blob: %w", notFound(err))
+	}
+	return size, nil
+}
+
+// Unlink takes a blob from a DID; it is no error when it had none.
+func (l *Ledger) Unlink(ctx context.Context, did syntax.DID, d digest.Digest) error {
+	if _, err := l.write.ExecContext(ctx, `DELETE FROM links WHERE did = ? AND digest = ?`, string(did), string(d)); err != nil {
+		return fmt.Errorf("unlink blob: %w", err)
+	}
+	return nil
+}
+
+// HasLinks says whether anybody has the blob. It asks the writing connection: its answer decides about deletion.
+func (l *Ledger) HasLinks(ctx context.Context, d digest.Digest) (yes bool, err error) {
+	row := l.write.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM links WHERE digest = ?)`, string(d))
+	if err := row.Scan(&yes); err != nil {
+		return false, fmt.Errorf("look up blob: %w", err)
+	}
+	return yes, nil
+}
+
+// Upload is an upload in progress, or a completed one when Digest is set.
+type Upload struct {
+	ID     string
+	DID    syntax.DID
+	Digest digest.Digest
+	Size   int64
+}
+
+// BeginUpload remembers a new upload.
+func (l *Ledger) BeginUpload(ctx context.Context, id string, did syntax.DID, now time.Time) error {
+	_, err := l.write.ExecContext(ctx, `INSERT INTO uploads (id, did, touched_at) VALUES (?, ?, ?)`, id, string(did), millis(now))
+	if err != nil {
+		return fmt.Errorf("begin upload: %w", err)
+	}
+	return nil
+}
+
+// Upload is the upload of that id if it belongs to the DID, else [ErrNotFound].
+func (l *Ledger) Upload(ctx context.Context, id string, did syntax.DID) (Upload, error) {
+	u := Upload{ID: id, DID: did}
+	row := l.read.QueryRowContext(ctx, `SELECT digest, size FROM uploads WHERE id = ? AND did = ?`, id, string(did))
+	if err := row.Scan(&u.Digest, &u.Size); err != nil {
+		return Upload{}, fmt.Errorf("look up upload: %w", notFound(err))
+	}
+	return u, nil
+}
+
+// TouchUpload notes that an upload made progress.
+func (l *Ledger) TouchUpload(ctx context.Context, id string, now time.Time) error {
+	if _, err := l.write.ExecContext(ctx, `UPDATE uploads SET touched_at = ? WHERE id = ?`, millis(now), id); err != nil {
+		return fmt.Errorf("touch upload: %w", err)
+	}
+	return nil
+}
+
+// CompleteUpload links the blob to the upload's DID and remembers the answer, in one transaction.
+func (l *Ledger) CompleteUpload(ctx context.Context, u Upload, now time.Time) error {
+	tx, err := l.write.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("complete upload: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // does nothing after a commit
+	if _, err := tx.ExecContext(ctx, `INSERT INTO links (did, digest, size, created_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		string(u.DID), string(u.Digest), u.Size, millis(now)); err != nil {
+		return fmt.Errorf("complete upload: %w", err)
+	}
+	if _, err := tx.ExecContext(ctx, `UPDATE uploads SET touched_at = ?, digest = ?, size = ? WHERE id = ?`,
+		millis(now), string(u.Digest), u.Size, u.ID); err != nil {
+		return fmt.Errorf("complete upload: %w", err)
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("complete upload: %w", err)
+	}
+	return nil
+}
+
+// ForgetUpload removes the row of an upload.
+func (l *Ledger) ForgetUpload(ctx context.Context, id string) error {
+	if _, err := l.write.ExecContext(ctx, `DELETE FROM uploads WHERE id = ?`, id); err != nil {
+		return fmt.Errorf("forget upload: %w", err)
+	}
+	return nil
+}
+
+// IdleUploads are at most 1000 uploads, completed or not, that were not touched since the time.
+func (l *Ledger) IdleUploads(ctx context.Context, since time.Time) ([]Upload, error) {
+	rows, err := l.read.QueryContext(ctx, `SELECT id, did, digest, size FROM uploads WHERE touched_at < ? ORDER BY touched_at LIMIT 1000`, millis(since))
+	if err != nil {
+		return nil, fmt.Errorf("list idle uploads: %w", err)
+	}
+	defer rows.Close()
+	var found []Upload
+	for rows.Next() {
+		var u Upload
+		if err := rows.Scan(&u.ID, &u.DID, &u.Digest, &u.Size); err != nil {
+			return nil, fmt.Errorf("list idle uploads: %w", err)
+		}
+		found = append(found, u)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list idle uploads: %w", err)
+	}
+	return found, nil
+}

@@ -1,0 +1,75 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+)
+
+// Layer is one io.atcr.hold.layer record: a layer of one manifest.
+type Layer struct {
+	Manifest  syntax.ATURI
+	Digest    digest.Digest
+	DID       syntax.DID
+	Size      int64
+	RKey      syntax.RecordKey
+	CreatedAt time.Time
+}
+
+// KeepLayer remembers a layer of a manifest and returns it as it is remembered: the record key and time of the first
+// call hold for all later ones. Fresh is false then.
+func (l *Ledger) KeepLayer(ctx context.Context, in Layer) (kept Layer, fresh bool, err error) {
+	res, err := l.write.ExecContext(ctx,
+		`INSERT INTO layers (manifest, digest, did, size, rkey, created_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		string(in.Manifest), string(in.Digest), string(in.DID), in.Size, string(in.RKey), millis(in.CreatedAt))
+	if err != nil {
+		return Layer{}, false, fmt.Errorf("keep layer: %w", err)
+	}
+	n, err := res.RowsAffected()
+	if err != nil {
+		return Layer{}, false, fmt.Errorf("keep layer: %w", err)
+	}
+	kept = in
+	var at int64
+	row := l.write.QueryRowContext(ctx, `SELECT size, rkey, created_at FROM layers WHERE manifest = ? AND digest = ?`, string(in.Manifest), string(in.Digest))
+	if err := row.Scan(&kept.Size, &kept.RKey, &at); err != nil {
+		return Layer{}, false, fmt.Errorf("keep layer: %w", err)
+	}
+	kept.CreatedAt = time.UnixMilli(at).UTC()
+	return kept, n == 1, nil
+}
+
+// Usage is what a DID stores: distinct layers over all of its manifests, and their bytes. A layer that others have
+// too counts in full.
+func (l *Ledger) Usage(ctx context.Context, did syntax.DID) (blobs, bytes int64, err error) {
+	row := l.read.QueryRowContext(ctx,
+		`SELECT count(*), coalesce(sum(size), 0) FROM (SELECT max(size) AS size FROM layers WHERE did = ? GROUP BY digest)`, string(did))
+	if err := row.Scan(&blobs, &bytes); err != nil {
+		return 0, 0, fmt.Errorf("sum up layers: %w", err)
+	}
+	return blobs, bytes, nil
+}
+
+// LastPush is the digest last pushed to a tag, empty when there was none.
+func (l *Ledger) LastPush(ctx context.Context, did syntax.DID, repository, tag string) (d digest.Digest, err error) {
+	row := l.read.QueryRowContext(ctx, `SELECT coalesce((SELECT digest FROM pushes WHERE did = ? AND repository = ? AND tag = ?), '')`,
+		string(did), repository, tag)
+	if err := row.Scan(&d); err != nil {
+		return "", fmt.Errorf("look up last push: %w", err)
+	}
+	return d, nil
+}
+
+// SetLastPush remembers a push.
+func (l *Ledger) SetLastPush(ctx context.Context, did syntax.DID, repository, tag string, d digest.Digest) error {
+	_, err := l.write.ExecContext(ctx,
+		`INSERT INTO pushes (did, repository, tag, digest) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest`,
+		string(did), repository, tag, string(d))
+	if err != nil {
+		return fmt.Errorf("remember push: %w", err)
+	}
+	return nil
+}

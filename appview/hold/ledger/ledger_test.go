@@ -1,0 +1,100 @@
+package ledger
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	alice = syntax.DID("did:plc:alice")
+	bob   = syntax.DID("did:plc:bob")
+)
+
+func openTest(t *testing.T, path string) *Ledger {
+	t.Helper()
+	l, err := Open(t.Context(), path)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func TestABlobIsLinkedToTheDIDThatCompletedItsUpload(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "with space?.db")
+	l := openTest(t, path)
+	ctx, now, d := t.Context(), time.Now(), digest.FromString("x")
+	require.NoError(t, l.BeginUpload(ctx, "u1", alice, now))
+	_, err := l.Upload(ctx, "u1", bob)
+	require.ErrorIs(t, err, ErrNotFound)
+	require.NoError(t, l.CompleteUpload(ctx, Upload{ID: "u1", DID: alice, Digest: d, Size: 1}, now))
+
+	size, err := l.Linked(ctx, alice, d)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, size)
+	_, err = l.Linked(ctx, bob, d)
+	require.ErrorIs(t, err, ErrNotFound)
+
+	require.NoError(t, l.Close())
+	l = openTest(t, path)
+	u, err := l.Upload(ctx, "u1", alice)
+	require.NoError(t, err)
+	require.Equal(t, Upload{ID: "u1", DID: alice, Digest: d, Size: 1}, u)
+
+	require.NoError(t, l.Unlink(ctx, alice, d))
+	linked, err := l.HasLinks(ctx, d)
+	require.NoError(t, err)
+	require.False(t, linked)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+}
+
+func TestUploadsAreIdleOnceNotTouchedForLong(t *testing.T) {
+	l := openTest(t, filepath.Join(t.TempDir(), "l.db"))
+	ctx, start := t.Context(), time.Now()
+	require.NoError(t, l.BeginUpload(ctx, "old", alice, start))
+	require.NoError(t, l.BeginUpload(ctx, "kept", alice, start))
+	require.NoError(t, l.TouchUpload(ctx, "kept", start.Add(time.Hour)))
+	idle, err := l.IdleUploads(ctx, start.Add(time.Minute))
+	require.NoError(t, err)
+	require.Len(t, idle, 1)
+	require.Equal(t, "old", idle[0].ID)
+	require.NoError(t, l.ForgetUpload(ctx, "old"))
+	idle, err = l.IdleUploads(ctx, start.Add(time.Minute))
+	require.NoError(t, err)
+	require.Empty(t, idle)
+}
+
+func TestALayerOfTwoManifestsCountsOnce(t *testing.T) {
+	l := openTest(t, filepath.Join(t.TempDir(), "l.db"))
+	ctx := t.Context()
+	first := Layer{Manifest: "at://did:plc:alice/io.atcr.manifest/1", Digest: "sha256:a", DID: alice, Size: 10, RKey: "r1", CreatedAt: time.Now()}
+	kept, fresh, err := l.KeepLayer(ctx, first)
+	require.NoError(t, err)
+	require.True(t, fresh)
+
+	again := first
+	again.RKey = "r2"
+	same, fresh, err := l.KeepLayer(ctx, again)
+	require.NoError(t, err)
+	require.False(t, fresh)
+	require.Equal(t, kept, same)
+
+	second := first
+	second.Manifest = "at://did:plc:alice/io.atcr.manifest/2"
+	_, fresh, err = l.KeepLayer(ctx, second)
+	require.NoError(t, err)
+	require.True(t, fresh)
+	blobs, bytes, err := l.Usage(ctx, alice)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, blobs)
+	require.EqualValues(t, 10, bytes)
+	blobs, _, err = l.Usage(ctx, bob)
+	require.NoError(t, err)
+	require.Zero(t, blobs)
+}
