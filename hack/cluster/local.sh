@@ -55,8 +55,9 @@ node_images() {
   echo "$folder/images"
 }
 
-# started_at PID: the kernel's start time of a process, which tells it from a later one with the same number.
-started_at() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+# started_at PID: the kernel's start time of a process, which tells it from a later one with the same number. Empty
+# for a process that ended, even if nobody has collected it yet.
+started_at() { sed -n 's/.*) [^ZX] //p' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f19; }
 
 # is_up: whether the node of this state folder runs.
 is_up() {
