@@ -24,6 +24,8 @@ var (
 	ErrBlobTooLarge = errors.New("blob too large")
 	// ErrBlobMismatch: a record names a blob with another media type or size than the stored one.
 	ErrBlobMismatch = errors.New("blob does not match its reference")
+	// ErrInvalidRequest: an argument out of its range, or a malformed cursor.
+	ErrInvalidRequest = errors.New("invalid request")
 	// ErrFutureCursor: a subscription from a sequence number that was never assigned.
 	ErrFutureCursor = errors.New("cursor is in the future")
 )

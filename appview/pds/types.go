@@ -47,7 +47,7 @@ const (
 	Update
 	// Put creates or replaces.
 	Put
-	// Delete removes a record; an absent record is no error and makes no commit.
+	// Delete removes a record; an absent record is no error and makes no commit, unless MustExist.
 	Delete
 )
 
@@ -59,6 +59,8 @@ type Write struct {
 	// Value is the record in the AT Protocol data model: strings, bools, int/int64, []any, map[string]any,
 	// atdata.CIDLink, atdata.Bytes, atdata.Blob. A missing $type becomes the collection. [RecordOf] makes one of a struct.
 	Value map[string]any
+	// MustExist makes the Delete of an absent record an ErrRecordNotFound.
+	MustExist bool
 	// Swap makes the write conditional on the record's current state; nil does not care.
 	Swap *SwapRecord
 }
