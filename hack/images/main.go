@@ -33,6 +33,9 @@ type options struct {
 	arches   []string
 }
 
+// maxCompressed is what one platform of an image may weigh; a larger one is a mistake, such as a fat dependency.
+const maxCompressed = 40_000_000
+
 // tagForm is what OCI allows as a tag.
 var tagForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 
@@ -100,6 +103,9 @@ func (o options) build(ctx context.Context, s spec) error {
 		images[arch] = image
 		if size, err = compressedSize(image); err != nil {
 			return err
+		}
+		if size > maxCompressed {
+			return fmt.Errorf("%s for %s has %.1f MB compressed, more than %d", s.Name, arch, float64(size)/1e6, maxCompressed/1_000_000)
 		}
 	}
 	folder := filepath.Join(o.out, "images")
