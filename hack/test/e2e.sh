@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# The end-to-end tests: a cluster of their own, the images, the operator, and the tests run where the cluster is
+# reachable. TEST_KUBECONFIG names an existing cluster instead; the ambient kubeconfig is never used.
+# E2E_KEEP=1 leaves the cluster up for a look around.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+source hack/lib.sh
+
+export ATCR_CLUSTER_DIR=${ATCR_CLUSTER_DIR:-$REPO/.run/e2e}
+if [[ -n ${TEST_KUBECONFIG:-} ]]; then
+  export KUBECONFIG=$TEST_KUBECONFIG
+  DEMO_CONTEXT=$(kubectl --kubeconfig "$TEST_KUBECONFIG" config current-context)
+  export DEMO_CONTEXT
+fi
+cluster() { hack/cluster/cluster.sh "$@"; }
+
+finish() {
+  local rc=$?
+  if ((rc != 0)); then cluster logs atcr-system atcr-e2e 2>&1 | tail -n 200 || true; fi
+  if [[ -z ${E2E_KEEP:-} ]]; then cluster down; fi
+  exit "$rc"
+}
+trap finish EXIT
+
+say "compiling the tests"
+go test -race -c -o /dev/null ./test/e2e
+hack/cluster/deploy.sh
+
+E2E_NODE_IP=$(cluster exec kubectl get nodes -o 'jsonpath={.items[0].status.addresses[?(@.type=="InternalIP")].address}')
+export E2E_NODE_IP
+cluster hosts registry.e2e.test "http://$E2E_NODE_IP:30500"
+cluster hosts vault.e2e.test "http://$E2E_NODE_IP:30501"
+
+say "running the tests"
+E2E_TAG=$(cat dist/images/TAG) E2E_IMAGES=$REPO/dist/images \
+  go test -race -count=1 -timeout 20m -exec "$REPO/hack/test/in-cluster.sh" ${E2E_FLAGS:-} ./test/e2e
