@@ -66,3 +66,8 @@ forget_old() {
   local old
   ls -1dt "$1"/* 2>/dev/null | tail -n "+$(($2 + 1))" | while read -r old; do rm -rf "$old"; done
 }
+
+# version: what this checkout builds: VERSION, or git's description.
+version() {
+  echo "${VERSION:-$(git -C "$REPO" describe --tags --always --dirty 2>/dev/null || echo dev)}"
+}

@@ -73,14 +73,18 @@ version: 0.1
 log: {level: warn}
 storage: {filesystem: {rootdirectory: $scratch/blobs}}
 http: {addr: "127.0.0.1:5999"}
+auth: {htpasswd: {realm: check, path: $HERE/check/htpasswd}}
 YAML
 if [[ $ATCR_CLUSTER_PROVIDER == local ]]; then
   "$CHECK_REGISTRY" serve "$scratch/registry.yaml" >"$scratch/registry.log" 2>&1 &
   mkdir "$scratch/layout"
   tar -xf "$REPO/dist/images/hello.oci.tar" -C "$scratch/layout"
+  export DOCKER_CONFIG=$scratch
+  check "login" "$CHECK_CRANE" auth login 127.0.0.1:5999 -u check -p check
   check "push" "$CHECK_CRANE" push --index "$scratch/layout" 127.0.0.1:5999/check/hello:1
+  k create secret docker-registry login --docker-server=registry.check.local --docker-username=check --docker-password=check >/dev/null
   kubectl apply -f "$HERE/check/pulled.yaml" >/dev/null
-  check "pull through hosts.toml" k wait --for=condition=Ready pod/pulled --timeout=15s
+  check "pull through hosts.toml with a pull secret" k wait --for=condition=Ready pod/pulled --timeout=15s
 fi
 k delete deployment hello --wait >/dev/null
 check "garbage collection of owned objects" no_pods
