@@ -1,0 +1,141 @@
+package hold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+
+	"atcr.io/operator/appview/hold/ledger"
+	"atcr.io/operator/appview/hold/storage"
+	"atcr.io/operator/appview/hold/xrpc"
+)
+
+const methodGetBlob = "com.atproto.sync.getBlob"
+
+// getBlob answers com.atproto.sync.getBlob: for an OCI digest in cid here, for a CID by the embedded PDS.
+//
+// did is the DID that pushed the blob. With method=GET|HEAD, or when JSON is accepted, the answer is {url, size,
+// digest}; else a redirect to that URL. A plain HEAD tells the size itself.
+func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	if !strings.Contains(q.Get("cid"), ":") {
+		s.repo.ServeHTTP(w, r)
+		return nil
+	}
+	d, err := storage.ParseDigest(q.Get("cid"))
+	if err != nil {
+		return xrpc.Errorf(http.StatusBadRequest, "InvalidRequest", "cid must be a CID, or an OCI digest of sha256 or sha512; correct it.").Because(err)
+	}
+	did, err := syntax.ParseDID(q.Get("did"))
+	if err != nil {
+		return xrpc.Errorf(http.StatusBadRequest, "InvalidRequest", "did must be the DID of the blob's owner; add it.")
+	}
+	method := strings.ToUpper(q.Get("method"))
+	if method != "" && method != http.MethodGet && method != http.MethodHead {
+		return xrpc.Errorf(http.StatusBadRequest, "InvalidRequest", "method must be GET or HEAD; leave it out for a redirect.")
+	}
+	if err := s.mayRead(r, methodGetBlob); err != nil {
+		return err
+	}
+	size, err := s.visible(r.Context(), canonical(did), d)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Docker-Content-Digest", d.String())
+	h.Set("Cache-Control", "no-store") // the URL expires
+	asJSON := method != "" || strings.Contains(r.Header.Get("Accept"), "application/json")
+	if r.Method == http.MethodHead && !asJSON {
+		h.Set("Content-Length", strconv.FormatInt(size, 10))
+		h.Set("Content-Type", "application/octet-stream")
+		return nil
+	}
+	if method == "" {
+		method = r.Method
+	}
+	u, err := s.driver.BlobURL(r.Context(), d, method)
+	if err != nil {
+		return err
+	}
+	s.metrics.downloads.Inc()
+	if asJSON {
+		xrpc.WriteJSON(w, http.StatusOK, map[string]any{"url": u.URL, "size": size, "digest": d})
+		return nil
+	}
+	http.Redirect(w, r, u.URL, http.StatusTemporaryRedirect)
+	return nil
+}
+
+// visible is the size of a blob that was linked to the DID and is in the storage: a HEAD must not promise what a GET
+// cannot serve.
+func (s *Server) visible(ctx context.Context, did syntax.DID, d digest.Digest) (int64, error) {
+	missing := xrpc.Errorf(http.StatusNotFound, "BlobNotFound", "%s has no blob %s in this hold; push it again.", did, d)
+	if _, err := s.ledger.Linked(ctx, did, d); errors.Is(err, ledger.ErrNotFound) {
+		return 0, missing
+	} else if err != nil {
+		return 0, err
+	}
+	size, err := s.driver.Stat(ctx, d)
+	if errors.Is(err, storage.ErrNotFound) {
+		s.log.ErrorContext(ctx, "a linked blob is not in the storage", "did", did, "digest", d)
+		return 0, missing
+	}
+	if err != nil {
+		return 0, xrpc.Errorf(http.StatusServiceUnavailable, "StorageUnavailable", "The hold's storage cannot be reached; try again.").Because(err)
+	}
+	return size, nil
+}
+
+// deleteBlob answers io.atcr.hold.deleteBlob, an extension: it takes the blob from the caller. The bytes go when
+// nobody else has it.
+func (s *Server) deleteBlob(w http.ResponseWriter, r *http.Request) error {
+	did, err := s.need(r, "io.atcr.hold.deleteBlob", blobWrite)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Digest string `json:"digest"`
+	}
+	if err := xrpc.ReadJSON(w, r, &in); err != nil {
+		return err
+	}
+	d, err := storage.ParseDigest(in.Digest)
+	if err != nil {
+		return xrpc.Errorf(http.StatusBadRequest, "InvalidDigest", "The digest must be of sha256 or sha512; correct it.").Because(err)
+	}
+	if err := s.ledger.Unlink(r.Context(), did, d); err != nil {
+		return err
+	}
+	s.collect(context.WithoutCancel(r.Context()), d)
+	xrpc.WriteJSON(w, http.StatusOK, map[string]bool{"success": true})
+	return nil
+}
+
+// collect removes a blob that nobody has, unless an upload completes it now: that one collects at its end.
+func (s *Server) collect(ctx context.Context, d digest.Digest) {
+	unlock, ok := s.blobLocks.tryLock(d.String())
+	if !ok {
+		return
+	}
+	defer unlock()
+	if err := s.removeUnlinked(ctx, d); err != nil {
+		s.log.ErrorContext(ctx, "removing a blob that nobody has", "digest", d, "error", err)
+	}
+}
+
+func (s *Server) removeUnlinked(ctx context.Context, d digest.Digest) error {
+	linked, err := s.ledger.HasLinks(ctx, d)
+	if err != nil || linked {
+		return err
+	}
+	if err := s.driver.Delete(ctx, d); err != nil {
+		return fmt.Errorf("remove blob: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,161 @@
+package hold
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/caarlos0/env/v11"
+
+	"atcr.io/operator/appview/atproto/diddoc"
+	"atcr.io/operator/appview/config/names"
+)
+
+// Config is a hold's configuration: the variables of names.HoldVariables, where they are documented.
+type Config struct {
+	HTTPAddr            string         `env:"HOLD_HTTP_ADDR" envDefault:":8080"`
+	PublicURL           string         `env:"HOLD_PUBLIC_URL"`
+	Owner               string         `env:"HOLD_OWNER"`
+	Public              bool           `env:"HOLD_PUBLIC" envDefault:"false"`
+	AllowAllCrew        bool           `env:"HOLD_ALLOW_ALL_CREW" envDefault:"false"`
+	DatabaseDir         string         `env:"HOLD_DATABASE_DIR" envDefault:"/var/lib/atcr-hold"`
+	KeyPath             string         `env:"HOLD_KEY_PATH"`
+	PLCURL              string         `env:"HOLD_PLC_URL" envDefault:"https://plc.directory"`
+	AllowedPrivateCIDRs []netip.Prefix `env:"HOLD_ALLOWED_PRIVATE_CIDRS"`
+	AllowedPrivatePorts []int          `env:"HOLD_ALLOWED_PRIVATE_PORTS"`
+	LogLevel            slog.Level     `env:"HOLD_LOG_LEVEL" envDefault:"info"`
+	LogFormatter        string         `env:"HOLD_LOG_FORMATTER" envDefault:"text"`
+	DebugAddr           string         `env:"HOLD_DEBUG_ADDR" envDefault:":8081"`
+	ShutdownGrace       time.Duration  `env:"HOLD_SHUTDOWN_GRACE" envDefault:"25s"`
+	UploadTTL           time.Duration  `env:"HOLD_UPLOAD_TTL" envDefault:"24h"`
+	TestMode            bool           `env:"TEST_MODE" envDefault:"false"`
+	StorageDriver       string         `env:"STORAGE_DRIVER" envDefault:"s3"`
+	StorageRootDir      string         `env:"STORAGE_ROOT_DIR"`
+	S3Bucket            string         `env:"S3_BUCKET"`
+	S3Endpoint          string         `env:"S3_ENDPOINT"`
+	AWSRegion           string         `env:"AWS_REGION" envDefault:"us-east-1"`
+	AWSAccessKeyID      string         `env:"AWS_ACCESS_KEY_ID"`
+	AWSSecretAccessKey  string         `env:"AWS_SECRET_ACCESS_KEY"`
+}
+
+// Values of STORAGE_DRIVER.
+const (
+	driverS3         = "s3"
+	driverFilesystem = "filesystem"
+)
+
+// Load reads the configuration from the environment and validates it.
+func Load() (Config, error) { return LoadFrom(env.ToMap(os.Environ())) }
+
+// LoadFrom reads the configuration from variables and validates it.
+func LoadFrom(vars map[string]string) (Config, error) {
+	var c Config
+	if err := env.ParseWithOptions(&c, env.Options{Environment: vars}); err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	return c, c.Validate()
+}
+
+// Validate reports everything that is wrong with a configuration at once.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(name, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
+	}
+	if _, err := publicURL(c.PublicURL); err != nil {
+		bad(names.HoldPublicURL, "%v", err)
+	}
+	if c.Owner == "" {
+		bad(names.HoldOwner, "required: the DID of the captain, e.g. did:plc:... (find yours by resolving your handle)")
+	} else if _, err := syntax.ParseDID(c.Owner); err != nil {
+		bad(names.HoldOwner, "%q is not a DID; a handle must be resolved to its DID first", c.Owner)
+	}
+	if c.DatabaseDir == "" {
+		bad(names.HoldDatabaseDir, "must not be empty")
+	}
+	if u, err := url.Parse(c.PLCURL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		bad(names.HoldPLCURL, "want http(s)://host[:port]")
+	}
+	for _, p := range c.AllowedPrivatePorts {
+		if p < 1 || p > 65535 {
+			bad(names.HoldAllowedPrivatePorts, "%d is not a port", p)
+		}
+	}
+	if c.LogFormatter != "text" && c.LogFormatter != "json" {
+		bad(names.HoldLogFormatter, "%q, want text or json", c.LogFormatter)
+	}
+	if c.ShutdownGrace < 0 {
+		bad(names.HoldShutdownGrace, "must not be negative")
+	}
+	if c.UploadTTL < time.Minute {
+		bad(names.HoldUploadTTL, "%s, want at least 1m: uploads in progress would be lost", c.UploadTTL)
+	}
+	switch c.StorageDriver {
+	case driverFilesystem:
+		if c.StorageRootDir == "" {
+			bad(names.StorageRootDir, "required by the filesystem driver")
+		}
+	case driverS3:
+		for name, v := range map[string]string{
+			names.S3Bucket: c.S3Bucket, names.AWSAccessKeyID: c.AWSAccessKeyID, names.AWSSecretAccessKey: c.AWSSecretAccessKey,
+		} {
+			if v == "" {
+				bad(name, "required by the s3 driver")
+			}
+		}
+	default:
+		bad(names.StorageDriver, "%q, want s3 or filesystem", c.StorageDriver)
+	}
+	return errors.Join(errs...)
+}
+
+// keyPath is where the hold's signing key lies.
+func (c Config) keyPath() string {
+	if c.KeyPath != "" {
+		return c.KeyPath
+	}
+	return filepath.Join(c.DatabaseDir, "hold.key")
+}
+
+// policy says which addresses identity look-ups for strangers may reach.
+func (c Config) policy() diddoc.Policy {
+	return diddoc.Policy{
+		AllowedPrivateCIDRs: func() []netip.Prefix { return c.AllowedPrivateCIDRs },
+		AllowedPrivatePorts: func() []int { return c.AllowedPrivatePorts },
+		DevLoopback:         c.TestMode,
+	}
+}
+
+// publicURL checks the hold's public URL and returns it as scheme://host[:port], without a default port.
+func publicURL(raw string) (*url.URL, error) {
+	if raw == "" {
+		return nil, errors.New("required: the URL that clients reach this hold under, e.g. https://hold.example.com")
+	}
+	clean, err := diddoc.CleanEndpoint(raw)
+	if err != nil {
+		return nil, fmt.Errorf("want http(s)://host[:port] without a path: %w", err)
+	}
+	u, err := url.Parse(clean)
+	if err != nil {
+		return nil, err
+	}
+	if (u.Scheme == "http" && u.Port() == "80") || (u.Scheme == "https" && u.Port() == "443") {
+		u.Host = strings.TrimSuffix(u.Host, ":"+u.Port())
+	}
+	if _, err := diddoc.ParseWebDID(didOf(u).String()); err != nil {
+		return nil, fmt.Errorf("its host and port make no did:web: %w", err)
+	}
+	return u, nil
+}
+
+// didOf is the did:web of a public URL: the host, and the port as %3A when there is one.
+func didOf(u *url.URL) syntax.DID {
+	return syntax.DID("did:web:" + strings.Replace(u.Host, ":", "%3A", 1))
+}

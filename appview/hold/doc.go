@@ -1,0 +1,14 @@
+// Package hold is the hold service (atcr-hold): blob storage with a small embedded PDS that says who may use it.
+//
+// The way in: [Config] (config.go), then [New] and the route table in server.go. One file per noun after that:
+//
+//   - identity.go: the hold's did:web, its key and its DID document
+//   - token.go, access.go: who calls (service tokens), and what captain and crew may do
+//   - crew.go: captain and crew records; bootstrap at start, requestCrew
+//   - upload.go, blob.go: the way of a blob in and out; sweep.go ends uploads without progress
+//   - notify.go: layer and stats records; quota.go
+//   - health.go, metrics.go, serve.go: operations
+//
+// Folders: storage (drivers), ledger (SQLite: links, uploads), xrpc (answers), slow (deadlines that move with
+// progress). The protocol is facts/atcr-protocol.md section 2 with the extensions that upload.go and blob.go name.
+package hold

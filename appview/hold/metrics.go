@@ -1,0 +1,74 @@
+package hold
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics of one hold, in a registry of its own.
+type metrics struct {
+	registry      *prometheus.Registry
+	requests      *prometheus.CounterVec
+	seconds       *prometheus.HistogramVec
+	uploads       *prometheus.CounterVec
+	uploadedBytes prometheus.Counter
+	completion    prometheus.Histogram
+	downloads     prometheus.Counter
+	failures      prometheus.Counter
+}
+
+func newMetrics(version string) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "atcr_hold_requests_total", Help: "HTTP requests by XRPC method and status code.",
+		}, []string{"method", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "atcr_hold_request_seconds", Help: "Duration of HTTP requests by XRPC method, bodies included.",
+			Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 5, 30, 120, 600},
+		}, []string{"method"}),
+		uploads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "atcr_hold_uploads_total", Help: "Uploads by what became of them: started, completed, mismatched, failed, aborted, expired.",
+		}, []string{"outcome"}),
+		uploadedBytes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "atcr_hold_uploaded_bytes_total", Help: "Bytes of completed uploads.",
+		}),
+		completion: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "atcr_hold_completion_seconds", Help: "Time to verify an upload and make its blob visible.",
+			Buckets: []float64{.005, .01, .05, .1, .5, 1, 5, 30, 120, 600},
+		}),
+		downloads: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "atcr_hold_download_urls_total", Help: "URLs handed out to read blobs.",
+		}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "atcr_hold_health_failures_total", Help: "Health checks that found the storage or a database failing.",
+		}),
+	}
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "atcr_hold_build_info", Help: "Version of the hold; always 1.",
+	}, []string{"version"})
+	build.WithLabelValues(version).Set(1)
+	m.registry.MustRegister(m.requests, m.seconds, m.uploads, m.uploadedBytes, m.completion, m.downloads, m.failures, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+}
+
+// measured counts the requests of one route. The label is ours, never the request's: strangers must not make series.
+func (m *metrics) measured(label string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(rec, r)
+		m.requests.WithLabelValues(label, strconv.Itoa(rec.status)).Inc()
+		m.seconds.WithLabelValues(label).Observe(time.Since(start).Seconds())
+	})
+}

@@ -1,0 +1,229 @@
+package hold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+	"github.com/opencontainers/go-digest"
+
+	"atcr.io/operator/appview/hold/ledger"
+	"atcr.io/operator/appview/hold/storage"
+	"atcr.io/operator/appview/hold/xrpc"
+	"atcr.io/operator/appview/pds"
+)
+
+// Operations of notifyManifest.
+const (
+	operationPush = "push"
+	operationPull = "pull"
+)
+
+// notification is the input of io.atcr.hold.notifyManifest. What an index has below manifests is notified by itself.
+type notification struct {
+	Repository string     `json:"repository"`
+	UserDID    syntax.DID `json:"userDid"`
+	Digest     string     `json:"manifestDigest"`
+	Tag        string     `json:"tag"`
+	Operation  string     `json:"operation"`
+	Manifest   struct {
+		Layers []struct {
+			Digest    string `json:"digest"`
+			Size      int64  `json:"size"`
+			MediaType string `json:"mediaType"`
+		} `json:"layers"`
+	} `json:"manifest"`
+}
+
+// notifyManifest answers io.atcr.hold.notifyManifest. A push writes a layer record for each layer of the manifest
+// that the user has in this hold, and counts; a repeated push of the same manifest to the same tag changes nothing.
+// A pull counts, for repositories that were pushed here.
+func (s *Server) notifyManifest(w http.ResponseWriter, r *http.Request) error {
+	const method = "io.atcr.hold.notifyManifest"
+	caller, err := s.tokens.caller(r, method)
+	if err != nil {
+		return err
+	}
+	var in notification
+	if err := xrpc.ReadJSON(w, r, &in); err != nil {
+		return err
+	}
+	user, err := syntax.ParseDID(in.UserDID.String())
+	if err != nil || in.Repository == "" || len(in.Repository) > 256 || len(in.Tag) > 128 {
+		return xrpc.Errorf(http.StatusBadRequest, "InvalidRequest",
+			"userDid, a repository of at most 256 bytes and a tag of at most 128 are needed; correct them.")
+	}
+	in.UserDID = canonical(user)
+	d, err := storage.ParseDigest(in.Digest)
+	if err != nil {
+		return xrpc.Errorf(http.StatusBadRequest, "InvalidDigest", "manifestDigest must be of sha256 or sha512; correct it.").Because(err)
+	}
+	switch in.Operation {
+	case "", operationPush:
+		if caller != in.UserDID {
+			return xrpc.Errorf(http.StatusForbidden, "UserMismatch", "%s cannot notify pushes of %s; use that user's service token.", caller, in.UserDID)
+		}
+		if !s.roster.may(caller, blobWrite) {
+			return xrpc.Errorf(http.StatusForbidden, "Forbidden",
+				"%s has no %s permission in this hold; ask its captain %s.", caller, blobWrite, s.roster.get().Owner)
+		}
+		return s.pushed(w, r, in, d)
+	case operationPull:
+		if !s.roster.get().Public && !s.roster.may(caller, blobRead) {
+			return xrpc.Errorf(http.StatusForbidden, "Forbidden",
+				"%s has no %s permission in this hold; ask its captain %s.", caller, blobRead, s.roster.get().Owner)
+		}
+		counted, err := s.count(r.Context(), in, operationPull)
+		if err != nil {
+			return err
+		}
+		xrpc.WriteJSON(w, http.StatusOK, map[string]any{"success": true, "operation": operationPull, "statsUpdated": counted})
+		return nil
+	}
+	return xrpc.Errorf(http.StatusBadRequest, "InvalidOperation", "The operation must be push or pull; correct it.")
+}
+
+func (s *Server) pushed(w http.ResponseWriter, r *http.Request, in notification, d digest.Digest) error {
+	created, err := s.writeLayers(r.Context(), in, d)
+	if err != nil {
+		return err
+	}
+	counted, err := s.countPush(r.Context(), in, d)
+	if err != nil {
+		return err
+	}
+	xrpc.WriteJSON(w, http.StatusOK, map[string]any{
+		"success": true, "operation": operationPush, "statsUpdated": counted, "layersCreated": created,
+	})
+	return nil
+}
+
+// writeLayers writes the layer records of a manifest. The ledger chooses each record key once, so that a repeat after
+// a crash at any moment puts the same records. Sizes are the storage's, not the caller's.
+func (s *Server) writeLayers(ctx context.Context, in notification, d digest.Digest) (created int, err error) {
+	manifest := syntax.ATURI("at://" + in.UserDID.String() + "/io.atcr.manifest/" + d.Encoded())
+	var writes []pds.Write
+	seen := map[digest.Digest]bool{}
+	for _, l := range in.Manifest.Layers {
+		ld, err := storage.ParseDigest(l.Digest)
+		if err != nil {
+			return 0, xrpc.Errorf(http.StatusBadRequest, "InvalidDigest", "A layer's digest must be of sha256 or sha512; correct it.").Because(err)
+		}
+		size, err := s.ledger.Linked(ctx, in.UserDID, ld)
+		if errors.Is(err, ledger.ErrNotFound) || seen[ld] {
+			continue // not in this hold, e.g. a non-distributable layer; or twice in the manifest
+		}
+		if err != nil {
+			return 0, err
+		}
+		seen[ld] = true
+		kept, fresh, err := s.ledger.KeepLayer(ctx, ledger.Layer{
+			Manifest: manifest, Digest: ld, DID: in.UserDID, Size: size, RKey: syntax.RecordKey(s.tids.Next()), CreatedAt: s.now(),
+		})
+		if err != nil {
+			return 0, err
+		}
+		if fresh {
+			created++
+		}
+		value, err := pds.RecordOf(layer{
+			Digest: ld.String(), Size: kept.Size, MediaType: mediaType(l.MediaType), Manifest: manifest,
+			UserDID: in.UserDID, CreatedAt: datetime(kept.CreatedAt),
+		})
+		if err != nil {
+			return 0, fmt.Errorf("layer record: %w", err)
+		}
+		writes = append(writes, pds.Write{Op: pds.Put, Collection: layerCollection, RKey: kept.RKey, Value: value})
+	}
+	for len(writes) > 0 {
+		n := min(len(writes), pds.MaxWrites)
+		if _, _, err := s.engine.ApplyWrites(ctx, s.self.did, writes[:n], cid.Undef); err != nil {
+			return 0, fmt.Errorf("write layer records: %w", err)
+		}
+		writes = writes[n:]
+	}
+	return created, nil
+}
+
+// mediaType keeps what the lexicon takes.
+func mediaType(s string) string {
+	if s == "" || len(s) > 128 {
+		return "application/octet-stream"
+	}
+	return s
+}
+
+// countPush counts a push unless it repeats the last one to its tag.
+func (s *Server) countPush(ctx context.Context, in notification, d digest.Digest) (bool, error) {
+	s.statsMu.Lock()
+	defer s.statsMu.Unlock()
+	last, err := s.ledger.LastPush(ctx, in.UserDID, in.Repository, in.Tag)
+	if err != nil || last == d {
+		return false, err
+	}
+	if err := s.bump(ctx, in, operationPush); err != nil {
+		return false, err
+	}
+	return true, s.ledger.SetLastPush(ctx, in.UserDID, in.Repository, in.Tag, d)
+}
+
+// count counts a pull of a repository that has statistics. Anybody may notify pulls, so they make no new record.
+func (s *Server) count(ctx context.Context, in notification, operation string) (bool, error) {
+	s.statsMu.Lock()
+	defer s.statsMu.Unlock()
+	_, err := s.engine.GetRecord(ctx, s.self.did, statsCollection, statsKey(in.UserDID, in.Repository))
+	if errors.Is(err, pds.ErrRecordNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read statistics: %w", err)
+	}
+	return true, s.bump(ctx, in, operation)
+}
+
+// bump adds one to a repository's statistics. The caller holds statsMu.
+func (s *Server) bump(ctx context.Context, in notification, operation string) error {
+	key := statsKey(in.UserDID, in.Repository)
+	st := stats{OwnerDID: in.UserDID, Repository: in.Repository}
+	rec, err := s.engine.GetRecord(ctx, s.self.did, statsCollection, key)
+	switch {
+	case errors.Is(err, pds.ErrRecordNotFound):
+	case err != nil:
+		return fmt.Errorf("read statistics: %w", err)
+	default:
+		if err := decode(rec.Value, &st); err != nil {
+			return err
+		}
+	}
+	st.UpdatedAt = datetime(s.now())
+	if operation == operationPush {
+		st.PushCount, st.LastPush = st.PushCount+1, st.UpdatedAt
+	} else {
+		st.PullCount, st.LastPull = st.PullCount+1, st.UpdatedAt
+	}
+	value, err := pds.RecordOf(st)
+	if err != nil {
+		return fmt.Errorf("statistics record: %w", err)
+	}
+	if _, err := s.put(ctx, statsCollection, key, value); err != nil {
+		return fmt.Errorf("write statistics: %w", err)
+	}
+	return nil
+}
+
+// getQuota answers io.atcr.hold.getQuota. No limit means that there is none.
+func (s *Server) getQuota(w http.ResponseWriter, r *http.Request) error {
+	did, err := syntax.ParseDID(r.URL.Query().Get("userDid"))
+	if err != nil {
+		return xrpc.Errorf(http.StatusBadRequest, "InvalidUserDid", "userDid must be a DID; add it.")
+	}
+	blobs, bytes, err := s.ledger.Usage(r.Context(), canonical(did))
+	if err != nil {
+		return err
+	}
+	xrpc.WriteJSON(w, http.StatusOK, map[string]any{"userDid": canonical(did), "uniqueBlobs": blobs, "totalSize": bytes})
+	return nil
+}

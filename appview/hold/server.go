@@ -1,0 +1,224 @@
+package hold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"atcr.io/operator/appview/atproto"
+	"atcr.io/operator/appview/atproto/diddoc"
+	"atcr.io/operator/appview/hold/ledger"
+	"atcr.io/operator/appview/hold/storage"
+	"atcr.io/operator/appview/hold/xrpc"
+	"atcr.io/operator/appview/pds"
+)
+
+// Deps are what a hold takes from its surroundings. The zero value is right for a process of its own.
+type Deps struct {
+	Logger     *slog.Logger     // slog.Default() when nil
+	Version    string           // told by _health; "dev" when empty
+	Identities Identities       // a guarded directory of the configuration when nil
+	Now        func() time.Time // time.Now when nil
+}
+
+// Server is a running hold. It serves requests through Handler until Close.
+type Server struct {
+	cfg     Config
+	version string
+	log     *slog.Logger
+	now     func() time.Time
+
+	self    self
+	engine  *pds.Engine
+	repo    http.Handler // the embedded PDS's own methods
+	roster  *roster
+	tokens  *tokens
+	driver  storage.Driver
+	ledger  *ledger.Ledger
+	metrics *metrics
+	health  *health
+	handler http.Handler
+
+	crewMu      sync.Mutex
+	statsMu     sync.Mutex
+	tids        *syntax.TIDClock
+	uploadLocks *keyed // by upload id
+	blobLocks   *keyed // by digest: completions share, a removal is alone
+
+	draining atomic.Bool
+	stop     context.CancelFunc
+	done     sync.WaitGroup
+	closers  []func() error // in the order of opening
+}
+
+// New opens a hold on its database directory and storage: it makes its key, its repository and its captain and owner
+// records the first time. The configuration is validated first. Only one hold can use a database directory at a time.
+func New(ctx context.Context, cfg Config, deps Deps) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("hold configuration:\n%w", err)
+	}
+	s := &Server{
+		cfg: cfg, version: deps.Version, log: deps.Logger, now: deps.Now,
+		tids: syntax.NewTIDClock(0), uploadLocks: newKeyed(), blobLocks: newKeyed(), stop: func() {},
+	}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	if s.version == "" {
+		s.version = "dev"
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if err := s.open(ctx, deps.Identities); err != nil {
+		return nil, errors.Join(err, s.Close(ctx))
+	}
+	return s, nil
+}
+
+// open opens everything step by step; what it opened is in closers.
+func (s *Server) open(ctx context.Context, ids Identities) error {
+	u, err := publicURL(s.cfg.PublicURL)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.cfg.DatabaseDir, 0o700); err != nil {
+		return fmt.Errorf("database directory: %w", err)
+	}
+	unlock, err := lockDir(s.cfg.DatabaseDir)
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, unlock)
+
+	key, err := loadKey(s.cfg.keyPath())
+	if err != nil {
+		return err
+	}
+	s.self = newSelf(u, key)
+	if s.driver, err = openDriver(s.cfg, s.self.url); err != nil {
+		return err
+	}
+	if s.ledger, err = ledger.Open(ctx, filepath.Join(s.cfg.DatabaseDir, "ledger.sqlite")); err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.ledger.Close)
+	if s.engine, err = pds.Open(ctx, pds.Config{Dir: filepath.Join(s.cfg.DatabaseDir, "pds"), Logger: s.log}); err != nil {
+		return fmt.Errorf("open the embedded PDS: %w", err)
+	}
+	s.closers = append(s.closers, s.engine.Close)
+
+	s.metrics = newMetrics(s.version)
+	s.health = &health{check: s.checkAll}
+	s.roster = &roster{engine: s.engine, did: s.self.did}
+	if ids == nil {
+		ids = s.directoryOf()
+	}
+	s.tokens = newTokens(s.self.did, ids)
+	if err := s.bootstrap(ctx); err != nil {
+		return err
+	}
+	s.repo = s.embeddedPDS()
+	s.handler = s.routes()
+
+	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.done.Go(func() { s.sweepLoop(loop) })
+	return nil
+}
+
+// directoryOf resolves the DIDs of callers behind the configured policy. The PLC directory is the operator's choice.
+func (s *Server) directoryOf() *atproto.Directory {
+	policy := s.cfg.policy()
+	return atproto.NewDirectory(atproto.DirectoryConfig{
+		PLCURL:   s.cfg.PLCURL,
+		Operator: diddoc.NewClient(policy.ForOperator(true), diddoc.Options{}),
+		Guarded:  diddoc.NewClient(policy, diddoc.Options{}),
+		Logger:   s.log,
+	})
+}
+
+// routes is the whole HTTP surface.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	const x = "/xrpc/"
+	for pattern, h := range map[string]http.HandlerFunc{
+		"GET " + diddoc.WellKnown:                         s.serveDocument,
+		"GET /.well-known/atproto-did":                    s.serveAtprotoDID,
+		"GET " + x + "_health":                            s.serveHealth,
+		"GET " + x + "com.atproto.identity.resolveHandle": s.resolveHandle,
+
+		"GET " + x + methodGetBlob:                    s.answer(s.getBlob),
+		"GET " + x + "io.atcr.hold.getQuota":          s.answer(s.getQuota),
+		"POST " + x + "io.atcr.hold.requestCrew":      s.answer(s.requestCrew),
+		"POST " + x + "io.atcr.hold.initiateUpload":   s.answer(s.initiateUpload),
+		"POST " + x + "io.atcr.hold.getPartUploadUrl": s.answer(s.getPartUploadURL),
+		"POST " + x + "io.atcr.hold.completeUpload":   s.answer(s.completeUpload),
+		"POST " + x + "io.atcr.hold.abortUpload":      s.answer(s.abortUpload),
+		"POST " + x + "io.atcr.hold.deleteBlob":       s.answer(s.deleteBlob),
+		"POST " + x + "io.atcr.hold.notifyManifest":   s.answer(s.notifyManifest),
+	} {
+		mux.Handle(pattern, s.metrics.measured(label(pattern), timely(h)))
+	}
+	// Bodies of blobs and repositories take as long as they move.
+	if h, ok := s.driver.(storage.Handler); ok {
+		for pattern, h := range h.Routes() {
+			mux.Handle(pattern, s.metrics.measured(label(pattern), s.touching(h)))
+		}
+	}
+	mux.Handle(x, s.metrics.measured("pds", s.reloading(s.repo)))
+	mux.Handle("/", s.metrics.measured("other", http.HandlerFunc(notFound)))
+	return mux
+}
+
+// Handler is the hold's public HTTP surface.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// DID is the hold's did:web, in canonical spelling.
+func (s *Server) DID() syntax.DID { return s.self.did }
+
+// Close stops the background work and closes everything. Requests must have ended before.
+func (s *Server) Close(context.Context) error {
+	s.stop()
+	s.done.Wait()
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		errs = append(errs, s.closers[i]())
+	}
+	s.closers = nil
+	return errors.Join(errs...)
+}
+
+// answer turns an error into its XRPC form, and logs those that are ours.
+func (s *Server) answer(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		err := h(w, r)
+		if err == nil {
+			return
+		}
+		if e := xrpc.AsError(err); e.Status >= http.StatusInternalServerError && r.Context().Err() == nil {
+			s.log.ErrorContext(r.Context(), "request failed", "path", r.URL.Path, "error", err)
+		} else {
+			s.log.DebugContext(r.Context(), "request refused", "path", r.URL.Path, "status", e.Status, "error", err)
+		}
+		xrpc.WriteError(w, err)
+	}
+}
+
+func notFound(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Write([]byte("This is an ATCR hold: blob storage for container images. Registries use it; /.well-known/did.json names it.\n"))
+		return
+	}
+	xrpc.WriteError(w, xrpc.Errorf(http.StatusNotFound, "NotFound", "There is nothing here; a hold answers /xrpc/ and /.well-known/did.json."))
+}

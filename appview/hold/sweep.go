@@ -1,0 +1,53 @@
+package hold
+
+import (
+	"context"
+	"time"
+)
+
+// sweepLoop removes uploads without progress until the context ends.
+func (s *Server) sweepLoop(ctx context.Context) {
+	tick := time.NewTicker(min(s.cfg.UploadTTL/4, 15*time.Minute))
+	defer tick.Stop()
+	for {
+		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+			s.log.ErrorContext(ctx, "sweeping idle uploads", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// sweep removes every upload that was not touched within the TTL, and forgets the completed ones of that age.
+func (s *Server) sweep(ctx context.Context) error {
+	before := s.now().Add(-s.cfg.UploadTTL)
+	for {
+		idle, err := s.ledger.IdleUploads(ctx, before)
+		if err != nil {
+			return err
+		}
+		removed := 0
+		for _, u := range idle {
+			unlock, ok := s.uploadLocks.tryLock(u.ID)
+			if !ok {
+				continue // it completes right now
+			}
+			err := s.abandon(ctx, u.ID)
+			unlock()
+			if err != nil {
+				return err
+			}
+			removed++
+			if u.Digest == "" {
+				s.metrics.uploads.WithLabelValues("expired").Inc()
+				s.log.InfoContext(ctx, "an upload without progress expired", "did", u.DID)
+			}
+		}
+		if removed == 0 {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,257 @@
+package hold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+
+	"atcr.io/operator/appview/hold/ledger"
+	"atcr.io/operator/appview/hold/storage"
+	"atcr.io/operator/appview/hold/xrpc"
+)
+
+var (
+	errUploadID = xrpc.Errorf(http.StatusBadRequest, "InvalidUploadId",
+		"There is no such upload of yours: it is completed, aborted or expired; start a new one.")
+	errPartNumber = xrpc.Errorf(http.StatusBadRequest, "InvalidPartNumber",
+		"Part numbers are 1 to %d, each once and in ascending order; number the parts anew.", storage.MaxParts)
+)
+
+// initiateUpload answers io.atcr.hold.initiateUpload. The digest is the client's guess or any temporary name; only
+// its algorithm is used. Beyond the lexicon the answer names the preferred part size, and whether one part may have
+// any length and be sent in chunks.
+func (s *Server) initiateUpload(w http.ResponseWriter, r *http.Request) error {
+	did, err := s.need(r, "io.atcr.hold.initiateUpload", blobWrite)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Digest string `json:"digest"`
+	}
+	if err := xrpc.ReadJSON(w, r, &in); err != nil {
+		return err
+	}
+	guess := digest.SHA256
+	if alg, _, ok := strings.Cut(in.Digest, ":"); ok && strings.HasPrefix(alg, "sha") {
+		guess = digest.Algorithm(alg)
+	}
+	if len(in.Digest) > 256 || !slices.Contains(storage.Algorithms, guess) {
+		return xrpc.Errorf(http.StatusBadRequest, "InvalidDigest", "The digest must be of sha256 or sha512; use one of those.")
+	}
+	id := storage.NewUploadID()
+	// The row first: whatever the storage has is known to the sweeper then.
+	if err := s.ledger.BeginUpload(r.Context(), id, did, s.now()); err != nil {
+		return err
+	}
+	if err := s.driver.Begin(r.Context(), id, guess); err != nil {
+		return err
+	}
+	s.metrics.uploads.WithLabelValues("started").Inc()
+	traits := s.driver.Traits()
+	xrpc.WriteJSON(w, http.StatusOK, map[string]any{"uploadId": id, "partSize": traits.PartSize, "streaming": traits.Streaming})
+	return nil
+}
+
+// getPartUploadUrl answers io.atcr.hold.getPartUploadUrl.
+func (s *Server) getPartUploadURL(w http.ResponseWriter, r *http.Request) error {
+	did, err := s.need(r, "io.atcr.hold.getPartUploadUrl", blobWrite)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		UploadID   string `json:"uploadId"`
+		PartNumber int    `json:"partNumber"`
+	}
+	if err := xrpc.ReadJSON(w, r, &in); err != nil {
+		return err
+	}
+	if u, err := s.upload(r.Context(), in.UploadID, did); err != nil {
+		return err
+	} else if u.Digest != "" {
+		return errUploadID
+	}
+	if in.PartNumber < 1 || in.PartNumber > storage.MaxParts {
+		return errPartNumber
+	}
+	if err := s.ledger.TouchUpload(r.Context(), in.UploadID, s.now()); err != nil {
+		return err
+	}
+	u, err := s.driver.PartURL(r.Context(), in.UploadID, in.PartNumber)
+	if err != nil {
+		return err
+	}
+	xrpc.WriteJSON(w, http.StatusOK, map[string]any{"url": u.URL, "method": u.Method})
+	return nil
+}
+
+type namedPart struct {
+	PartNumber int    `json:"partNumber"`
+	ETag       string `json:"etag"`
+}
+
+// completeUpload answers io.atcr.hold.completeUpload. Repeated after a success it answers the same again.
+func (s *Server) completeUpload(w http.ResponseWriter, r *http.Request) error {
+	did, err := s.need(r, "io.atcr.hold.completeUpload", blobWrite)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		UploadID string      `json:"uploadId"`
+		Digest   string      `json:"digest"`
+		Parts    []namedPart `json:"parts"`
+	}
+	if err := xrpc.ReadJSON(w, r, &in); err != nil {
+		return err
+	}
+	d, err := storage.ParseDigest(in.Digest)
+	if err != nil {
+		return xrpc.Errorf(http.StatusBadRequest, "InvalidDigest", "The digest must be sha256: or sha512: and its lower-case hex; compute it anew.").Because(err)
+	}
+	parts, err := partsOf(in.Parts)
+	if err != nil {
+		return err
+	}
+	if _, err := s.upload(r.Context(), in.UploadID, did); err != nil {
+		return err
+	}
+	unlock := s.uploadLocks.lock(in.UploadID)
+	defer unlock()
+	u, err := s.upload(r.Context(), in.UploadID, did) // another request may have completed or aborted it meanwhile
+	if err != nil {
+		return err
+	}
+	switch u.Digest {
+	case "":
+		if u.Size, err = s.complete(r.Context(), u, d, parts); err != nil {
+			return err
+		}
+	case d:
+	default:
+		return errUploadID
+	}
+	xrpc.WriteJSON(w, http.StatusOK, map[string]any{"status": "completed", "digest": d, "size": u.Size})
+	return nil
+}
+
+func partsOf(named []namedPart) ([]storage.Part, error) {
+	parts := make([]storage.Part, len(named))
+	for i, p := range named {
+		if p.PartNumber < 1 || p.PartNumber > storage.MaxParts || (i > 0 && p.PartNumber <= named[i-1].PartNumber) {
+			return nil, errPartNumber
+		}
+		parts[i] = storage.Part{Number: p.PartNumber, ETag: p.ETag}
+	}
+	return parts, nil
+}
+
+// complete makes the blob, then links it to its owner. The caller holds the upload's lock; the blob's is held against
+// a deletion of the same digest.
+func (s *Server) complete(ctx context.Context, u ledger.Upload, d digest.Digest, parts []storage.Part) (int64, error) {
+	defer s.collect(context.WithoutCancel(ctx), d) // runs after the lock is released
+	unlock := s.blobLocks.rlock(d.String())
+	defer unlock()
+	if err := s.ledger.TouchUpload(ctx, u.ID, s.now()); err != nil {
+		return 0, err
+	}
+	start := s.now()
+	size, err := s.driver.Complete(ctx, u.ID, d, parts)
+	switch {
+	case errors.Is(err, storage.ErrDigestMismatch):
+		s.metrics.uploads.WithLabelValues("mismatched").Inc()
+		if err := s.abandon(context.WithoutCancel(ctx), u.ID); err != nil {
+			s.log.ErrorContext(ctx, "removing an upload of the wrong digest", "error", err)
+		}
+		return 0, xrpc.Errorf(http.StatusBadRequest, "InvalidDigest",
+			"The uploaded bytes do not hash to %s, so they were discarded; upload the blob again.", d)
+	case errors.Is(err, storage.ErrMissingPart):
+		return 0, xrpc.Errorf(http.StatusBadRequest, "MissingParts",
+			"A part is missing or is not the one that its ETag names; upload it again.").Because(err)
+	case err != nil:
+		s.metrics.uploads.WithLabelValues("failed").Inc()
+		return 0, xrpc.Errorf(http.StatusInternalServerError, "CompletionFailed",
+			"The storage failed to complete the upload; its parts are kept, so complete it again.").Because(err)
+	}
+	u.Digest, u.Size = d, size
+	// The bytes are in place: a client that left by now still gets its blob.
+	if err := s.ledger.CompleteUpload(context.WithoutCancel(ctx), u, s.now()); err != nil {
+		return 0, err
+	}
+	s.metrics.uploads.WithLabelValues("completed").Inc()
+	s.metrics.uploadedBytes.Add(float64(size))
+	s.metrics.completion.Observe(s.now().Sub(start).Seconds())
+	return size, nil
+}
+
+// abortUpload answers io.atcr.hold.abortUpload.
+func (s *Server) abortUpload(w http.ResponseWriter, r *http.Request) error {
+	did, err := s.need(r, "io.atcr.hold.abortUpload", blobWrite)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		UploadID string `json:"uploadId"`
+	}
+	if err := xrpc.ReadJSON(w, r, &in); err != nil {
+		return err
+	}
+	if _, err := s.upload(r.Context(), in.UploadID, did); err != nil {
+		return err
+	}
+	unlock := s.uploadLocks.lock(in.UploadID)
+	defer unlock()
+	u, err := s.upload(r.Context(), in.UploadID, did)
+	if err != nil {
+		return err
+	}
+	if u.Digest != "" {
+		return errUploadID
+	}
+	if err := s.abandon(r.Context(), in.UploadID); err != nil {
+		return xrpc.Errorf(http.StatusInternalServerError, "AbortFailed",
+			"The storage failed to remove the upload; it expires by itself.").Because(err)
+	}
+	s.metrics.uploads.WithLabelValues("aborted").Inc()
+	xrpc.WriteJSON(w, http.StatusOK, map[string]string{"status": "aborted"})
+	return nil
+}
+
+// abandon removes an upload's parts and then its row: the sweeper finds what is left of a crash in between.
+func (s *Server) abandon(ctx context.Context, id string) error {
+	if err := s.driver.Abort(ctx, id); err != nil {
+		return err
+	}
+	return s.ledger.ForgetUpload(ctx, id)
+}
+
+// upload looks up an upload of the caller's. Others' look as if there were none.
+func (s *Server) upload(ctx context.Context, id string, did syntax.DID) (ledger.Upload, error) {
+	if !storage.ValidUploadID(id) {
+		return ledger.Upload{}, errUploadID
+	}
+	u, err := s.ledger.Upload(ctx, id, did)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return ledger.Upload{}, errUploadID
+	}
+	if err != nil {
+		return ledger.Upload{}, fmt.Errorf("upload: %w", err)
+	}
+	return u, nil
+}
+
+// touching notes progress of an upload after each part that the hold itself took.
+func (s *Server) touching(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r)
+		if id := r.URL.Query().Get("upload"); storage.ValidUploadID(id) {
+			if err := s.ledger.TouchUpload(context.WithoutCancel(r.Context()), id, s.now()); err != nil {
+				s.log.ErrorContext(r.Context(), "noting progress of an upload", "error", err)
+			}
+		}
+	})
+}
