@@ -48,9 +48,11 @@ engine_works() {
 
 load_provider() {
   case $1 in
-    existing | kind | local) source "$HERE/$1.sh" ;;
+    existing | kind | local) ;;
     *) fail "no provider is called $1; there are existing, kind and local" ;;
   esac
+  # shellcheck source=/dev/null
+  source "$HERE/$1.sh"
 }
 
 # current_provider: the one that `up` chose.
