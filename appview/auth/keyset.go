@@ -1,0 +1,150 @@
+package auth
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"atcr.io/operator/appview/config/names"
+)
+
+const minRSABits = 2048
+
+// KeySet is one key that signs and all keys that verify, by kid: the RFC 7638 thumbprint. Each key has exactly one
+// algorithm: RS256 for RSA, ES256 for P-256. It never changes; a reload makes a new one.
+type KeySet struct {
+	signer    jose.Signer
+	signerKID string
+	public    map[string]jose.JSONWebKey
+}
+
+// NewKeySet makes a set of the private key that signs (PEM: PKCS#8, PKCS#1 or SEC 1), a bundle of certificates and
+// a JWK set. Either of the latter may be empty; the signer's own public half always verifies.
+func NewKeySet(keyPEM, certPEM, jwks []byte) (*KeySet, error) {
+	private, err := parsePrivateKey(keyPEM)
+	if err != nil {
+		return nil, err
+	}
+	s := &KeySet{public: map[string]jose.JSONWebKey{}}
+	own, err := s.add(private.Public())
+	if err != nil {
+		return nil, fmt.Errorf("signing key: %w", err)
+	}
+	for rest := certPEM; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate bundle: %w", err)
+		}
+		if _, err := s.add(cert.PublicKey); err != nil {
+			return nil, fmt.Errorf("certificate bundle: %w", err)
+		}
+	}
+	if len(jwks) > 0 {
+		var set jose.JSONWebKeySet
+		if err := json.Unmarshal(jwks, &set); err != nil {
+			return nil, fmt.Errorf("JWK set: %w", err)
+		}
+		for _, k := range set.Keys {
+			if _, err := s.add(k.Public().Key); err != nil {
+				return nil, fmt.Errorf("JWK set: %w", err)
+			}
+		}
+	}
+	s.signerKID = own.KeyID
+	s.signer, err = jose.NewSigner(
+		jose.SigningKey{Algorithm: jose.SignatureAlgorithm(own.Algorithm), Key: jose.JSONWebKey{Key: private, KeyID: own.KeyID}},
+		(&jose.SignerOptions{}).WithType("JWT"))
+	if err != nil {
+		return nil, fmt.Errorf("signing key: %w", err)
+	}
+	return s, nil
+}
+
+func (s *KeySet) add(public any) (jose.JSONWebKey, error) {
+	k := jose.JSONWebKey{Key: public, Use: "sig"}
+	switch p := public.(type) {
+	case *ecdsa.PublicKey:
+		if p.Curve != elliptic.P256() {
+			return k, errors.New("an EC key must be on P-256")
+		}
+		k.Algorithm = string(jose.ES256)
+	case *rsa.PublicKey:
+		if p.N.BitLen() < minRSABits {
+			return k, fmt.Errorf("an RSA key must have at least %d bits", minRSABits)
+		}
+		k.Algorithm = string(jose.RS256)
+	default:
+		return k, errors.New("a key must be RSA or EC P-256")
+	}
+	thumb, err := k.Thumbprint(crypto.SHA256)
+	if err != nil {
+		return k, err
+	}
+	k.KeyID = base64.RawURLEncoding.EncodeToString(thumb)
+	s.public[k.KeyID] = k
+	return k, nil
+}
+
+// KIDs are the ids of every key that verifies, sorted.
+func (s *KeySet) KIDs() []string { return slices.Sorted(maps.Keys(s.public)) }
+
+// SignerKID is the id of the key that signs.
+func (s *KeySet) SignerKID() string { return s.signerKID }
+
+// Hash names the set in /readyz ([names.KeySetHash]).
+func (s *KeySet) Hash() string { return names.KeySetHash(s.KIDs()) }
+
+// JWKS is the public set (RFC 7517).
+func (s *KeySet) JWKS() jose.JSONWebKeySet {
+	var out jose.JSONWebKeySet
+	for _, kid := range s.KIDs() {
+		out.Keys = append(out.Keys, s.public[kid])
+	}
+	return out
+}
+
+func parsePrivateKey(b []byte) (crypto.Signer, error) {
+	for {
+		var block *pem.Block
+		if block, b = pem.Decode(b); block == nil {
+			return nil, errors.New("signing key: no PEM block with a private key")
+		}
+		var key any
+		var err error
+		switch block.Type {
+		case "PRIVATE KEY":
+			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		case "RSA PRIVATE KEY":
+			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+		case "EC PRIVATE KEY":
+			key, err = x509.ParseECPrivateKey(block.Bytes)
+		case "ENCRYPTED PRIVATE KEY":
+			return nil, errors.New("signing key: encrypted; decrypt it, e.g. with openssl pkcs8")
+		default: // EC PARAMETERS and comments
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("signing key: malformed %s", block.Type)
+		}
+		signer, ok := key.(crypto.Signer)
+		if !ok {
+			return nil, errors.New("signing key: must be RSA or EC P-256")
+		}
+		return signer, nil
+	}
+}
