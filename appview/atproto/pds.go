@@ -218,6 +218,11 @@ func decode(doing string, resp *http.Response, limit int64, out any) error {
 	return nil
 }
 
+// DecodeAnswer reads a successful answer of a PDS into out, and makes the typed error of any other.
+func DecodeAnswer(doing string, resp *http.Response, out any) error {
+	return decode(doing, resp, maxRecord, out)
+}
+
 func answerError(doing string, resp *http.Response) error {
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, diddoc.MaxBody))
 	return pdsError(doing, resp.StatusCode, errorName(b), resp.Header)

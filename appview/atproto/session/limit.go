@@ -1,0 +1,54 @@
+package session
+
+import (
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
+)
+
+// How much of a user's createSession budget (30 in 5 minutes, 300 a day on the reference PDS) we may use.
+const (
+	loginBurst = 10
+	loginEvery = 5 * time.Minute
+	wrongTTL   = time.Minute // a wrong password is not tried again for this long
+	remembered = 10_000      // wrong passwords, and DIDs with a limiter
+)
+
+// limits keep wrong passwords away from PDSes. They live in this process.
+type limits struct {
+	now   func() time.Time
+	wrong *lru.Cache[string, time.Time] // credential -> until
+	perID *lru.Cache[syntax.DID, *rate.Limiter]
+}
+
+func newLimits(now func() time.Time) *limits {
+	wrong, _ := lru.New[string, time.Time](remembered)
+	perID, _ := lru.New[syntax.DID, *rate.Limiter](remembered)
+	return &limits{now, wrong, perID}
+}
+
+func (l *limits) isWrong(credential string) bool {
+	until, ok := l.wrong.Get(credential)
+	return ok && l.now().Before(until)
+}
+
+func (l *limits) markWrong(credential string) { l.wrong.Add(credential, l.now().Add(wrongTTL)) }
+
+// take uses one login of did's budget; wait says how long until there is one again when there is none.
+func (l *limits) take(did syntax.DID) (wait time.Duration, ok bool) {
+	lim, found, _ := l.perID.PeekOrAdd(did, rate.NewLimiter(rate.Every(loginEvery), loginBurst))
+	if !found {
+		lim, _ = l.perID.Get(did)
+	} else {
+		l.perID.Get(did) // keeps it recent
+	}
+	now := l.now()
+	if lim == nil || lim.AllowN(now, 1) {
+		return 0, true
+	}
+	r := lim.ReserveN(now, 1)
+	defer r.CancelAt(now)
+	return r.DelayFrom(now), false
+}
