@@ -43,7 +43,11 @@ choose_provider() {
 
 # engine_works: whether kind could start containers.
 engine_works() {
-  { has docker && timeout 10 docker info >/dev/null 2>&1; } || { has podman && timeout 10 podman run --rm --help >/dev/null 2>&1 && [[ ${KIND_EXPERIMENTAL_PROVIDER:-} == podman ]]; }
+  local engine
+  for engine in docker podman; do
+    if has "$engine" && timeout 10 "$engine" info >/dev/null 2>&1; then return; fi
+  done
+  return 1
 }
 
 load_provider() {

@@ -23,7 +23,7 @@ provider_status() {
   provider_exec kubectl get nodes -o wide
 }
 
-provider_exec() { KUBECONFIG=$EXISTING_KUBECONFIG ATCR_CLUSTER_PROVIDER=existing "$@"; }
+provider_exec() { env KUBECONFIG="$EXISTING_KUBECONFIG" ATCR_CLUSTER_PROVIDER=existing "$@"; }
 
 # We do not touch the nodes of somebody's cluster.
 provider_load() {

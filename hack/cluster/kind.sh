@@ -6,7 +6,7 @@ KIND_KUBECONFIG=$DIR/kubeconfig
 
 provider_prepare() { has kind || fail "kind is not installed"; }
 
-# Images of Kubernetes' own kubectl come with kind's node; outside, kubectl is the user's or the one from Go modules.
+# kubectl_path: the folder of the user's kubectl, or of the one from Go modules.
 kubectl_path() {
   if has kubectl; then
     dirname "$(command -v kubectl)"
@@ -42,7 +42,7 @@ provider_status() {
 }
 
 provider_exec() {
-  KUBECONFIG=$KIND_KUBECONFIG PATH=$(kubectl_path):$PATH ATCR_CLUSTER_PROVIDER=kind "$@"
+  env KUBECONFIG="$KIND_KUBECONFIG" PATH="$(kubectl_path):$PATH" ATCR_CLUSTER_PROVIDER=kind "$@"
 }
 
 provider_load() {

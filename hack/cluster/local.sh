@@ -75,8 +75,13 @@ init_pid() {
 }
 
 provider_up() {
-  if is_up && [[ -e $DIR/ready ]]; then
-    say "the local node is already up"
+  if is_up; then
+    if [[ -e $DIR/ready ]]; then
+      say "the local node is already up"
+    else
+      say "the local node is still starting"
+      follow_boot
+    fi
     return
   fi
   local bin images
@@ -92,13 +97,13 @@ provider_up() {
   local pid=$!
   echo "$pid $(started_at "$pid")" >"$DIR/node.pid"
   echo "$DIR (process $pid)" >&8
-  follow_boot "$pid"
+  follow_boot
   exec 8>&-
 }
 
-# follow_boot PID: copy the boot's progress to stderr until the node is ready.
+# follow_boot: copy the boot's progress to stderr until the node is ready.
 follow_boot() {
-  local pid=$1 follower begin=$SECONDS
+  local follower begin=$SECONDS
   tail -n +1 -s 0.2 -f "$DIR/log/boot.log" >&2 8>&- &
   follower=$!
   until [[ -e $DIR/ready ]]; do
