@@ -1,0 +1,135 @@
+package index
+
+import (
+	"container/list"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"atcr.io/operator/appview/atproto"
+	"atcr.io/operator/appview/oci/spec"
+)
+
+// ErrCorrupt says that a record and its bytes disagree: what the PDS has does not hash to the record's digest.
+var ErrCorrupt = errors.New("the record does not match its bytes")
+
+// Bytes are the bytes of a manifest exactly as they were pushed: from memory, else the store, else the user's PDS.
+// Whatever does not hash to the digest is never returned.
+func (m *Mirror) Bytes(ctx context.Context, row *Manifest) ([]byte, error) {
+	if b, ok := m.bytes.get(row.Digest); ok {
+		return b, nil
+	}
+	b, err := m.storedBytes(ctx, row.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if b == nil {
+		if row.BlobCID == "" {
+			return nil, fmt.Errorf("manifest %s has no manifestBlob: %w", row.Digest, ErrNotFound)
+		}
+		if b, err = m.PDS.GetBlob(ctx, row.DID, row.BlobCID, spec.MaxManifestSize); err != nil {
+			if errors.Is(err, atproto.ErrBlobTooLarge) {
+				return nil, fmt.Errorf("manifest %s: %w", row.Digest, ErrCorrupt)
+			}
+			return nil, err
+		}
+		if row.Digest.Algorithm().FromBytes(b) != row.Digest {
+			m.Log.WarnContext(ctx, "a manifest record does not match its blob and is not served", "did", row.DID, "digest", row.Digest)
+			return nil, fmt.Errorf("manifest %s: %w", row.Digest, ErrCorrupt)
+		}
+		if err := m.keepBytes(ctx, m.Write, row.Digest, b); err != nil {
+			m.Log.WarnContext(ctx, "manifest bytes were not kept", "digest", row.Digest, "error", err)
+		}
+	}
+	if row.Size == 0 {
+		m.complete(ctx, row, b)
+	}
+	m.bytes.put(row.Digest, b)
+	return b, nil
+}
+
+func (m *Mirror) storedBytes(ctx context.Context, d digest.Digest) ([]byte, error) {
+	var b []byte
+	err := m.Read.QueryRowContext(ctx, `SELECT body FROM manifest_bytes WHERE digest = $1`, string(d)).Scan(&b)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read manifest: %w", err)
+	}
+	if d.Algorithm().FromBytes(b) != d {
+		m.Log.ErrorContext(ctx, "stored manifest bytes are damaged and are read again from the PDS", "digest", d)
+		return nil, nil
+	}
+	return b, nil
+}
+
+func (m *Mirror) keepBytes(ctx context.Context, q querier, d digest.Digest, b []byte) error {
+	_, err := q.ExecContext(ctx, `INSERT INTO manifest_bytes (digest, body) VALUES ($1, $2)
+		ON CONFLICT (digest) DO UPDATE SET body = excluded.body`, string(d), b)
+	return err
+}
+
+// complete fills in what only the bytes say.
+func (m *Mirror) complete(ctx context.Context, row *Manifest, b []byte) {
+	row.Size = int64(len(b))
+	if doc, err := spec.ParseManifest(b, ""); err == nil {
+		row.ArtifactType = doc.Referrer()
+	}
+	if _, err := m.Write.ExecContext(ctx, `UPDATE manifests SET size = $1, artifact_type = $2 WHERE did = $3 AND digest = $4`,
+		row.Size, row.ArtifactType, string(row.DID), string(row.Digest)); err != nil {
+		m.Log.WarnContext(ctx, "a mirrored manifest was not completed", "digest", row.Digest, "error", err)
+	}
+}
+
+// byteCache keeps the manifests used last, bounded by their bytes.
+type byteCache struct {
+	mu    sync.Mutex
+	limit int64
+	used  int64
+	order *list.List // of digest; front is newest
+	items map[digest.Digest]*cacheItem
+}
+
+type cacheItem struct {
+	place *list.Element
+	body  []byte
+}
+
+// perItem is what an entry costs besides its body.
+const perItem = 400
+
+func newByteCache(limit int64) *byteCache {
+	return &byteCache{limit: limit, order: list.New(), items: map[digest.Digest]*cacheItem{}}
+}
+
+func (c *byteCache) get(d digest.Digest) ([]byte, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	item, ok := c.items[d]
+	if !ok {
+		return nil, false
+	}
+	c.order.MoveToFront(item.place)
+	return item.body, true
+}
+
+func (c *byteCache) put(d digest.Digest, b []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.items[d]; ok || int64(len(b)) > c.limit/4 {
+		return
+	}
+	c.items[d] = &cacheItem{c.order.PushFront(d), b}
+	c.used += int64(len(b)) + perItem
+	for c.used > c.limit {
+		oldest := c.order.Back()
+		d := c.order.Remove(oldest).(digest.Digest)
+		c.used -= int64(len(c.items[d].body)) + perItem
+		delete(c.items, d)
+	}
+}

@@ -1,0 +1,98 @@
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+
+	"atcr.io/operator/appview/atproto"
+	"atcr.io/operator/appview/atproto/records"
+)
+
+// DeleteTag deletes a tag, and nothing else: what it named stays until it is deleted itself.
+func (m *Mirror) DeleteTag(ctx context.Context, did syntax.DID, repository, tag string) error {
+	if err := m.Fresh(ctx, did, m.TTL); err != nil {
+		return err
+	}
+	return m.write(ctx, did, func(ctx context.Context) (*batch, error) {
+		rows, err := tagRows(ctx, m.Write, did, repository, tag)
+		if err != nil {
+			return nil, fmt.Errorf("plan delete: %w", err)
+		}
+		if len(rows) == 0 {
+			return nil, ErrNotFound
+		}
+		b := &batch{}
+		b.dropTags(rows)
+		return b, nil
+	})
+}
+
+// DeleteManifest takes a manifest and its tags out of a repository. The record itself goes only when no other repository
+// of the DID was pushed it, tags it, has an index with it, or has a referrer to it.
+func (m *Mirror) DeleteManifest(ctx context.Context, did syntax.DID, repository string, d digest.Digest) error {
+	if err := m.Fresh(ctx, did, m.TTL); err != nil {
+		return err
+	}
+	return m.write(ctx, did, func(ctx context.Context) (*batch, error) {
+		return m.planDelete(ctx, did, repository, d)
+	})
+}
+
+func (m *Mirror) planDelete(ctx context.Context, did syntax.DID, repository string, d digest.Digest) (*batch, error) {
+	row, err := wholeManifest(ctx, m.Write, did, d)
+	if err != nil {
+		return nil, err
+	}
+	if ok, err := visible(ctx, m.Write, did, repository, d); err != nil || !ok {
+		return nil, errors.Join(err, ErrNotFound)
+	}
+	tags, err := tagsOfDigest(ctx, m.Write, did, repository, d)
+	if err != nil {
+		return nil, fmt.Errorf("plan delete: %w", err)
+	}
+	keepers, err := others(ctx, m.Write, did, repository, d)
+	if err != nil {
+		return nil, fmt.Errorf("plan delete: %w", err)
+	}
+	b := &batch{}
+	b.dropTags(tags)
+	if len(keepers) == 0 {
+		b.writes = append(b.writes, atproto.Write{Action: atproto.Delete, Collection: CollectionManifest, RKey: row.RKey})
+		b.change.deleteManifests = []digest.Digest{d}
+		return b, nil
+	}
+	if !slices.Contains(row.Repositories, repository) {
+		return b, nil
+	}
+	r, err := m.PDS.GetRecord(ctx, did, CollectionManifest, row.RKey)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := records.ParseManifest(r.Value)
+	if err != nil {
+		return nil, fmt.Errorf("plan delete: %w", err)
+	}
+	last := rec.Repository
+	if last == repository {
+		last = keepers[0]
+	}
+	if err := setRepositories(rec, last, keepers); err != nil {
+		return nil, err
+	}
+	row.Repository, row.Repositories = last, keepers
+	b.writes = append(b.writes, atproto.Write{Action: atproto.Update, Collection: CollectionManifest, RKey: row.RKey, Value: rec})
+	b.change.putManifests = []*Manifest{row}
+	return b, nil
+}
+
+func (b *batch) dropTags(rows []*Tag) {
+	for _, t := range rows {
+		b.writes = append(b.writes, atproto.Write{Action: atproto.Delete, Collection: CollectionTag, RKey: t.RKey})
+		b.change.deleteTags = append(b.change.deleteTags, t.RKey)
+	}
+}

@@ -1,0 +1,319 @@
+package index
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/singleflight"
+
+	"atcr.io/operator/appview/atproto"
+	"atcr.io/operator/appview/atproto/records"
+)
+
+// Collections that are mirrored, and the profile.
+const (
+	CollectionManifest = records.CollectionManifest
+	CollectionTag      = records.CollectionTag
+	CollectionProfile  = records.CollectionProfile
+)
+
+// ErrNotFound says that the DID has no such record, as far as can be known now.
+var ErrNotFound = errors.New("not found")
+
+// Config is what a [Mirror] is made of; every field is needed.
+type Config struct {
+	PDS   *atproto.PDS
+	Read  *sql.DB
+	Write *sql.DB
+	Log   *slog.Logger
+	// TTL is how old the mirror of a DID may be before a tag is answered from it; a manifest that is there is
+	// answered at any age, since a digest never changes.
+	TTL time.Duration
+	// CacheBytes bounds the manifest bytes kept in memory.
+	CacheBytes int64
+	// Holds finds the DID of a hold that an old record names by URL; empty when it cannot.
+	HoldDID func(endpoint string) syntax.DID
+	Now     func() time.Time
+}
+
+// How long a PDS that failed is not asked again: pulls are answered from the mirror meanwhile, at once.
+const failurePause = 5 * time.Second
+
+// Mirror holds the records of the DIDs that the server has met. It is safe for concurrent use, and by several
+// processes over one database.
+type Mirror struct {
+	Config
+	queues *lru.Cache[syntax.DID, *queue]
+	mu     sync.Mutex // guards creation of queues
+	flight singleflight.Group
+	bytes  *byteCache
+
+	chosen   *lru.Cache[syntax.DID, chosenHold]
+	profiled *lru.Cache[syntax.DID, struct{}] // users whose profile is known to exist
+}
+
+// queue orders the writes and syncs of one DID in this process, and remembers what the database does not.
+type queue struct {
+	mu sync.Mutex
+
+	state    sync.Mutex // guards what follows
+	syncedAt time.Time
+	failedAt time.Time
+	failure  error
+}
+
+// New makes a mirror.
+func New(c Config) *Mirror {
+	queues, _ := lru.New[syntax.DID, *queue](50_000)
+	chosen, _ := lru.New[syntax.DID, chosenHold](10_000)
+	profiled, _ := lru.New[syntax.DID, struct{}](50_000)
+	return &Mirror{Config: c, queues: queues, bytes: newByteCache(c.CacheBytes), chosen: chosen, profiled: profiled}
+}
+
+func (m *Mirror) queue(did syntax.DID) *queue {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if q, ok := m.queues.Get(did); ok {
+		return q
+	}
+	q := &queue{}
+	m.queues.Add(did, q)
+	return q
+}
+
+// head is the revision that the mirror of a DID stands at.
+type head struct {
+	rev, commit string
+	known       bool // the DID has been mirrored
+}
+
+func readHead(ctx context.Context, q querier, did syntax.DID) (head, time.Time, error) {
+	var h head
+	var at int64
+	err := q.QueryRowContext(ctx, `SELECT rev, commit_cid, synced_at FROM mirrors WHERE did = $1`, string(did)).
+		Scan(&h.rev, &h.commit, &at)
+	if errors.Is(err, sql.ErrNoRows) {
+		return head{}, time.Time{}, nil
+	}
+	if err != nil {
+		return head{}, time.Time{}, fmt.Errorf("read mirror: %w", err)
+	}
+	h.known = true
+	return h, time.UnixMicro(at), nil
+}
+
+func writeHead(ctx context.Context, q querier, did syntax.DID, h head, at time.Time) error {
+	_, err := q.ExecContext(ctx, `INSERT INTO mirrors (did, rev, commit_cid, synced_at) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (did) DO UPDATE SET rev = excluded.rev, commit_cid = excluded.commit_cid, synced_at = excluded.synced_at`,
+		string(did), h.rev, h.commit, at.UnixMicro())
+	if err != nil {
+		return fmt.Errorf("write mirror: %w", err)
+	}
+	return nil
+}
+
+// Fresh makes sure that the mirror of did is at most maxAge old. When the PDS cannot be asked but the DID was mirrored
+// before, that is good enough: the failure is logged, and pulls go on.
+func (m *Mirror) Fresh(ctx context.Context, did syntax.DID, maxAge time.Duration) error {
+	q := m.queue(did)
+	now := m.Now()
+	q.state.Lock()
+	fresh := now.Sub(q.syncedAt) < maxAge
+	var failure error
+	if now.Sub(q.failedAt) < failurePause {
+		failure = q.failure
+	}
+	q.state.Unlock()
+	if fresh {
+		return nil
+	}
+	if failure == nil {
+		ch := m.flight.DoChan(string(did), func() (any, error) {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+			defer cancel()
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			_, err := m.sync(ctx, did, q)
+			return nil, err
+		})
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case r := <-ch:
+			failure = r.Err
+		}
+		if failure == nil {
+			return nil
+		}
+	}
+	h, at, err := readHead(ctx, m.Read, did)
+	if err != nil {
+		return err
+	}
+	if !h.known || errors.Is(failure, atproto.ErrUnknownIdentity) {
+		return failure
+	}
+	m.Log.DebugContext(ctx, "answering from the mirror", "did", did, "age", now.Sub(at).Round(time.Second), "error", failure)
+	return nil
+}
+
+// sync brings the mirror up to the repository's head. The caller holds q.mu.
+func (m *Mirror) sync(ctx context.Context, did syntax.DID, q *queue) (head, error) {
+	h, err := m.syncOnce(ctx, did)
+	q.state.Lock()
+	defer q.state.Unlock()
+	if err != nil {
+		q.failedAt, q.failure = m.Now(), err
+		return head{}, err
+	}
+	q.syncedAt, q.failedAt, q.failure = m.Now(), time.Time{}, nil
+	return h, nil
+}
+
+func (m *Mirror) syncOnce(ctx context.Context, did syntax.DID) (head, error) {
+	before, _, err := readHead(ctx, m.Write, did)
+	if err != nil {
+		return head{}, err
+	}
+	started := m.Now()
+	commit, rev, err := m.PDS.LatestCommit(ctx, did)
+	if err != nil {
+		return head{}, err
+	}
+	now := head{rev: rev, commit: commit, known: true}
+	if before.known && before.rev == rev {
+		return now, writeHead(ctx, m.Write, did, now, started)
+	}
+	list, err := m.list(ctx, did)
+	if err != nil {
+		return head{}, err
+	}
+	return now, m.inTx(ctx, func(tx *sql.Tx) error {
+		current, _, err := readHead(ctx, tx, did)
+		if err != nil {
+			return err
+		}
+		if current.known && current.rev > rev { // revisions are TIDs, which sort by time
+			return nil // another replica wrote meanwhile: what was listed is older than what is stored
+		}
+		c, err := m.difference(ctx, tx, did, list)
+		if err != nil {
+			return err
+		}
+		if err := c.apply(ctx, tx, did); err != nil {
+			return err
+		}
+		return writeHead(ctx, tx, did, now, started)
+	})
+}
+
+func (m *Mirror) inTx(ctx context.Context, f func(*sql.Tx) error) error {
+	tx, err := m.Write.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
+	if err := f(tx); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("mirror: %w", err)
+	}
+	return nil
+}
+
+// listed is what listRecords answered.
+type listed struct {
+	manifests []*Manifest
+	tags      []*Tag
+}
+
+func (m *Mirror) list(ctx context.Context, did syntax.DID) (*listed, error) {
+	var l listed
+	place := map[digest.Digest]int{}
+	for r, err := range m.PDS.AllRecords(ctx, did, CollectionManifest) {
+		if err != nil {
+			return nil, err
+		}
+		row, err := manifestOf(did, r)
+		if err != nil {
+			m.Log.DebugContext(ctx, "record is not a manifest", "uri", r.URI, "error", err)
+			continue
+		}
+		if i, twice := place[row.Digest]; !twice {
+			place[row.Digest] = len(l.manifests)
+			l.manifests = append(l.manifests, row)
+		} else if row.RKey == records.ManifestRKey(row.Digest) { // the usual key wins over any other
+			l.manifests[i] = row
+		}
+	}
+	for r, err := range m.PDS.AllRecords(ctx, did, CollectionTag) {
+		if err != nil {
+			return nil, err
+		}
+		if row, err := tagOf(did, r); err == nil {
+			l.tags = append(l.tags, row)
+		} else {
+			m.Log.DebugContext(ctx, "record is not a tag", "uri", r.URI, "error", err)
+		}
+	}
+	return &l, nil
+}
+
+// difference is what must change in the store so that it holds what was listed. Records whose CID is stored already
+// are left alone.
+func (m *Mirror) difference(ctx context.Context, q querier, did syntax.DID, l *listed) (*change, error) {
+	c := &change{}
+	manifests, err := cids(ctx, q, `SELECT digest, cid FROM manifests WHERE did = $1`, did)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range l.manifests {
+		if manifests[string(row.Digest)] != row.CID {
+			c.putManifests = append(c.putManifests, row)
+		}
+		delete(manifests, string(row.Digest))
+	}
+	for d := range manifests {
+		c.deleteManifests = append(c.deleteManifests, digest.Digest(d))
+	}
+	tags, err := cids(ctx, q, `SELECT rkey, cid FROM tags WHERE did = $1`, did)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range l.tags {
+		if tags[row.RKey] != row.CID {
+			c.putTags = append(c.putTags, row)
+		}
+		delete(tags, row.RKey)
+	}
+	for rkey := range tags {
+		c.deleteTags = append(c.deleteTags, rkey)
+	}
+	return c, nil
+}
+
+func cids(ctx context.Context, q querier, query string, did syntax.DID) (map[string]string, error) {
+	rows, err := q.QueryContext(ctx, query, string(did))
+	if err != nil {
+		return nil, fmt.Errorf("read mirror: %w", err)
+	}
+	defer rows.Close()
+	out := map[string]string{}
+	for rows.Next() {
+		var key, cid string
+		if err := rows.Scan(&key, &cid); err != nil {
+			return nil, fmt.Errorf("read mirror: %w", err)
+		}
+		out[key] = cid
+	}
+	return out, rows.Err()
+}

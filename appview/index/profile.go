@@ -1,0 +1,95 @@
+package index
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"atcr.io/operator/appview/atproto"
+	"atcr.io/operator/appview/atproto/records"
+)
+
+const collectionLegacyHold = "io.atcr.hold"
+
+// ErrNoHold says that a user has opted out of default holds, or that the server has none.
+var ErrNoHold = errors.New("no hold to push to")
+
+// profileTTL is how long a user's choice of hold is remembered.
+const profileTTL = 30 * time.Second
+
+type chosenHold struct {
+	did     syntax.DID
+	expires time.Time
+}
+
+// PushHold is the hold that a user's pushes go to: the profile's defaultHold, else the user's own hold by the legacy
+// io.atcr.hold record, else fallback.
+func (m *Mirror) PushHold(ctx context.Context, did, fallback syntax.DID) (syntax.DID, error) {
+	if c, ok := m.chosen.Get(did); ok && m.Now().Before(c.expires) && c.did != "" {
+		return c.did, nil
+	}
+	hold, err := m.pushHold(ctx, did, fallback)
+	if err != nil {
+		return "", err
+	}
+	if hold == "" {
+		return "", ErrNoHold
+	}
+	m.chosen.Add(did, chosenHold{hold, m.Now().Add(profileTTL)})
+	return hold, nil
+}
+
+func (m *Mirror) pushHold(ctx context.Context, did, fallback syntax.DID) (syntax.DID, error) {
+	r, err := m.PDS.GetRecord(ctx, did, CollectionProfile, records.ProfileRKey)
+	if err == nil {
+		p, err := records.ParseProfile(r.Value)
+		switch {
+		case err != nil: // unreadable: as if there were none
+		case p.DefaultHold != "":
+			return syntax.DID(p.DefaultHold), nil
+		case p.OptedOut:
+			return "", nil
+		}
+	} else if !errors.Is(err, atproto.ErrRecordNotFound) {
+		return "", err
+	}
+	list, _, err := m.PDS.ListRecords(ctx, did, collectionLegacyHold, "", 10, false)
+	if err != nil {
+		return "", err
+	}
+	for _, r := range list {
+		var legacy struct {
+			Endpoint string `json:"endpoint"`
+		}
+		if json.Unmarshal(r.Value, &legacy) == nil {
+			if own := m.HoldDID(legacy.Endpoint); own != "" {
+				return own, nil
+			}
+		}
+	}
+	return fallback, nil
+}
+
+// EnsureProfile creates the user's profile with the server's default hold, unless there is one. It is called at the
+// first login or push; what a user has set is never touched.
+func (m *Mirror) EnsureProfile(ctx context.Context, did, defaultHold syntax.DID) error {
+	if _, ok := m.profiled.Get(did); ok {
+		return nil
+	}
+	_, err := m.PDS.GetRecord(ctx, did, CollectionProfile, records.ProfileRKey)
+	if errors.Is(err, atproto.ErrRecordNotFound) {
+		now := records.Time{Time: m.Now()}
+		_, err = m.PDS.ApplyWrites(ctx, did, []atproto.Write{{Action: atproto.Create, Collection: CollectionProfile,
+			RKey: records.ProfileRKey, Value: records.Profile{DefaultHold: string(defaultHold), CreatedAt: now, UpdatedAt: now}}}, "")
+		if movedOn(err) {
+			err = nil // somebody else made it at the same time
+		}
+	}
+	if err == nil {
+		m.profiled.Add(did, struct{}{})
+	}
+	return err
+}

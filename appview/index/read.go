@@ -1,0 +1,205 @@
+package index
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+)
+
+// Tag is the digest that a tag names now.
+func (m *Mirror) Tag(ctx context.Context, did syntax.DID, repository, tag string) (digest.Digest, error) {
+	if err := m.Fresh(ctx, did, m.TTL); err != nil {
+		return "", err
+	}
+	var d digest.Digest
+	err := m.Read.QueryRowContext(ctx, `SELECT digest FROM tags WHERE did = $1 AND repository = $2 AND tag = $3
+		ORDER BY updated_at DESC, rkey DESC LIMIT 1`, string(did), repository, tag).Scan(&d)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", ErrNotFound
+	}
+	if err != nil {
+		return "", fmt.Errorf("read tag: %w", err)
+	}
+	return d, nil
+}
+
+// Tags are at most n tag names after last, in byte order, and whether there are more.
+func (m *Mirror) Tags(ctx context.Context, did syntax.DID, repository, last string, n int) (tags []string, more bool, err error) {
+	if err := m.Fresh(ctx, did, m.TTL); err != nil {
+		return nil, false, err
+	}
+	tags, err = texts(ctx, m.Read, `SELECT DISTINCT tag FROM tags WHERE did = $1 AND repository = $2 AND tag > $3
+		ORDER BY tag LIMIT $4`, string(did), repository, last, n+1)
+	if err != nil {
+		return nil, false, fmt.Errorf("list tags: %w", err)
+	}
+	if len(tags) > n {
+		return tags[:n], true, nil
+	}
+	return tags, false, nil
+}
+
+// HasRepository says whether the DID has anything under this name.
+func (m *Mirror) HasRepository(ctx context.Context, did syntax.DID, repository string) (bool, error) {
+	var n int
+	err := m.Read.QueryRowContext(ctx, `SELECT
+		EXISTS (SELECT 1 FROM manifest_repositories WHERE did = $1 AND repository = $2) +
+		EXISTS (SELECT 1 FROM tags WHERE did = $1 AND repository = $2)`, string(did), repository).Scan(&n)
+	if err != nil {
+		return false, fmt.Errorf("find repository: %w", err)
+	}
+	return n > 0, nil
+}
+
+// Repositories are at most n repository names of a DID after last, in byte order, and whether there are more.
+func (m *Mirror) Repositories(ctx context.Context, did syntax.DID, last string, n int) (names []string, more bool, err error) {
+	if err := m.Fresh(ctx, did, m.TTL); err != nil {
+		return nil, false, err
+	}
+	names, err = texts(ctx, m.Read, `SELECT repository FROM (
+			SELECT repository FROM manifest_repositories WHERE did = $1 AND repository > $2
+			UNION SELECT repository FROM tags WHERE did = $1 AND repository > $2) AS r
+		ORDER BY repository LIMIT $3`, string(did), last, n+1)
+	if err != nil {
+		return nil, false, fmt.Errorf("list repositories: %w", err)
+	}
+	if len(names) > n {
+		return names[:n], true, nil
+	}
+	return names, false, nil
+}
+
+// Manifest is a manifest that a repository may serve. One that is mirrored is answered at once, however old the mirror:
+// its digest cannot change.
+func (m *Mirror) Manifest(ctx context.Context, did syntax.DID, repository string, d digest.Digest) (*Manifest, error) {
+	found, err := m.manifest(ctx, did, repository, d)
+	if !errors.Is(err, ErrNotFound) {
+		return found, err
+	}
+	if err := m.Fresh(ctx, did, m.TTL); err != nil {
+		return nil, err
+	}
+	return m.manifest(ctx, did, repository, d)
+}
+
+func (m *Mirror) manifest(ctx context.Context, did syntax.DID, repository string, d digest.Digest) (*Manifest, error) {
+	found, err := manifestRow(ctx, m.Read, did, d)
+	if err != nil {
+		return nil, err
+	}
+	ok, err := visible(ctx, m.Read, did, repository, d)
+	if err != nil {
+		return nil, fmt.Errorf("find manifest: %w", err)
+	}
+	if !ok {
+		return nil, ErrNotFound
+	}
+	return found, nil
+}
+
+// HasManifest says whether the DID has a manifest, in whatever repository: an index may name it.
+func (m *Mirror) HasManifest(ctx context.Context, did syntax.DID, d digest.Digest) (bool, error) {
+	has := func() (bool, error) {
+		_, err := manifestRow(ctx, m.Read, did, d)
+		if errors.Is(err, ErrNotFound) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	if ok, err := has(); ok || err != nil {
+		return ok, err
+	}
+	if err := m.Fresh(ctx, did, m.TTL); err != nil {
+		return false, err
+	}
+	return has()
+}
+
+// Referrers are at most n manifests of a repository whose subject is d, after the digest last, and whether there are
+// more. artifactType filters when it is not empty.
+func (m *Mirror) Referrers(ctx context.Context, did syntax.DID, repository string, d digest.Digest, artifactType, last string, n int) (list []*Manifest, more bool, err error) {
+	if err := m.Fresh(ctx, did, m.TTL); err != nil {
+		return nil, false, err
+	}
+	if err := m.completeReferrers(ctx, did, d); err != nil {
+		return nil, false, err
+	}
+	rows, err := m.Read.QueryContext(ctx, `SELECT `+manifestColumns+` FROM manifests m
+		JOIN manifest_repositories p ON p.did = m.did AND p.digest = m.digest
+		WHERE m.did = $1 AND m.subject = $2 AND m.subject <> '' AND p.repository = $3 AND m.digest > $4
+			AND ($5 = '' OR m.artifact_type = $5)
+		ORDER BY m.digest LIMIT $6`, string(did), string(d), repository, last, artifactType, n+1)
+	if err != nil {
+		return nil, false, fmt.Errorf("list referrers: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		row, err := scanManifest(did, rows)
+		if err != nil {
+			return nil, false, fmt.Errorf("list referrers: %w", err)
+		}
+		list = append(list, row)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, false, fmt.Errorf("list referrers: %w", err)
+	}
+	if len(list) > n {
+		return list[:n], true, nil
+	}
+	return list, false, nil
+}
+
+// maxCompletions bounds the blobs that one referrers request reads for the sake of other AppViews' records.
+const maxCompletions = 50
+
+// completeReferrers reads the bytes of referrers whose record does not say what the referrers API lists: records have
+// no artifactType, and none of ours lacks the size.
+func (m *Mirror) completeReferrers(ctx context.Context, did syntax.DID, subject digest.Digest) error {
+	list, err := texts(ctx, m.Read, `SELECT digest FROM manifests WHERE did = $1 AND subject = $2 AND subject <> '' AND size = 0
+		ORDER BY digest LIMIT $3`, string(did), string(subject), maxCompletions)
+	if err != nil {
+		return fmt.Errorf("list referrers: %w", err)
+	}
+	for _, s := range list {
+		row, err := manifestRow(ctx, m.Read, did, digest.Digest(s))
+		if err != nil {
+			return err
+		}
+		if _, err := m.Bytes(ctx, row); err != nil {
+			m.Log.InfoContext(ctx, "a referrer is listed incompletely: its bytes cannot be read", "did", did, "digest", s, "error", err)
+		}
+	}
+	return nil
+}
+
+// Holds are the holds that the manifests of a DID name, those of manifests that name the blob first.
+func (m *Mirror) Holds(ctx context.Context, did syntax.DID, blob digest.Digest) ([]syntax.DID, error) {
+	list, err := texts(ctx, m.Read, `SELECT m.hold FROM manifests m WHERE m.did = $1 AND m.hold <> '' GROUP BY m.hold
+		ORDER BY max(EXISTS (SELECT 1 FROM manifest_refs r WHERE r.did = $1 AND r.child = $2 AND r.parent = m.digest)) DESC, m.hold
+		LIMIT 8`, string(did), string(blob))
+	if err != nil {
+		return nil, fmt.Errorf("find holds: %w", err)
+	}
+	var out []syntax.DID
+	for _, s := range list {
+		out = append(out, syntax.DID(s))
+	}
+	return out, nil
+}
+
+// BlobInUse is a manifest of the DID that names a blob; empty when there is none.
+func (m *Mirror) BlobInUse(ctx context.Context, did syntax.DID, blob digest.Digest) (digest.Digest, error) {
+	if err := m.Fresh(ctx, did, m.TTL); err != nil {
+		return "", err
+	}
+	list, err := texts(ctx, m.Read, `SELECT r.parent FROM manifest_refs r WHERE r.did = $1 AND r.child = $2 AND r.kind = 'blob' LIMIT 1`,
+		string(did), string(blob))
+	if err != nil || len(list) == 0 {
+		return "", err
+	}
+	return digest.Digest(list[0]), nil
+}

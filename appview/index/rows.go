@@ -1,0 +1,263 @@
+package index
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+)
+
+// Manifest is a mirrored io.atcr.manifest record, without what only the manifest's bytes say.
+type Manifest struct {
+	DID          syntax.DID
+	Digest       digest.Digest
+	RKey         string
+	CID          string // of the record
+	Repository   string // the one the record names; Repositories has all
+	MediaType    string
+	ArtifactType string
+	Size         int64
+	Hold         syntax.DID
+	BlobCID      string
+	Subject      digest.Digest
+	Annotations  map[string]string
+
+	Repositories []string
+	Children     []digest.Digest // entries of an index
+	Blobs        []digest.Digest // config and layers
+}
+
+// Tag is a mirrored io.atcr.tag record.
+type Tag struct {
+	RKey       string
+	CID        string
+	Repository string
+	Tag        string
+	Digest     digest.Digest
+	UpdatedAt  int64 // Unix microseconds; the newest of several records for one tag counts
+}
+
+// querier is a database handle or a transaction.
+type querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+const (
+	kindManifest = "manifest"
+	kindBlob     = "blob"
+)
+
+// change is what moves the mirror of a DID from one revision to the next.
+type change struct {
+	putManifests    []*Manifest
+	deleteManifests []digest.Digest
+	putTags         []*Tag
+	deleteTags      []string // record keys
+}
+
+func (c *change) apply(ctx context.Context, q querier, did syntax.DID) error {
+	for _, d := range c.deleteManifests {
+		if err := deleteManifestRows(ctx, q, did, d); err != nil {
+			return err
+		}
+	}
+	for _, rkey := range c.deleteTags {
+		if _, err := q.ExecContext(ctx, `DELETE FROM tags WHERE did = $1 AND rkey = $2`, string(did), rkey); err != nil {
+			return fmt.Errorf("mirror tag: %w", err)
+		}
+	}
+	for _, m := range c.putManifests {
+		if err := putManifestRows(ctx, q, did, m); err != nil {
+			return err
+		}
+	}
+	for _, t := range c.putTags {
+		if _, err := q.ExecContext(ctx, `INSERT INTO tags (did, rkey, cid, repository, tag, digest, updated_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (did, rkey) DO UPDATE SET cid = excluded.cid,
+			repository = excluded.repository, tag = excluded.tag, digest = excluded.digest, updated_at = excluded.updated_at`,
+			string(did), t.RKey, t.CID, t.Repository, t.Tag, string(t.Digest), t.UpdatedAt); err != nil {
+			return fmt.Errorf("mirror tag: %w", err)
+		}
+	}
+	return nil
+}
+
+func deleteManifestRows(ctx context.Context, q querier, did syntax.DID, d digest.Digest) error {
+	for _, query := range []string{
+		`DELETE FROM manifests WHERE did = $1 AND digest = $2`,
+		`DELETE FROM manifest_repositories WHERE did = $1 AND digest = $2`,
+		`DELETE FROM manifest_refs WHERE did = $1 AND parent = $2`,
+	} {
+		if _, err := q.ExecContext(ctx, query, string(did), string(d)); err != nil {
+			return fmt.Errorf("mirror manifest: %w", err)
+		}
+	}
+	return nil
+}
+
+func putManifestRows(ctx context.Context, q querier, did syntax.DID, m *Manifest) error {
+	if err := deleteManifestRows(ctx, q, did, m.Digest); err != nil {
+		return err
+	}
+	annotations, err := json.Marshal(m.Annotations)
+	if err != nil {
+		return fmt.Errorf("mirror manifest: %w", err)
+	}
+	_, err = q.ExecContext(ctx, `INSERT INTO manifests (did, digest, rkey, cid, repository, media_type, artifact_type, size,
+		hold, blob_cid, subject, annotations) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		string(did), string(m.Digest), m.RKey, m.CID, m.Repository, m.MediaType, m.ArtifactType, m.Size,
+		string(m.Hold), m.BlobCID, string(m.Subject), string(annotations))
+	if err != nil {
+		return fmt.Errorf("mirror manifest: %w", err)
+	}
+	for _, repo := range m.Repositories {
+		if _, err := q.ExecContext(ctx, `INSERT INTO manifest_repositories (did, repository, digest) VALUES ($1, $2, $3)
+			ON CONFLICT DO NOTHING`, string(did), repo, string(m.Digest)); err != nil {
+			return fmt.Errorf("mirror manifest: %w", err)
+		}
+	}
+	ref := func(child digest.Digest, kind string) error {
+		_, err := q.ExecContext(ctx, `INSERT INTO manifest_refs (did, parent, child, kind) VALUES ($1, $2, $3, $4)
+			ON CONFLICT DO NOTHING`, string(did), string(m.Digest), string(child), kind)
+		return err
+	}
+	for _, c := range m.Children {
+		if err := ref(c, kindManifest); err != nil {
+			return fmt.Errorf("mirror manifest: %w", err)
+		}
+	}
+	for _, b := range m.Blobs {
+		if err := ref(b, kindBlob); err != nil {
+			return fmt.Errorf("mirror manifest: %w", err)
+		}
+	}
+	return nil
+}
+
+const manifestColumns = `m.digest, m.rkey, m.cid, m.repository, m.media_type, m.artifact_type, m.size, m.hold, m.blob_cid,
+	m.subject, m.annotations`
+
+func scanManifest(did syntax.DID, row interface{ Scan(...any) error }) (*Manifest, error) {
+	m := &Manifest{DID: did}
+	var annotations string
+	err := row.Scan(&m.Digest, &m.RKey, &m.CID, &m.Repository, &m.MediaType, &m.ArtifactType, &m.Size, &m.Hold, &m.BlobCID,
+		&m.Subject, &annotations)
+	if err != nil {
+		return nil, err
+	}
+	return m, json.Unmarshal([]byte(annotations), &m.Annotations)
+}
+
+// manifestRow reads a manifest without its repositories, children and blobs.
+func manifestRow(ctx context.Context, q querier, did syntax.DID, d digest.Digest) (*Manifest, error) {
+	m, err := scanManifest(did, q.QueryRowContext(ctx,
+		`SELECT `+manifestColumns+` FROM manifests m WHERE m.did = $1 AND m.digest = $2`, string(did), string(d)))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, ErrNotFound
+	}
+	return m, err
+}
+
+// wholeManifest reads a manifest with all of its rows.
+func wholeManifest(ctx context.Context, q querier, did syntax.DID, d digest.Digest) (*Manifest, error) {
+	m, err := manifestRow(ctx, q, did, d)
+	if err != nil {
+		return nil, err
+	}
+	if m.Repositories, err = texts(ctx, q, `SELECT repository FROM manifest_repositories WHERE did = $1 AND digest = $2
+		ORDER BY repository`, string(did), string(d)); err != nil {
+		return nil, err
+	}
+	for kind, into := range map[string]*[]digest.Digest{kindManifest: &m.Children, kindBlob: &m.Blobs} {
+		list, err := texts(ctx, q, `SELECT child FROM manifest_refs WHERE did = $1 AND parent = $2 AND kind = $3`,
+			string(did), string(d), kind)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range list {
+			*into = append(*into, digest.Digest(s))
+		}
+	}
+	return m, nil
+}
+
+// texts reads a column of strings.
+func texts(ctx context.Context, q querier, query string, args ...any) ([]string, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []string
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	return out, rows.Err()
+}
+
+// visible says whether a repository may serve a manifest of its DID: it was pushed there, a tag there names it, or an
+// index for which one of these holds contains it.
+func visible(ctx context.Context, q querier, did syntax.DID, repository string, d digest.Digest) (bool, error) {
+	var n int
+	err := q.QueryRowContext(ctx, `WITH RECURSIVE up (digest) AS (
+			SELECT CAST($3 AS TEXT) UNION
+			SELECT r.parent FROM manifest_refs r JOIN up ON r.child = up.digest WHERE r.did = $1 AND r.kind = 'manifest')
+		SELECT count(*) FROM up WHERE
+			EXISTS (SELECT 1 FROM manifest_repositories p WHERE p.did = $1 AND p.repository = $2 AND p.digest = up.digest) OR
+			EXISTS (SELECT 1 FROM tags t WHERE t.did = $1 AND t.repository = $2 AND t.digest = up.digest)`,
+		string(did), repository, string(d)).Scan(&n)
+	return n > 0, err
+}
+
+// others are the repositories besides one that need a manifest: it was pushed there, a tag or an
+// index there names it, or a referrer there has it as subject.
+func others(ctx context.Context, q querier, did syntax.DID, repository string, d digest.Digest) ([]string, error) {
+	list, err := texts(ctx, q, `WITH RECURSIVE up (digest) AS (
+			SELECT CAST($3 AS TEXT) UNION
+			SELECT r.parent FROM manifest_refs r JOIN up ON r.child = up.digest WHERE r.did = $1 AND r.kind = 'manifest')
+		SELECT p.repository FROM manifest_repositories p JOIN up ON p.digest = up.digest WHERE p.did = $1 AND p.repository <> $2
+		UNION SELECT t.repository FROM tags t JOIN up ON t.digest = up.digest WHERE t.did = $1 AND t.repository <> $2
+		UNION SELECT p.repository FROM manifests s JOIN manifest_repositories p ON p.did = s.did AND p.digest = s.digest
+			WHERE s.did = $1 AND s.subject = $3 AND s.subject <> '' AND p.repository <> $2`,
+		string(did), repository, string(d))
+	slices.Sort(list)
+	return list, err
+}
+
+// tagRows are all records for one tag, the newest first.
+func tagRows(ctx context.Context, q querier, did syntax.DID, repository, tag string) ([]*Tag, error) {
+	return scanTags(q.QueryContext(ctx, `SELECT rkey, cid, repository, tag, digest, updated_at FROM tags
+		WHERE did = $1 AND repository = $2 AND tag = $3 ORDER BY updated_at DESC, rkey DESC`, string(did), repository, tag))
+}
+
+func tagsOfDigest(ctx context.Context, q querier, did syntax.DID, repository string, d digest.Digest) ([]*Tag, error) {
+	return scanTags(q.QueryContext(ctx, `SELECT rkey, cid, repository, tag, digest, updated_at FROM tags
+		WHERE did = $1 AND repository = $2 AND digest = $3`, string(did), repository, string(d)))
+}
+
+func scanTags(rows *sql.Rows, err error) ([]*Tag, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []*Tag
+	for rows.Next() {
+		t := &Tag{}
+		if err := rows.Scan(&t.RKey, &t.CID, &t.Repository, &t.Tag, &t.Digest, &t.UpdatedAt); err != nil {
+			return nil, err
+		}
+		out = append(out, t)
+	}
+	return out, rows.Err()
+}

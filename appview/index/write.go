@@ -1,0 +1,294 @@
+package index
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+
+	"atcr.io/operator/appview/atproto"
+	"atcr.io/operator/appview/atproto/records"
+	"atcr.io/operator/appview/holdclient"
+	"atcr.io/operator/appview/oci/spec"
+)
+
+const (
+	maxRecordSize   = 100_000 // bytes of JSON; larger records keep their lists only in manifestBlob
+	maxRepositories = 500     // that one record lists
+	writeTries      = 8
+	// MaxTags is how many tags one push may set.
+	MaxTags = 100
+)
+
+// ErrBusy says that the repository changed under every attempt to write to it.
+var ErrBusy = errors.New("the repository on the PDS keeps changing")
+
+// Push is a manifest to be written.
+type Push struct {
+	Repository string
+	Digest     digest.Digest
+	Raw        []byte
+	Document   *spec.Document // of Raw
+	Hold       syntax.DID     // that has its blobs
+	Tags       []string
+}
+
+// Put writes a manifest and its tags: the bytes as a blob on the user's PDS, then the records in one atomic
+// applyWrites. When it returns, the PDS has them and the mirror shows them.
+func (m *Mirror) Put(ctx context.Context, did syntax.DID, p Push) error {
+	blob, err := m.PDS.UploadBlob(ctx, did, p.Document.MediaType, p.Raw)
+	if err != nil {
+		return err
+	}
+	rec, err := records.NewManifest(records.Pushed{Repository: p.Repository, Digest: p.Digest, MediaType: p.Document.MediaType,
+		HoldDID: string(p.Hold), Raw: p.Raw, Blob: blob, Now: m.Now()})
+	if err != nil {
+		return err
+	}
+	return m.write(ctx, did, func(ctx context.Context) (*batch, error) { return m.planPut(ctx, did, p, *rec) })
+}
+
+// batch is one applyWrites call and what it does to the mirror.
+type batch struct {
+	writes []atproto.Write
+	change change
+	bytes  map[digest.Digest][]byte
+	notify *outboxItem
+}
+
+// write runs plan and applies it, again when the repository moved since it was read. The queue keeps this process from
+// racing with itself; swapCommit catches everybody else.
+func (m *Mirror) write(ctx context.Context, did syntax.DID, plan func(context.Context) (*batch, error)) error {
+	q := m.queue(did)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	h, _, err := readHead(ctx, m.Write, did)
+	if err != nil {
+		return err
+	}
+	var last error
+	for try := range writeTries {
+		if try > 0 {
+			if err := pause(ctx, try); err != nil {
+				return errors.Join(last, err)
+			}
+		}
+		if try > 0 || !h.known {
+			if h, err = m.sync(ctx, did, q); err != nil {
+				return err
+			}
+		}
+		b, err := plan(ctx)
+		if err != nil {
+			return err
+		}
+		if len(b.writes) == 0 {
+			return nil
+		}
+		commit, err := m.PDS.ApplyWrites(ctx, did, b.writes, h.commit)
+		if err == nil {
+			return m.written(context.WithoutCancel(ctx), did, q, h, commit, b)
+		}
+		if !movedOn(err) {
+			return err
+		}
+		last = err
+	}
+	return fmt.Errorf("%w: %w", ErrBusy, last)
+}
+
+// movedOn says whether a write failed because the repository is not what it was planned against. The reference PDS
+// answers 500 to a create over an existing record.
+func movedOn(err error) bool {
+	var pds *atproto.PDSError
+	return errors.Is(err, atproto.ErrInvalidSwap) || errors.Is(err, atproto.ErrRecordNotFound) ||
+		errors.As(err, &pds) && pds.Status == 500
+}
+
+func pause(ctx context.Context, try int) error {
+	d := time.Duration(20<<try) * time.Millisecond
+	d += time.Duration(rand.Int64N(int64(d))) // replicas that collided once should not collide again
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// written brings the mirror to the commit that our own write made. A failure here loses nothing: the push is
+// acknowledged by the PDS, and the next sync reads it.
+func (m *Mirror) written(ctx context.Context, did syntax.DID, q *queue, before head, commit atproto.Commit, b *batch) error {
+	err := m.inTx(ctx, func(tx *sql.Tx) error {
+		if err := b.change.apply(ctx, tx, did); err != nil {
+			return err
+		}
+		for d, body := range b.bytes {
+			if err := m.keepBytes(ctx, tx, d, body); err != nil {
+				return err
+			}
+		}
+		if b.notify != nil {
+			if err := b.notify.insert(ctx, tx, m.Now()); err != nil {
+				return err
+			}
+		}
+		after := head{rev: commit.Rev, commit: commit.CID}
+		if commit.Rev == "" {
+			after = before // the PDS did not say: the next look at it will
+		}
+		return writeHead(ctx, tx, did, after, m.Now())
+	})
+	q.state.Lock()
+	q.syncedAt, q.failedAt = m.Now(), time.Time{}
+	if err != nil || commit.Rev == "" {
+		q.syncedAt = time.Time{}
+	}
+	q.state.Unlock()
+	if err != nil {
+		m.Log.ErrorContext(ctx, "written to the PDS but not to the mirror, which will be read again", "did", did, "error", err)
+	}
+	return nil
+}
+
+func (m *Mirror) planPut(ctx context.Context, did syntax.DID, p Push, rec records.Manifest) (*batch, error) {
+	b := &batch{bytes: map[digest.Digest][]byte{p.Digest: p.Raw}}
+	action, rkey := atproto.Create, records.ManifestRKey(p.Digest)
+	repositories := []string{p.Repository}
+	old, err := wholeManifest(ctx, m.Write, did, p.Digest)
+	switch {
+	case errors.Is(err, ErrNotFound):
+	case err != nil:
+		return nil, fmt.Errorf("plan push: %w", err)
+	default:
+		action, rkey = atproto.Update, old.RKey
+		repositories = append(repositories, old.Repositories...)
+		if err := m.keepUnknown(ctx, did, rkey, &rec); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(repositories)
+	if err := setRepositories(&rec, p.Repository, slices.Compact(repositories)); err != nil {
+		return nil, err
+	}
+	if p.Document.Subject != nil {
+		if err := setExtra(&rec, extraArtifactType, p.Document.Referrer()); err != nil {
+			return nil, err
+		}
+	}
+	row := rowOf(did, p.Digest, &rec)
+	row.RKey, row.Size, row.ArtifactType = rkey, int64(len(p.Raw)), p.Document.Referrer()
+	if err := trim(&rec); err != nil {
+		return nil, err
+	}
+	b.writes = append(b.writes, atproto.Write{Action: action, Collection: CollectionManifest, RKey: rkey, Value: rec})
+	b.change.putManifests = []*Manifest{row}
+	for _, tag := range p.Tags {
+		if err := m.planTag(ctx, did, p, tag, b); err != nil {
+			return nil, err
+		}
+	}
+	b.notify = notification(did, p)
+	return b, nil
+}
+
+// keepUnknown carries over what an existing record holds that we do not know, and when it was made.
+func (m *Mirror) keepUnknown(ctx context.Context, did syntax.DID, rkey string, rec *records.Manifest) error {
+	r, err := m.PDS.GetRecord(ctx, did, CollectionManifest, rkey)
+	if errors.Is(err, atproto.ErrRecordNotFound) {
+		return nil // deleted meanwhile: applyWrites will say so, and the next attempt creates it
+	}
+	if err != nil {
+		return err
+	}
+	old, err := records.ParseManifest(r.Value)
+	if err != nil {
+		return nil // not readable as a manifest: nothing to keep
+	}
+	rec.Extra = old.Extra
+	if !old.CreatedAt.IsZero() {
+		rec.CreatedAt = old.CreatedAt
+	}
+	return nil
+}
+
+// trim leaves out of a large record what its manifestBlob says anyway: PDSes refuse large JSON.
+func trim(rec *records.Manifest) error {
+	b, err := json.Marshal(rec)
+	if err != nil {
+		return fmt.Errorf("manifest record: %w", err)
+	}
+	if len(b) > maxRecordSize {
+		rec.Layers, rec.Manifests, rec.Annotations = nil, nil, nil
+		if rec.Config != nil {
+			rec.Config.Annotations, rec.Config.URLs = nil, nil
+		}
+		if rec.Subject != nil {
+			rec.Subject.Annotations, rec.Subject.URLs = nil, nil
+		}
+	}
+	return nil
+}
+
+func (m *Mirror) planTag(ctx context.Context, did syntax.DID, p Push, tag string, b *batch) error {
+	rows, err := tagRows(ctx, m.Write, did, p.Repository, tag)
+	if err != nil {
+		return fmt.Errorf("plan tag: %w", err)
+	}
+	now := m.Now()
+	rec := records.Tag{Repository: p.Repository, Tag: tag, Digest: p.Digest, MediaType: p.Document.MediaType, UpdatedAt: now, CreatedAt: now, DID: did}
+	action, rkey := atproto.Create, records.NewTagRKey(p.Repository, tag)
+	if len(rows) > 0 {
+		action, rkey = atproto.Update, rows[0].RKey
+		// A record of another AppView may be dated ahead of our clock, and the newest counts.
+		if now.UnixMicro() <= rows[0].UpdatedAt {
+			rec.UpdatedAt = time.UnixMicro(rows[0].UpdatedAt).Add(time.Millisecond)
+		}
+		r, err := m.PDS.GetRecord(ctx, did, CollectionTag, rkey)
+		if err != nil && !errors.Is(err, atproto.ErrRecordNotFound) {
+			return err
+		}
+		if err == nil {
+			if old, err := records.ParseTag(did, r.Value); err == nil {
+				rec.Extra, rec.CreatedAt = old.Extra, old.CreatedAt
+			}
+		}
+	}
+	b.writes = append(b.writes, atproto.Write{Action: action, Collection: CollectionTag, RKey: rkey, Value: rec})
+	b.change.putTags = append(b.change.putTags, &Tag{RKey: rkey, Repository: p.Repository, Tag: tag, Digest: p.Digest, UpdatedAt: rec.UpdatedAt.UnixMicro()})
+	for _, extra := range rows[min(len(rows), 1):] { // one tag, one record: older ones would come back after a delete
+		b.writes = append(b.writes, atproto.Write{Action: atproto.Delete, Collection: CollectionTag, RKey: extra.RKey})
+		b.change.deleteTags = append(b.change.deleteTags, extra.RKey)
+	}
+	return nil
+}
+
+// notification tells the hold what was pushed.
+func notification(did syntax.DID, p Push) *outboxItem {
+	n := holdclient.Notification{Repository: p.Repository, UserDID: did, ManifestDigest: string(p.Digest), Operation: "push"}
+	if len(p.Tags) > 0 {
+		n.Tag = p.Tags[0]
+	}
+	n.Manifest.MediaType = p.Document.MediaType
+	if c := p.Document.Config; c != nil {
+		n.Manifest.Config = &holdclient.BlobInfo{Digest: string(c.Digest), Size: c.Size, MediaType: c.MediaType}
+	}
+	for _, l := range p.Document.Layers {
+		n.Manifest.Layers = append(n.Manifest.Layers, holdclient.BlobInfo{Digest: string(l.Digest), Size: l.Size, MediaType: l.MediaType})
+	}
+	for _, c := range p.Document.Manifests {
+		item := holdclient.ManifestItem{BlobInfo: holdclient.BlobInfo{Digest: string(c.Digest), Size: c.Size, MediaType: c.MediaType}}
+		if c.Platform != nil {
+			item.Platform = &holdclient.Platform{OS: c.Platform.OS, Architecture: c.Platform.Architecture}
+		}
+		n.Manifest.Manifests = append(n.Manifest.Manifests, item)
+	}
+	return &outboxItem{did: did, hold: p.Hold, notification: n}
+}

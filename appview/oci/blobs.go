@@ -1,0 +1,309 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/opencontainers/go-digest"
+
+	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/appview/holdclient"
+	"atcr.io/operator/appview/index"
+	"atcr.io/operator/appview/oci/spec"
+)
+
+// headBlob answers HEAD of a blob itself: clients ask for size and digest only.
+func (r *Registry) headBlob(w http.ResponseWriter, q *request) error {
+	d, ok := spec.ParseDigest(q.Ref)
+	if !ok {
+		return invalidDigest(q.Ref)
+	}
+	var size int64
+	_, err := r.findBlob(q, d, func(ctx context.Context, h *holdclient.Hold) (err error) {
+		size, err = r.Holds.Stat(ctx, h, q.Owner, q.reader(), d)
+		return err
+	})
+	if err != nil {
+		return r.blobError(w, q, d, err)
+	}
+	h := blobHeaders(w, d)
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	h.Set("Accept-Ranges", "bytes")
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// getBlob answers GET of a blob with a redirect to the hold. Only for holds that clients cannot reach do the bytes pass
+// through here.
+func (r *Registry) getBlob(w http.ResponseWriter, q *request) error {
+	d, ok := spec.ParseDigest(q.Ref)
+	if !ok {
+		return invalidDigest(q.Ref)
+	}
+	var at holdclient.Location
+	hold, err := r.findBlob(q, d, func(ctx context.Context, h *holdclient.Hold) (err error) {
+		at, err = r.Holds.Locate(ctx, h, q.Owner, q.reader(), d, http.MethodGet)
+		return err
+	})
+	if err != nil {
+		return r.blobError(w, q, d, err)
+	}
+	h := blobHeaders(w, d)
+	if hold.Download == names.Proxy {
+		return r.streamBlob(w, q, hold, at, d)
+	}
+	h.Set("Location", at.URL)
+	h.Set("Cache-Control", "private, no-store") // the URL is a secret, and expires
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusTemporaryRedirect)
+	return nil
+}
+
+func blobHeaders(w http.ResponseWriter, d digest.Digest) http.Header {
+	h := w.Header()
+	h.Set("Docker-Content-Digest", string(d))
+	h.Set("ETag", `"`+string(d)+`"`)
+	h.Set("Cache-Control", "private, max-age=31536000, immutable")
+	return h
+}
+
+// streamBlob passes the bytes of a blob on, hashing a whole one on the way: a client that gets wrong bytes must not get
+// a complete answer.
+func (r *Registry) streamBlob(w http.ResponseWriter, q *request, hold *holdclient.Hold, at holdclient.Location, d digest.Digest) error {
+	resp, err := r.Holds.Open(q.Context(), hold, at, q.Header)
+	if err != nil {
+		return r.blobError(w, q, d, err)
+	}
+	defer resp.Body.Close()
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Accept-Ranges", "bytes")
+	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		h.Set("Content-Range", resp.Header.Get("Content-Range"))
+		return fail(errcode.ErrorCodeRangeInvalid, "The blob does not have this range of bytes.", "Ask for a range within its length.")
+	}
+	if v := resp.Header.Get("Content-Range"); v != "" {
+		h.Set("Content-Range", v)
+	}
+	if resp.ContentLength >= 0 {
+		h.Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
+	}
+	w.WriteHeader(resp.StatusCode)
+	if resp.StatusCode == http.StatusPartialContent {
+		if _, err := copyBuffered(w, resp.Body); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		return nil
+	}
+	sum := d.Algorithm().Hash()
+	_, err = copyBuffered(w, &hashing{resp.Body, sum})
+	if err != nil {
+		panic(http.ErrAbortHandler) // the status is out: breaking the connection is the only way left to say it
+	}
+	if digest.NewDigest(d.Algorithm(), sum) != d {
+		r.Log.ErrorContext(q.Context(), "a hold served wrong bytes", "hold", hold.DID, "digest", d)
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+type hashing struct {
+	r io.Reader
+	h hash.Hash
+}
+
+func (h *hashing) Read(p []byte) (int, error) {
+	n, err := h.r.Read(p)
+	h.h.Write(p[:n])
+	return n, err
+}
+
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
+
+func copyBuffered(w io.Writer, r io.Reader) (int64, error) {
+	b := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(b)
+	return io.CopyBuffer(struct{ io.Writer }{w}, r, *b)
+}
+
+// findBlob tries an operation at the holds that may have a blob of the owner, likely ones first, and gives the hold at
+// which it went well. An answer other than "not there" is final only when no other hold has the blob.
+func (r *Registry) findBlob(q *request, d digest.Digest, try func(context.Context, *holdclient.Hold) error) (*holdclient.Hold, error) {
+	candidates, err := r.candidates(q, d)
+	if err != nil {
+		return nil, err
+	}
+	var worst error
+	for _, did := range candidates {
+		hold, err := r.Holds.Resolve(q.Context(), did)
+		if err == nil {
+			if err = try(q.Context(), hold); err == nil {
+				r.blobs.remember(q.Owner, d, did)
+				return hold, nil
+			}
+		}
+		if kind, ok := holdclient.KindOf(err); !ok || kind != holdclient.NotFound {
+			if worst == nil {
+				worst = err
+			}
+		}
+	}
+	if worst != nil {
+		return nil, worst
+	}
+	return nil, index.ErrNotFound
+}
+
+// candidates are the holds that may have a blob: where it was found last, those that manifests naming it name, and the
+// one that the owner pushes to now.
+func (r *Registry) candidates(q *request, d digest.Digest) ([]syntax.DID, error) {
+	var list []syntax.DID
+	add := func(did syntax.DID) {
+		for _, l := range list {
+			if l == did {
+				return
+			}
+		}
+		if did != "" {
+			list = append(list, did)
+		}
+	}
+	add(r.blobs.last(q.Owner, d))
+	named, err := r.Records.Holds(q.Context(), q.Owner, d)
+	if err != nil {
+		return nil, err
+	}
+	for _, did := range named {
+		add(did)
+	}
+	// A PDS that is down must not keep a blob from being pulled whose hold is known.
+	hold, err := r.Records.PushHold(q.Context(), q.Owner, r.DefaultHold())
+	if err == nil {
+		add(holdclient.CanonicalDID(hold))
+	} else if len(list) == 0 && !errors.Is(err, index.ErrNoHold) {
+		return nil, err
+	}
+	return list, nil
+}
+
+// blobError says why a blob is not served. Whoever is not logged in is asked to: the blob may be in a private hold.
+func (r *Registry) blobError(w http.ResponseWriter, q *request, d digest.Digest, err error) error {
+	kind, ok := holdclient.KindOf(err)
+	switch {
+	case errors.Is(err, index.ErrNotFound), ok && kind == holdclient.NotFound:
+		return unknownBlob(map[string]string{"digest": string(d)})
+	case ok && (kind == holdclient.NeedsLogin || kind == holdclient.Refused) && q.reader() == "":
+		r.challenge(w, q, pull, "")
+		return fail(errcode.ErrorCodeUnauthorized, "The blob is in a private hold, and you are not logged in.",
+			"Log in with an account that its captain has added to the crew.").because(err)
+	}
+	return err
+}
+
+// statBlob is the size of one of the owner's blobs in a hold.
+func (r *Registry) statBlob(ctx context.Context, hold *holdclient.Hold, owner, reader syntax.DID, d digest.Digest) (int64, error) {
+	if size, ok := r.blobs.size(owner, hold.DID, d); ok {
+		return size, nil
+	}
+	size, err := r.Holds.Stat(ctx, hold, owner, reader, d)
+	if err != nil {
+		return 0, fmt.Errorf("check blob %s: %w", d, err)
+	}
+	return size, nil
+}
+
+// deleteBlob answers DELETE of a blob: the hold takes it from its owner, so it is gone from all of the owner's
+// repositories. One that a manifest still names is kept.
+func (r *Registry) deleteBlob(w http.ResponseWriter, q *request) error {
+	d, ok := spec.ParseDigest(q.Ref)
+	if !ok {
+		return invalidDigest(q.Ref)
+	}
+	hold, err := r.findBlob(q, d, func(ctx context.Context, h *holdclient.Hold) error {
+		_, err := r.Holds.Stat(ctx, h, q.Owner, q.reader(), d)
+		return err
+	})
+	if err != nil {
+		return r.blobError(w, q, d, err)
+	}
+	used, err := r.Records.BlobInUse(q.Context(), q.Owner, d)
+	if err != nil {
+		return err
+	}
+	if used != "" {
+		return &Error{Code: errcode.ErrorCodeDenied, Status: http.StatusConflict, Detail: map[string]string{"manifest": string(used)},
+			Sentence: "The blob is part of the manifest " + string(used) + ".", Remedy: "Delete the manifests that name it first."}
+	}
+	if err := r.Holds.Delete(q.Context(), hold, q.Owner, d); err != nil {
+		return r.blobError(w, q, d, err)
+	}
+	r.blobs.forget(q.Owner, hold.DID, d)
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+// blobCache remembers where blobs were found, and the sizes of those just pushed, so that the manifest that follows
+// does not ask the hold for each of them again.
+type blobCache struct {
+	holds *lru.Cache[blobKey, syntax.DID]
+	sizes *lru.Cache[placedBlob, pushedBlob]
+}
+
+type blobKey struct {
+	owner syntax.DID
+	d     digest.Digest
+}
+
+type placedBlob struct {
+	blobKey
+	hold syntax.DID
+}
+
+type pushedBlob struct {
+	size    int64
+	expires time.Time
+}
+
+// pushedTTL is short: the blob may be deleted through another replica.
+const pushedTTL = 30 * time.Second
+
+func newBlobCache() *blobCache {
+	holds, _ := lru.New[blobKey, syntax.DID](50_000)
+	sizes, _ := lru.New[placedBlob, pushedBlob](10_000)
+	return &blobCache{holds, sizes}
+}
+
+func (c *blobCache) last(owner syntax.DID, d digest.Digest) syntax.DID {
+	hold, _ := c.holds.Get(blobKey{owner, d})
+	return hold
+}
+
+func (c *blobCache) remember(owner syntax.DID, d digest.Digest, hold syntax.DID) {
+	c.holds.Add(blobKey{owner, d}, hold)
+}
+
+func (c *blobCache) pushed(owner, hold syntax.DID, d digest.Digest, size int64) {
+	c.remember(owner, d, hold)
+	c.sizes.Add(placedBlob{blobKey{owner, d}, hold}, pushedBlob{size, time.Now().Add(pushedTTL)})
+}
+
+func (c *blobCache) size(owner, hold syntax.DID, d digest.Digest) (int64, bool) {
+	p, ok := c.sizes.Get(placedBlob{blobKey{owner, d}, hold})
+	return p.size, ok && time.Now().Before(p.expires)
+}
+
+func (c *blobCache) forget(owner, hold syntax.DID, d digest.Digest) {
+	c.holds.Remove(blobKey{owner, d})
+	c.sizes.Remove(placedBlob{blobKey{owner, d}, hold})
+}

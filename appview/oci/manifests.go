@@ -1,0 +1,263 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"atcr.io/operator/appview/holdclient"
+	"atcr.io/operator/appview/index"
+	"atcr.io/operator/appview/oci/spec"
+)
+
+// getManifest answers GET and HEAD of a manifest by tag or digest, with the bytes exactly as they were pushed. HEAD
+// reads them too: it must not promise what GET cannot serve.
+func (r *Registry) getManifest(w http.ResponseWriter, q *request) error {
+	ctx := q.Context()
+	d, byDigest := spec.ParseDigest(q.Ref)
+	h := w.Header()
+	switch {
+	case byDigest:
+		h.Set("Cache-Control", "private, max-age=31536000, immutable")
+	case spec.LooksLikeDigest(q.Ref):
+		return invalidDigest(q.Ref)
+	case !spec.IsTag(q.Ref):
+		return invalidTag(q.Ref)
+	default:
+		h.Set("Cache-Control", "no-cache")
+		var err error
+		if d, err = r.Records.Tag(ctx, q.Owner, q.Name.Repository, q.Ref); err != nil {
+			return r.manifestError(ctx, q, err)
+		}
+	}
+	m, err := r.Records.Manifest(ctx, q.Owner, q.Name.Repository, d)
+	if err != nil {
+		return r.manifestError(ctx, q, err)
+	}
+	etag := `"` + string(d) + `"`
+	h.Set("Docker-Content-Digest", string(d))
+	h.Set("ETag", etag)
+	body, err := r.Records.Bytes(ctx, m)
+	if err != nil {
+		return r.manifestError(ctx, q, err)
+	}
+	if matches(q.Header.Get("If-None-Match"), etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	h.Set("Content-Type", m.MediaType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(http.StatusOK)
+	if q.Method != http.MethodHead {
+		_, _ = w.Write(body) // the client may have left
+	}
+	return nil
+}
+
+func matches(ifNoneMatch, etag string) bool {
+	for v := range strings.SplitSeq(ifNoneMatch, ",") {
+		if v = strings.TrimSpace(v); v == etag || v == "W/"+etag || v == "*" {
+			return true
+		}
+	}
+	return false
+}
+
+// manifestError tells a missing manifest from a missing repository.
+func (r *Registry) manifestError(ctx context.Context, q *request, err error) error {
+	if !errors.Is(err, index.ErrNotFound) {
+		return err
+	}
+	if known, err := r.Records.HasRepository(ctx, q.Owner, q.Name.Repository); err != nil || known {
+		return unknownManifest(q.Ref)
+	}
+	return &Error{Code: errcode.ErrorCodeManifestUnknown, Detail: map[string]string{"name": q.Name.String(), "reference": clip(q.Ref)},
+		Sentence: "There is no repository " + quote(q.Name.String()) + ".", Remedy: "Check the spelling, or push an image to make it."}
+}
+
+// putManifest answers PUT of a manifest by tag or digest, with further tags in ?tag= (distribution-spec 1.2).
+func (r *Registry) putManifest(w http.ResponseWriter, q *request) error {
+	want, tags, err := manifestTarget(q)
+	if err != nil {
+		return err
+	}
+	body, err := r.readManifest(w, q)
+	if err != nil {
+		return err
+	}
+	d := digest.FromBytes(body)
+	if want != "" {
+		if d = want.Algorithm().FromBytes(body); d != want {
+			return wrongDigest(map[string]string{"expected": string(want), "got": string(d)})
+		}
+	}
+	contentType, _, err := mime.ParseMediaType(q.Header.Get("Content-Type"))
+	if err != nil && q.Header.Get("Content-Type") != "" {
+		return invalidManifest("the Content-Type is not a media type")
+	}
+	doc, err := spec.ParseManifest(body, contentType)
+	if err != nil {
+		return invalidManifest(err.Error())
+	}
+	hold, err := r.pushHold(q)
+	if err != nil {
+		return err
+	}
+	if err := r.checkReferences(q, hold, doc); err != nil {
+		return err
+	}
+	if err := r.Records.Put(q.Context(), q.Owner, index.Push{Repository: q.Name.Repository, Digest: d, Raw: body,
+		Document: doc, Hold: hold.DID, Tags: tags}); err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Location", "/v2/"+q.Name.String()+"/manifests/"+string(d))
+	h.Set("Docker-Content-Digest", string(d))
+	if doc.Subject != nil {
+		h.Set("OCI-Subject", string(doc.Subject.Digest))
+	}
+	if len(q.URL.Query()["tag"]) > 0 {
+		h.Set("OCI-Tag", strings.Join(tags, ", "))
+	}
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+// manifestTarget reads which digest and tags a PUT is for.
+func manifestTarget(q *request) (want digest.Digest, tags []string, err error) {
+	if spec.LooksLikeDigest(q.Ref) {
+		d, ok := spec.ParseDigest(q.Ref)
+		if !ok {
+			return "", nil, invalidDigest(q.Ref)
+		}
+		want = d
+	} else {
+		tags = append(tags, q.Ref)
+	}
+	for _, t := range q.URL.Query()["tag"] {
+		if !contains(tags, t) {
+			tags = append(tags, t)
+		}
+	}
+	for _, t := range tags {
+		if !spec.IsTag(t) {
+			return "", nil, invalidTag(t)
+		}
+	}
+	if len(tags) > index.MaxTags {
+		return "", nil, fail(errcode.ErrorCodeTagInvalid, "One push may set "+strconv.Itoa(index.MaxTags)+" tags at most.", "Set the others with another push.")
+	}
+	return want, tags, nil
+}
+
+func contains(list []string, s string) bool {
+	for _, l := range list {
+		if l == s {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Registry) readManifest(w http.ResponseWriter, q *request) ([]byte, error) {
+	tooLarge := &Error{Code: errcode.ErrorCodeSizeInvalid, Status: http.StatusRequestEntityTooLarge,
+		Sentence: fmt.Sprintf("The manifest is larger than %d bytes.", spec.MaxManifestSize),
+		Remedy:   "Split the image into fewer layers, or move annotations into a blob."}
+	if q.ContentLength > spec.MaxManifestSize {
+		return nil, tooLarge
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.moving(w, q.Request), spec.MaxManifestSize))
+	var limit *http.MaxBytesError
+	if errors.As(err, &limit) {
+		return nil, tooLarge
+	}
+	if err != nil {
+		return nil, &Error{Code: errcode.ErrorCodeManifestInvalid, Err: err,
+			Sentence: "The request body ended before all of its bytes had arrived.", Remedy: "Send the manifest again."}
+	}
+	return body, nil
+}
+
+// checkReferences insists that what the manifest names is there: blobs in the hold that it will name, entries of an
+// index among the owner's manifests. A subject may be missing.
+func (r *Registry) checkReferences(q *request, hold *holdclient.Hold, doc *spec.Document) error {
+	group, ctx := errgroup.WithContext(q.Context())
+	group.SetLimit(8)
+	seen := map[digest.Digest]bool{}
+	for _, b := range doc.Blobs() {
+		if seen[b.Digest] {
+			continue
+		}
+		seen[b.Digest] = true
+		group.Go(func() error {
+			size, err := r.statBlob(ctx, hold, q.Owner, q.reader(), b.Digest)
+			if kind, ok := holdclient.KindOf(err); ok && kind == holdclient.NotFound {
+				return unknownReference("blob", b.Digest)
+			}
+			if err == nil && size != b.Size {
+				return invalidManifest(fmt.Sprintf("it says that %s has %d bytes, but it has %d", b.Digest, b.Size, size))
+			}
+			return err
+		})
+	}
+	for _, c := range doc.Manifests {
+		if seen[c.Digest] || len(c.URLs) > 0 {
+			continue
+		}
+		seen[c.Digest] = true
+		ok, err := r.Records.HasManifest(q.Context(), q.Owner, c.Digest)
+		if err != nil {
+			return errors.Join(err, group.Wait())
+		}
+		if !ok {
+			_ = group.Wait() // the missing entry is what the client should hear about
+			return unknownReference("manifest", c.Digest)
+		}
+	}
+	return group.Wait()
+}
+
+func unknownReference(what string, d digest.Digest) error {
+	return fail(errcode.ErrorCodeManifestBlobUnknown, "The manifest names the "+what+" "+string(d)+", which is not there.",
+		"Push it before the manifest that names it.").with(map[string]string{"digest": string(d)})
+}
+
+func invalidManifest(problem string) error {
+	return fail(errcode.ErrorCodeManifestInvalid, "The manifest is not valid: "+problem+".",
+		"Build it again with a current client; see the OCI image specification.")
+}
+
+func invalidTag(tag string) error {
+	return fail(errcode.ErrorCodeTagInvalid, quote(tag)+" is not a tag.",
+		"Tags have up to 128 letters, digits, and _ . - after the first.")
+}
+
+// deleteManifest answers DELETE of a tag, or of a manifest with its tags.
+func (r *Registry) deleteManifest(w http.ResponseWriter, q *request) error {
+	var err error
+	switch d, byDigest := spec.ParseDigest(q.Ref); {
+	case byDigest:
+		err = r.Records.DeleteManifest(q.Context(), q.Owner, q.Name.Repository, d)
+	case spec.LooksLikeDigest(q.Ref):
+		return invalidDigest(q.Ref)
+	case !spec.IsTag(q.Ref):
+		return invalidTag(q.Ref)
+	default:
+		err = r.Records.DeleteTag(q.Context(), q.Owner, q.Name.Repository, q.Ref)
+	}
+	if err != nil {
+		return r.manifestError(q.Context(), q, err)
+	}
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
