@@ -1,0 +1,142 @@
+package auth
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+)
+
+const maxForm = 64 << 10 // bytes of a POST body
+
+// Handler answers [TokenPath]: GET with Basic credentials or none, as the Distribution token specification says, and
+// POST with an OAuth 2 form (grant_type=password), as containerd and BuildKit try first.
+type Handler struct {
+	Issuer    *Issuer
+	Directory Directory
+	Passwords Passwords
+	Logger    *slog.Logger
+	// Observe, when set, is told how each request ended: "granted", "anonymous", or an OCI error code.
+	Observe func(result string)
+}
+
+// request is what both forms ask for.
+type request struct {
+	service, account string
+	scopes           []string
+	user, password   string
+	hasCredentials   bool
+}
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	result, err := h.answer(w, r)
+	if err != nil {
+		var api *apiError
+		if !errors.As(err, &api) {
+			api = unavailable("The registry could not issue a token.", "Try again in a moment.", err)
+		}
+		if api.status >= http.StatusInternalServerError || api.status == http.StatusTooManyRequests {
+			h.Logger.WarnContext(r.Context(), "token request failed", "code", api.code, "error", api.cause)
+		} else {
+			h.Logger.DebugContext(r.Context(), "token request refused", "code", api.code, "error", api.cause)
+		}
+		api.write(w, h.Issuer.Service)
+		result = api.code
+	}
+	if h.Observe != nil {
+		h.Observe(result)
+	}
+}
+
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (result string, err error) {
+	var req request
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		req, err = fromQuery(r)
+	case http.MethodPost:
+		req, err = fromForm(w, r)
+	default:
+		w.Header().Set("Allow", "GET, POST")
+		err = &apiError{status: http.StatusMethodNotAllowed, code: "UNSUPPORTED", message: "Tokens are requested with GET or POST."}
+	}
+	if err != nil {
+		return "", err
+	}
+	if req.service != "" && req.service != h.Issuer.Service {
+		return "", badRequest("This registry issues tokens for the service " + h.Issuer.Service + " only. Ask without a service parameter, or with the one of the WWW-Authenticate header.")
+	}
+	if req.account != "" && req.hasCredentials && !strings.EqualFold(req.account, req.user) {
+		return "", badRequest("The account parameter names another user than the credentials. Leave it out, or make them agree.")
+	}
+	who := Subject{}
+	result = "anonymous"
+	if req.hasCredentials {
+		if who, err = h.login(r.Context(), req.user, req.password); err != nil {
+			return "", err
+		}
+		result = "granted"
+	}
+	granted := Grant(who, ParseScopes(req.scopes))
+	token, issued, err := h.Issuer.Issue(who, granted)
+	if err != nil {
+		return "", err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	return result, json.NewEncoder(w).Encode(struct {
+		Token       string `json:"token"`
+		AccessToken string `json:"access_token"`
+		TokenType   string `json:"token_type"`
+		ExpiresIn   int    `json:"expires_in"`
+		IssuedAt    string `json:"issued_at"`
+		Scope       string `json:"scope,omitempty"`
+	}{token, token, "Bearer", int(h.Issuer.Life / time.Second), issued.UTC().Format(time.RFC3339), scopeString(granted)})
+}
+
+func fromQuery(r *http.Request) (request, error) {
+	q := r.URL.Query()
+	req := request{service: q.Get("service"), account: q.Get("account"), scopes: q["scope"]}
+	if r.Header.Get("Authorization") == "" {
+		return req, nil
+	}
+	user, password, ok := r.BasicAuth()
+	if !ok {
+		return req, unauthorized("The Authorization header is not Basic.", "Send a handle or DID and an app password with Basic authentication.", nil)
+	}
+	// An empty user name with an empty password is how some clients say "anonymous".
+	if user == "" && password == "" {
+		return req, nil
+	}
+	req.user, req.password, req.hasCredentials = user, password, true
+	return req, nil
+}
+
+// fromForm reads the OAuth 2 form of the token specification. Parameters of the URL do not count: they end up in logs.
+func fromForm(w http.ResponseWriter, r *http.Request) (request, error) {
+	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/x-www-form-urlencoded" {
+		return request{}, badRequest("A POST for a token has the content type application/x-www-form-urlencoded. Send a form, or use GET.")
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	if err := r.ParseForm(); err != nil {
+		return request{}, badRequest("The form could not be read. Send at most 64 KiB of application/x-www-form-urlencoded.")
+	}
+	f := r.PostForm
+	if grant := f.Get("grant_type"); grant != "password" {
+		return request{}, badRequest("This registry knows the grant type password only. Log in with a handle or DID and an app password.")
+	}
+	return request{
+		service: f.Get("service"), account: f.Get("account"), scopes: f["scope"],
+		user: f.Get("username"), password: f.Get("password"), hasCredentials: true,
+	}, nil
+}
+
+func scopeString(granted []Access) string {
+	all := make([]string, len(granted))
+	for i, a := range granted {
+		all[i] = a.String()
+	}
+	return strings.Join(all, " ")
+}
