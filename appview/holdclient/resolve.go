@@ -2,9 +2,7 @@ package holdclient
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -12,6 +10,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"atcr.io/operator/appview/atproto/diddoc"
 	"atcr.io/operator/appview/config/names"
 )
 
@@ -115,45 +114,30 @@ func (c *Client) didDocument(ctx context.Context, h *Hold) (string, error) {
 		return "", &Error{Kind: Unavailable, Hold: h.DID, Call: call, Err: stripURL(err)}
 	}
 	defer resp.Body.Close()
-	var doc struct {
-		ID      string `json:"id"`
-		Service []struct {
-			ID       string `json:"id"`
-			Endpoint string `json:"serviceEndpoint"`
-		} `json:"service"`
-	}
 	if resp.StatusCode != http.StatusOK {
 		return "", &Error{Kind: kindOfAnswer(resp.StatusCode, ""), Hold: h.DID, Call: call, Status: resp.StatusCode}
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&doc); err != nil {
-		return "", &Error{Kind: Misconfigured, Hold: h.DID, Call: call, Err: fmt.Errorf("not a DID document: %w", err)}
+	body, err := diddoc.ReadBody(resp.Body, diddoc.MaxBody)
+	if err != nil {
+		return "", &Error{Kind: Unavailable, Hold: h.DID, Call: call, Err: err}
+	}
+	doc, err := diddoc.Parse(body)
+	if err != nil {
+		return "", &Error{Kind: Misconfigured, Hold: h.DID, Call: call, Err: err}
 	}
 	if CanonicalDID(syntax.DID(doc.ID)) != h.DID {
 		return "", &Error{Kind: Misconfigured, Hold: h.DID, Call: call,
-			Err: fmt.Errorf("the service at %s is %q, not this hold", h.Endpoint, doc.ID)}
+			Err: fmt.Errorf("the service at %s is %.100q, not this hold", h.Endpoint, doc.ID)}
 	}
-	for _, id := range []string{"#atcr_hold", "#atproto_pds"} {
-		for _, s := range doc.Service {
-			if strings.HasSuffix(s.ID, id) && s.Endpoint != "" {
-				return strings.TrimRight(s.Endpoint, "/"), nil
-			}
-		}
+	declared, err := diddoc.HoldEndpoint(doc)
+	if err != nil {
+		return h.Endpoint, nil // it declares none: it is where the operator says
 	}
-	return h.Endpoint, nil
+	return strings.TrimRight(declared, "/"), nil
 }
 
-// CanonicalDID writes the port of a did:web as %3A: the seed's README writes did:web:127.0.0.1:8080.
-func CanonicalDID(did syntax.DID) syntax.DID {
-	rest, ok := strings.CutPrefix(string(did), "did:web:")
-	if !ok {
-		return did
-	}
-	host, port, ok := strings.Cut(rest, ":")
-	if !ok || strings.Trim(port, "0123456789") != "" {
-		return did
-	}
-	return syntax.DID("did:web:" + host + "%3A" + port)
-}
+// CanonicalDID is the one spelling of a did:web with a port: the seed's README writes did:web:127.0.0.1:8080.
+func CanonicalDID(did syntax.DID) syntax.DID { return syntax.DID(diddoc.Canonical(string(did))) }
 
 // dialled rewrites a URL that a hold gave out so that it is reached the way the hold itself is: a URL on the declared
 // host is dialled at the configured endpoint, with the declared Host header.

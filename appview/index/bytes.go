@@ -12,6 +12,7 @@ import (
 
 	"atcr.io/operator/appview/atproto"
 	"atcr.io/operator/appview/oci/spec"
+	"atcr.io/operator/appview/store"
 )
 
 // ErrCorrupt says that a record and its bytes disagree: what the PDS has does not hash to the record's digest.
@@ -41,7 +42,7 @@ func (m *Mirror) Bytes(ctx context.Context, row *Manifest) ([]byte, error) {
 			m.Log.WarnContext(ctx, "a manifest record does not match its blob and is not served", "did", row.DID, "digest", row.Digest)
 			return nil, fmt.Errorf("manifest %s: %w", row.Digest, ErrCorrupt)
 		}
-		if err := m.keepBytes(ctx, m.Write, row.Digest, b); err != nil {
+		if err := m.Store.Write(ctx, func(tx store.Tx) error { return keepBytes(ctx, tx, row.Digest, b) }); err != nil {
 			m.Log.WarnContext(ctx, "manifest bytes were not kept", "digest", row.Digest, "error", err)
 		}
 	}
@@ -53,8 +54,9 @@ func (m *Mirror) Bytes(ctx context.Context, row *Manifest) ([]byte, error) {
 }
 
 func (m *Mirror) storedBytes(ctx context.Context, d digest.Digest) ([]byte, error) {
-	var b []byte
-	err := m.Read.QueryRowContext(ctx, `SELECT body FROM manifest_bytes WHERE digest = $1`, string(d)).Scan(&b)
+	b, err := read(ctx, m.Store, func(q querier) (b []byte, err error) {
+		return b, q.QueryRowContext(ctx, `SELECT body FROM manifest_bytes WHERE digest = $1`, string(d)).Scan(&b)
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -68,7 +70,7 @@ func (m *Mirror) storedBytes(ctx context.Context, d digest.Digest) ([]byte, erro
 	return b, nil
 }
 
-func (m *Mirror) keepBytes(ctx context.Context, q querier, d digest.Digest, b []byte) error {
+func keepBytes(ctx context.Context, q store.Tx, d digest.Digest, b []byte) error {
 	_, err := q.ExecContext(ctx, `INSERT INTO manifest_bytes (digest, body) VALUES ($1, $2)
 		ON CONFLICT (digest) DO UPDATE SET body = excluded.body`, string(d), b)
 	return err
@@ -80,8 +82,12 @@ func (m *Mirror) complete(ctx context.Context, row *Manifest, b []byte) {
 	if doc, err := spec.ParseManifest(b, ""); err == nil {
 		row.ArtifactType = doc.Referrer()
 	}
-	if _, err := m.Write.ExecContext(ctx, `UPDATE manifests SET size = $1, artifact_type = $2 WHERE did = $3 AND digest = $4`,
-		row.Size, row.ArtifactType, string(row.DID), string(row.Digest)); err != nil {
+	err := m.Store.Write(ctx, func(tx store.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE manifests SET size = $1, artifact_type = $2 WHERE did = $3 AND digest = $4`,
+			row.Size, row.ArtifactType, string(row.DID), string(row.Digest))
+		return err
+	})
+	if err != nil {
 		m.Log.WarnContext(ctx, "a mirrored manifest was not completed", "digest", row.Digest, "error", err)
 	}
 }

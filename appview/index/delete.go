@@ -2,7 +2,6 @@ package index
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -19,7 +18,7 @@ func (m *Mirror) DeleteTag(ctx context.Context, did syntax.DID, repository, tag 
 		return err
 	}
 	return m.write(ctx, did, func(ctx context.Context) (*batch, error) {
-		rows, err := tagRows(ctx, m.Write, did, repository, tag)
+		rows, err := read(ctx, m.Store, func(q querier) ([]*Tag, error) { return tagRows(ctx, q, did, repository, tag) })
 		if err != nil {
 			return nil, fmt.Errorf("plan delete: %w", err)
 		}
@@ -44,18 +43,26 @@ func (m *Mirror) DeleteManifest(ctx context.Context, did syntax.DID, repository 
 }
 
 func (m *Mirror) planDelete(ctx context.Context, did syntax.DID, repository string, d digest.Digest) (*batch, error) {
-	row, err := wholeManifest(ctx, m.Write, did, d)
-	if err != nil {
-		return nil, err
-	}
-	if ok, err := visible(ctx, m.Write, did, repository, d); err != nil || !ok {
-		return nil, errors.Join(err, ErrNotFound)
-	}
-	tags, err := tagsOfDigest(ctx, m.Write, did, repository, d)
-	if err != nil {
-		return nil, fmt.Errorf("plan delete: %w", err)
-	}
-	keepers, err := others(ctx, m.Write, did, repository, d)
+	var row *Manifest
+	var tags []*Tag
+	var keepers []string
+	err := m.Store.Read(ctx, func(q querier) (err error) {
+		if row, err = wholeManifest(ctx, q, did, d); err != nil {
+			return err
+		}
+		ok, err := visible(ctx, q, did, repository, d)
+		if err == nil && !ok {
+			err = ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		if tags, err = tagsOfDigest(ctx, q, did, repository, d); err != nil {
+			return err
+		}
+		keepers, err = others(ctx, q, did, repository, d)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("plan delete: %w", err)
 	}

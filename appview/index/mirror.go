@@ -16,6 +16,7 @@ import (
 
 	"atcr.io/operator/appview/atproto"
 	"atcr.io/operator/appview/atproto/records"
+	"atcr.io/operator/appview/store"
 )
 
 // Collections that are mirrored, and the profile.
@@ -31,8 +32,7 @@ var ErrNotFound = errors.New("not found")
 // Config is what a [Mirror] is made of; every field is needed.
 type Config struct {
 	PDS   *atproto.PDS
-	Read  *sql.DB
-	Write *sql.DB
+	Store *store.DB
 	Log   *slog.Logger
 	// TTL is how old the mirror of a DID may be before a tag is answered from it; a manifest that is there is
 	// answered at any age, since a digest never changes.
@@ -93,24 +93,29 @@ func (m *Mirror) queue(did syntax.DID) *queue {
 type head struct {
 	rev, commit string
 	known       bool // the DID has been mirrored
+	at          time.Time
 }
 
-func readHead(ctx context.Context, q querier, did syntax.DID) (head, time.Time, error) {
+func (m *Mirror) head(ctx context.Context, did syntax.DID) (head, error) {
+	return read(ctx, m.Store, func(q querier) (head, error) { return readHead(ctx, q, did) })
+}
+
+func readHead(ctx context.Context, q querier, did syntax.DID) (head, error) {
 	var h head
 	var at int64
 	err := q.QueryRowContext(ctx, `SELECT rev, commit_cid, synced_at FROM mirrors WHERE did = $1`, string(did)).
 		Scan(&h.rev, &h.commit, &at)
 	if errors.Is(err, sql.ErrNoRows) {
-		return head{}, time.Time{}, nil
+		return head{}, nil
 	}
 	if err != nil {
-		return head{}, time.Time{}, fmt.Errorf("read mirror: %w", err)
+		return head{}, fmt.Errorf("read mirror: %w", err)
 	}
-	h.known = true
-	return h, time.UnixMicro(at), nil
+	h.known, h.at = true, time.UnixMicro(at)
+	return h, nil
 }
 
-func writeHead(ctx context.Context, q querier, did syntax.DID, h head, at time.Time) error {
+func writeHead(ctx context.Context, q store.Tx, did syntax.DID, h head, at time.Time) error {
 	_, err := q.ExecContext(ctx, `INSERT INTO mirrors (did, rev, commit_cid, synced_at) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (did) DO UPDATE SET rev = excluded.rev, commit_cid = excluded.commit_cid, synced_at = excluded.synced_at`,
 		string(did), h.rev, h.commit, at.UnixMicro())
@@ -154,14 +159,14 @@ func (m *Mirror) Fresh(ctx context.Context, did syntax.DID, maxAge time.Duration
 			return nil
 		}
 	}
-	h, at, err := readHead(ctx, m.Read, did)
+	h, err := m.head(ctx, did)
 	if err != nil {
 		return err
 	}
 	if !h.known || errors.Is(failure, atproto.ErrUnknownIdentity) {
 		return failure
 	}
-	m.Log.DebugContext(ctx, "answering from the mirror", "did", did, "age", now.Sub(at).Round(time.Second), "error", failure)
+	m.Log.DebugContext(ctx, "answering from the mirror", "did", did, "age", now.Sub(h.at).Round(time.Second), "error", failure)
 	return nil
 }
 
@@ -179,7 +184,7 @@ func (m *Mirror) sync(ctx context.Context, did syntax.DID, q *queue) (head, erro
 }
 
 func (m *Mirror) syncOnce(ctx context.Context, did syntax.DID) (head, error) {
-	before, _, err := readHead(ctx, m.Write, did)
+	before, err := m.head(ctx, did)
 	if err != nil {
 		return head{}, err
 	}
@@ -190,14 +195,14 @@ func (m *Mirror) syncOnce(ctx context.Context, did syntax.DID) (head, error) {
 	}
 	now := head{rev: rev, commit: commit, known: true}
 	if before.known && before.rev == rev {
-		return now, writeHead(ctx, m.Write, did, now, started)
+		return now, m.Store.Write(ctx, func(tx store.Tx) error { return writeHead(ctx, tx, did, now, started) })
 	}
 	list, err := m.list(ctx, did)
 	if err != nil {
 		return head{}, err
 	}
-	return now, m.inTx(ctx, func(tx *sql.Tx) error {
-		current, _, err := readHead(ctx, tx, did)
+	return now, m.Store.Write(ctx, func(tx store.Tx) error {
+		current, err := readHead(ctx, tx, did)
 		if err != nil {
 			return err
 		}
@@ -213,21 +218,6 @@ func (m *Mirror) syncOnce(ctx context.Context, did syntax.DID) (head, error) {
 		}
 		return writeHead(ctx, tx, did, now, started)
 	})
-}
-
-func (m *Mirror) inTx(ctx context.Context, f func(*sql.Tx) error) error {
-	tx, err := m.Write.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("mirror: %w", err)
-	}
-	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
-	if err := f(tx); err != nil {
-		return err
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("mirror: %w", err)
-	}
-	return nil
 }
 
 // listed is what listRecords answered.

@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"atcr.io/operator/appview/holdclient"
+	"atcr.io/operator/appview/store"
 )
 
 // outboxItem is a notification that is stored in the transaction of the push that it tells of.
@@ -18,7 +20,7 @@ type outboxItem struct {
 	notification holdclient.Notification
 }
 
-func (o *outboxItem) insert(ctx context.Context, q querier, now time.Time) error {
+func (o *outboxItem) insert(ctx context.Context, q store.Tx, now time.Time) error {
 	payload, err := json.Marshal(o.notification)
 	if err != nil {
 		return fmt.Errorf("outbox: %w", err)
@@ -62,31 +64,20 @@ type dueItem struct {
 }
 
 func (m *Mirror) deliverDue(ctx context.Context, holds *holdclient.Client) error {
-	rows, err := m.Read.QueryContext(ctx, `SELECT id, did, hold, payload, attempts, due_at FROM outbox WHERE due_at <= $1
-		ORDER BY due_at LIMIT $2`, m.Now().UnixMicro(), outboxBatch)
+	due, err := read(ctx, m.Store, func(q querier) ([]dueItem, error) {
+		return scanDue(q.QueryContext(ctx, `SELECT id, did, hold, payload, attempts, due_at FROM outbox WHERE due_at <= $1
+			ORDER BY due_at LIMIT $2`, m.Now().UnixMicro(), outboxBatch))
+	})
 	if err != nil {
 		return fmt.Errorf("read outbox: %w", err)
 	}
-	var due []dueItem
-	for rows.Next() {
-		var i dueItem
-		if err := rows.Scan(&i.id, &i.did, &i.hold, &i.payload, &i.attempts, &i.due); err != nil {
-			rows.Close()
-			return fmt.Errorf("read outbox: %w", err)
-		}
-		due = append(due, i)
-	}
-	rows.Close()
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("read outbox: %w", err)
-	}
 	for _, i := range due {
-		res, err := m.Write.ExecContext(ctx, `UPDATE outbox SET due_at = $1 WHERE id = $2 AND due_at = $3`,
+		taken, err := m.changed(ctx, `UPDATE outbox SET due_at = $1 WHERE id = $2 AND due_at = $3`,
 			m.Now().Add(outboxLease).UnixMicro(), i.id, i.due)
 		if err != nil {
 			return fmt.Errorf("take from outbox: %w", err)
 		}
-		if n, err := res.RowsAffected(); err != nil || n == 0 {
+		if !taken {
 			continue // another replica has it
 		}
 		if err := m.settle(ctx, i, m.deliver(ctx, holds, i)); err != nil {
@@ -94,6 +85,35 @@ func (m *Mirror) deliverDue(ctx context.Context, holds *holdclient.Client) error
 		}
 	}
 	return nil
+}
+
+func scanDue(rows *sql.Rows, err error) (due []dueItem, _ error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var i dueItem
+		if err := rows.Scan(&i.id, &i.did, &i.hold, &i.payload, &i.attempts, &i.due); err != nil {
+			return nil, err
+		}
+		due = append(due, i)
+	}
+	return due, rows.Err()
+}
+
+// changed runs a statement and says whether it met a row.
+func (m *Mirror) changed(ctx context.Context, statement string, args ...any) (did bool, err error) {
+	err = m.Store.Write(ctx, func(tx store.Tx) error {
+		res, err := tx.ExecContext(ctx, statement, args...)
+		if err != nil {
+			return err
+		}
+		n, err := res.RowsAffected()
+		did = n > 0
+		return err
+	})
+	return did, err
 }
 
 func (m *Mirror) deliver(ctx context.Context, holds *holdclient.Client, i dueItem) error {
@@ -115,14 +135,14 @@ func (m *Mirror) settle(ctx context.Context, i dueItem, failure error) error {
 		if failure != nil {
 			m.Log.ErrorContext(ctx, "the hold never took a notification; giving up", "hold", i.hold, "did", i.did, "error", failure)
 		}
-		if _, err := m.Write.ExecContext(ctx, `DELETE FROM outbox WHERE id = $1`, i.id); err != nil {
+		if _, err := m.changed(ctx, `DELETE FROM outbox WHERE id = $1`, i.id); err != nil {
 			return fmt.Errorf("clear outbox: %w", err)
 		}
 		return nil
 	}
 	wait := min(outboxFirst<<min(i.attempts, 20), outboxLast)
 	m.Log.InfoContext(ctx, "notification put off", "hold", i.hold, "did", i.did, "again_in", wait, "error", failure)
-	if _, err := m.Write.ExecContext(ctx, `UPDATE outbox SET attempts = attempts + 1, due_at = $1 WHERE id = $2`,
+	if _, err := m.changed(ctx, `UPDATE outbox SET attempts = attempts + 1, due_at = $1 WHERE id = $2`,
 		m.Now().Add(wait).UnixMicro(), i.id); err != nil {
 		return fmt.Errorf("put off notification: %w", err)
 	}

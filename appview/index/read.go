@@ -15,9 +15,10 @@ func (m *Mirror) Tag(ctx context.Context, did syntax.DID, repository, tag string
 	if err := m.Fresh(ctx, did, m.TTL); err != nil {
 		return "", err
 	}
-	var d digest.Digest
-	err := m.Read.QueryRowContext(ctx, `SELECT digest FROM tags WHERE did = $1 AND repository = $2 AND tag = $3
-		ORDER BY updated_at DESC, rkey DESC LIMIT 1`, string(did), repository, tag).Scan(&d)
+	d, err := read(ctx, m.Store, func(q querier) (d digest.Digest, err error) {
+		return d, q.QueryRowContext(ctx, `SELECT digest FROM tags WHERE did = $1 AND repository = $2 AND tag = $3
+			ORDER BY updated_at DESC, rkey DESC LIMIT 1`, string(did), repository, tag).Scan(&d)
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", ErrNotFound
 	}
@@ -32,7 +33,7 @@ func (m *Mirror) Tags(ctx context.Context, did syntax.DID, repository, last stri
 	if err := m.Fresh(ctx, did, m.TTL); err != nil {
 		return nil, false, err
 	}
-	tags, err = texts(ctx, m.Read, `SELECT DISTINCT tag FROM tags WHERE did = $1 AND repository = $2 AND tag > $3
+	tags, err = m.texts(ctx, `SELECT DISTINCT tag FROM tags WHERE did = $1 AND repository = $2 AND tag > $3
 		ORDER BY tag LIMIT $4`, string(did), repository, last, n+1)
 	if err != nil {
 		return nil, false, fmt.Errorf("list tags: %w", err)
@@ -45,10 +46,11 @@ func (m *Mirror) Tags(ctx context.Context, did syntax.DID, repository, last stri
 
 // HasRepository says whether the DID has anything under this name.
 func (m *Mirror) HasRepository(ctx context.Context, did syntax.DID, repository string) (bool, error) {
-	var n int
-	err := m.Read.QueryRowContext(ctx, `SELECT
-		EXISTS (SELECT 1 FROM manifest_repositories WHERE did = $1 AND repository = $2) +
-		EXISTS (SELECT 1 FROM tags WHERE did = $1 AND repository = $2)`, string(did), repository).Scan(&n)
+	n, err := read(ctx, m.Store, func(q querier) (n int, err error) {
+		return n, q.QueryRowContext(ctx, `SELECT count(*) FROM (
+			SELECT 1 FROM manifest_repositories WHERE did = $1 AND repository = $2
+			UNION ALL SELECT 1 FROM tags WHERE did = $1 AND repository = $2) AS r`, string(did), repository).Scan(&n)
+	})
 	if err != nil {
 		return false, fmt.Errorf("find repository: %w", err)
 	}
@@ -60,7 +62,7 @@ func (m *Mirror) Repositories(ctx context.Context, did syntax.DID, last string, 
 	if err := m.Fresh(ctx, did, m.TTL); err != nil {
 		return nil, false, err
 	}
-	names, err = texts(ctx, m.Read, `SELECT repository FROM (
+	names, err = m.texts(ctx, `SELECT repository FROM (
 			SELECT repository FROM manifest_repositories WHERE did = $1 AND repository > $2
 			UNION SELECT repository FROM tags WHERE did = $1 AND repository > $2) AS r
 		ORDER BY repository LIMIT $3`, string(did), last, n+1)
@@ -87,24 +89,26 @@ func (m *Mirror) Manifest(ctx context.Context, did syntax.DID, repository string
 }
 
 func (m *Mirror) manifest(ctx context.Context, did syntax.DID, repository string, d digest.Digest) (*Manifest, error) {
-	found, err := manifestRow(ctx, m.Read, did, d)
-	if err != nil {
-		return nil, err
-	}
-	ok, err := visible(ctx, m.Read, did, repository, d)
-	if err != nil {
-		return nil, fmt.Errorf("find manifest: %w", err)
-	}
-	if !ok {
-		return nil, ErrNotFound
-	}
-	return found, nil
+	return read(ctx, m.Store, func(q querier) (*Manifest, error) {
+		found, err := manifestRow(ctx, q, did, d)
+		if err != nil {
+			return nil, err
+		}
+		ok, err := visible(ctx, q, did, repository, d)
+		if err != nil {
+			return nil, fmt.Errorf("find manifest: %w", err)
+		}
+		if !ok {
+			return nil, ErrNotFound
+		}
+		return found, nil
+	})
 }
 
 // HasManifest says whether the DID has a manifest, in whatever repository: an index may name it.
 func (m *Mirror) HasManifest(ctx context.Context, did syntax.DID, d digest.Digest) (bool, error) {
 	has := func() (bool, error) {
-		_, err := manifestRow(ctx, m.Read, did, d)
+		_, err := m.row(ctx, did, d)
 		if errors.Is(err, ErrNotFound) {
 			return false, nil
 		}
@@ -128,23 +132,14 @@ func (m *Mirror) Referrers(ctx context.Context, did syntax.DID, repository strin
 	if err := m.completeReferrers(ctx, did, d); err != nil {
 		return nil, false, err
 	}
-	rows, err := m.Read.QueryContext(ctx, `SELECT `+manifestColumns+` FROM manifests m
-		JOIN manifest_repositories p ON p.did = m.did AND p.digest = m.digest
-		WHERE m.did = $1 AND m.subject = $2 AND m.subject <> '' AND p.repository = $3 AND m.digest > $4
-			AND ($5 = '' OR m.artifact_type = $5)
-		ORDER BY m.digest LIMIT $6`, string(did), string(d), repository, last, artifactType, n+1)
+	list, err = read(ctx, m.Store, func(q querier) ([]*Manifest, error) {
+		return scanManifests(did)(q.QueryContext(ctx, `SELECT `+manifestColumns+` FROM manifests m
+			JOIN manifest_repositories p ON p.did = m.did AND p.digest = m.digest
+			WHERE m.did = $1 AND m.subject = $2 AND m.subject <> '' AND p.repository = $3 AND m.digest > $4
+				AND ($5 = '' OR m.artifact_type = $5)
+			ORDER BY m.digest LIMIT $6`, string(did), string(d), repository, last, artifactType, n+1))
+	})
 	if err != nil {
-		return nil, false, fmt.Errorf("list referrers: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		row, err := scanManifest(did, rows)
-		if err != nil {
-			return nil, false, fmt.Errorf("list referrers: %w", err)
-		}
-		list = append(list, row)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, false, fmt.Errorf("list referrers: %w", err)
 	}
 	if len(list) > n {
@@ -159,13 +154,13 @@ const maxCompletions = 50
 // completeReferrers reads the bytes of referrers whose record does not say what the referrers API lists: records have
 // no artifactType, and none of ours lacks the size.
 func (m *Mirror) completeReferrers(ctx context.Context, did syntax.DID, subject digest.Digest) error {
-	list, err := texts(ctx, m.Read, `SELECT digest FROM manifests WHERE did = $1 AND subject = $2 AND subject <> '' AND size = 0
+	list, err := m.texts(ctx, `SELECT digest FROM manifests WHERE did = $1 AND subject = $2 AND subject <> '' AND size = 0
 		ORDER BY digest LIMIT $3`, string(did), string(subject), maxCompletions)
 	if err != nil {
 		return fmt.Errorf("list referrers: %w", err)
 	}
 	for _, s := range list {
-		row, err := manifestRow(ctx, m.Read, did, digest.Digest(s))
+		row, err := m.row(ctx, did, digest.Digest(s))
 		if err != nil {
 			return err
 		}
@@ -178,7 +173,7 @@ func (m *Mirror) completeReferrers(ctx context.Context, did syntax.DID, subject 
 
 // Holds are the holds that the manifests of a DID name, those of manifests that name the blob first.
 func (m *Mirror) Holds(ctx context.Context, did syntax.DID, blob digest.Digest) ([]syntax.DID, error) {
-	list, err := texts(ctx, m.Read, `SELECT m.hold FROM manifests m WHERE m.did = $1 AND m.hold <> '' GROUP BY m.hold
+	list, err := m.texts(ctx, `SELECT m.hold FROM manifests m WHERE m.did = $1 AND m.hold <> '' GROUP BY m.hold
 		ORDER BY max(EXISTS (SELECT 1 FROM manifest_refs r WHERE r.did = $1 AND r.child = $2 AND r.parent = m.digest)) DESC, m.hold
 		LIMIT 8`, string(did), string(blob))
 	if err != nil {
@@ -196,10 +191,18 @@ func (m *Mirror) BlobInUse(ctx context.Context, did syntax.DID, blob digest.Dige
 	if err := m.Fresh(ctx, did, m.TTL); err != nil {
 		return "", err
 	}
-	list, err := texts(ctx, m.Read, `SELECT r.parent FROM manifest_refs r WHERE r.did = $1 AND r.child = $2 AND r.kind = 'blob' LIMIT 1`,
+	list, err := m.texts(ctx, `SELECT r.parent FROM manifest_refs r WHERE r.did = $1 AND r.child = $2 AND r.kind = 'blob' LIMIT 1`,
 		string(did), string(blob))
 	if err != nil || len(list) == 0 {
 		return "", err
 	}
 	return digest.Digest(list[0]), nil
+}
+
+func (m *Mirror) texts(ctx context.Context, query string, args ...any) ([]string, error) {
+	return read(ctx, m.Store, func(q querier) ([]string, error) { return texts(ctx, q, query, args...) })
+}
+
+func (m *Mirror) row(ctx context.Context, did syntax.DID, d digest.Digest) (*Manifest, error) {
+	return read(ctx, m.Store, func(q querier) (*Manifest, error) { return manifestRow(ctx, q, did, d) })
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
+
+	"atcr.io/operator/appview/store"
 )
 
 // Manifest is a mirrored io.atcr.manifest record, without what only the manifest's bytes say.
@@ -42,11 +44,16 @@ type Tag struct {
 	UpdatedAt  int64 // Unix microseconds; the newest of several records for one tag counts
 }
 
-// querier is a database handle or a transaction.
-type querier interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+// querier reads, in a snapshot or a transaction.
+type querier = store.Querier
+
+// read runs a query that gives one value.
+func read[T any](ctx context.Context, db *store.DB, query func(querier) (T, error)) (out T, err error) {
+	err = db.Read(ctx, func(q store.Querier) error {
+		out, err = query(q)
+		return err
+	})
+	return out, err
 }
 
 const (
@@ -62,7 +69,7 @@ type change struct {
 	deleteTags      []string // record keys
 }
 
-func (c *change) apply(ctx context.Context, q querier, did syntax.DID) error {
+func (c *change) apply(ctx context.Context, q store.Tx, did syntax.DID) error {
 	for _, d := range c.deleteManifests {
 		if err := deleteManifestRows(ctx, q, did, d); err != nil {
 			return err
@@ -89,7 +96,7 @@ func (c *change) apply(ctx context.Context, q querier, did syntax.DID) error {
 	return nil
 }
 
-func deleteManifestRows(ctx context.Context, q querier, did syntax.DID, d digest.Digest) error {
+func deleteManifestRows(ctx context.Context, q store.Tx, did syntax.DID, d digest.Digest) error {
 	for _, query := range []string{
 		`DELETE FROM manifests WHERE did = $1 AND digest = $2`,
 		`DELETE FROM manifest_repositories WHERE did = $1 AND digest = $2`,
@@ -102,7 +109,7 @@ func deleteManifestRows(ctx context.Context, q querier, did syntax.DID, d digest
 	return nil
 }
 
-func putManifestRows(ctx context.Context, q querier, did syntax.DID, m *Manifest) error {
+func putManifestRows(ctx context.Context, q store.Tx, did syntax.DID, m *Manifest) error {
 	if err := deleteManifestRows(ctx, q, did, m.Digest); err != nil {
 		return err
 	}
@@ -153,6 +160,23 @@ func scanManifest(did syntax.DID, row interface{ Scan(...any) error }) (*Manifes
 		return nil, err
 	}
 	return m, json.Unmarshal([]byte(annotations), &m.Annotations)
+}
+
+func scanManifests(did syntax.DID) func(*sql.Rows, error) ([]*Manifest, error) {
+	return func(rows *sql.Rows, err error) (list []*Manifest, _ error) {
+		if err != nil {
+			return nil, err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			m, err := scanManifest(did, rows)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, m)
+		}
+		return list, rows.Err()
+	}
 }
 
 // manifestRow reads a manifest without its repositories, children and blobs.

@@ -2,7 +2,6 @@ package index
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 	"atcr.io/operator/appview/atproto/records"
 	"atcr.io/operator/appview/holdclient"
 	"atcr.io/operator/appview/oci/spec"
+	"atcr.io/operator/appview/store"
 )
 
 const (
@@ -69,7 +69,7 @@ func (m *Mirror) write(ctx context.Context, did syntax.DID, plan func(context.Co
 	q := m.queue(did)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	h, _, err := readHead(ctx, m.Write, did)
+	h, err := m.head(ctx, did)
 	if err != nil {
 		return err
 	}
@@ -126,12 +126,12 @@ func pause(ctx context.Context, try int) error {
 // written brings the mirror to the commit that our own write made. A failure here loses nothing: the push is
 // acknowledged by the PDS, and the next sync reads it.
 func (m *Mirror) written(ctx context.Context, did syntax.DID, q *queue, before head, commit atproto.Commit, b *batch) error {
-	err := m.inTx(ctx, func(tx *sql.Tx) error {
+	err := m.Store.Write(ctx, func(tx store.Tx) error {
 		if err := b.change.apply(ctx, tx, did); err != nil {
 			return err
 		}
 		for d, body := range b.bytes {
-			if err := m.keepBytes(ctx, tx, d, body); err != nil {
+			if err := keepBytes(ctx, tx, d, body); err != nil {
 				return err
 			}
 		}
@@ -162,7 +162,7 @@ func (m *Mirror) planPut(ctx context.Context, did syntax.DID, p Push, rec record
 	b := &batch{bytes: map[digest.Digest][]byte{p.Digest: p.Raw}}
 	action, rkey := atproto.Create, records.ManifestRKey(p.Digest)
 	repositories := []string{p.Repository}
-	old, err := wholeManifest(ctx, m.Write, did, p.Digest)
+	old, err := read(ctx, m.Store, func(q querier) (*Manifest, error) { return wholeManifest(ctx, q, did, p.Digest) })
 	switch {
 	case errors.Is(err, ErrNotFound):
 	case err != nil:
@@ -238,7 +238,7 @@ func trim(rec *records.Manifest) error {
 }
 
 func (m *Mirror) planTag(ctx context.Context, did syntax.DID, p Push, tag string, b *batch) error {
-	rows, err := tagRows(ctx, m.Write, did, p.Repository, tag)
+	rows, err := read(ctx, m.Store, func(q querier) ([]*Tag, error) { return tagRows(ctx, q, did, p.Repository, tag) })
 	if err != nil {
 		return fmt.Errorf("plan tag: %w", err)
 	}

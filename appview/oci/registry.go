@@ -2,7 +2,6 @@ package oci
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -27,13 +26,11 @@ type Grant interface {
 	Allows(kind, name, action string) bool
 }
 
-// Tokens verifies registry tokens.
+// Tokens verifies registry tokens, and says where to get one.
 type Tokens interface {
-	Verify(ctx context.Context, raw string) (Grant, error)
-	// Realm is the URL of the token endpoint for a request; it may follow the request's host.
-	Realm(r *http.Request) string
-	// Service is the audience of the tokens.
-	Service() string
+	Verify(raw string) (Grant, error)
+	// Challenge sets WWW-Authenticate; problem is empty or an error code of RFC 6750.
+	Challenge(w http.ResponseWriter, r *http.Request, scope, problem string)
 }
 
 // Owners finds the DID that the first component of a repository name means: a handle, or a DID in a path form.
@@ -131,7 +128,7 @@ func (r *Registry) authorize(w http.ResponseWriter, q *request, need right) erro
 		return fail(errcode.ErrorCodeUnauthorized, "A token is needed.",
 			"Clients fetch one by themselves; to push, log in first: docker login "+q.Host+" with your handle and an app password.")
 	}
-	grant, err := r.Tokens.Verify(q.Context(), strings.TrimSpace(raw))
+	grant, err := r.Tokens.Verify(strings.TrimSpace(raw))
 	if err != nil {
 		r.challenge(w, q, need, "invalid_token")
 		return fail(errcode.ErrorCodeUnauthorized, "The token is not valid, or has expired.",
@@ -165,23 +162,13 @@ func (r *Registry) challenge(w http.ResponseWriter, q *request, need right, prob
 	default:
 		scope = "repository:" + q.Name.String() + ":" + string(need)
 	}
-	header := `Bearer realm="` + r.Tokens.Realm(q.Request) + `",service="` + r.Tokens.Service() + `"`
-	if scope != "" {
-		header += `,scope="` + scope + `"`
-	}
-	if problem != "" {
-		header += `,error="` + problem + `"`
-	}
-	w.Header().Set("WWW-Authenticate", header)
+	r.Tokens.Challenge(w, q.Request, scope, problem)
 }
 
 func invalidName(name string) error {
 	return fail(errcode.ErrorCodeNameInvalid, "The repository name "+quote(name)+" is not valid.",
 		"Write <handle or DID>/<repository> in lower case, with letters, digits and single separators (. _ -), at most 255 bytes.")
 }
-
-// errNoOwner is for owners that cannot exist.
-var errNoOwner = errors.New("neither a handle nor a DID")
 
 func clip(s string) string {
 	if len(s) > 64 {

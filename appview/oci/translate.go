@@ -97,7 +97,7 @@ func translateHold(h *holdclient.Error) *Error {
 }
 
 func unknownOwner(owner string, err error) error {
-	if errors.Is(err, atproto.ErrUnknownIdentity) || errors.Is(err, errNoOwner) {
+	if errors.Is(err, atproto.ErrUnknownIdentity) {
 		return fail(errcode.ErrorCodeNameUnknown, "There is no account "+quote(owner)+".",
 			"Repository names start with a handle (alice.example.com) or a DID (did_plc_...); check the spelling.").because(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"atcr.io/operator/appview/holdclient"
+	"atcr.io/operator/appview/store"
 )
 
 var (
@@ -79,8 +80,21 @@ func (s *Session) Digest() (digest.Digest, error) {
 
 // Sessions keeps uploads in the store (table uploads).
 type Sessions struct {
-	Read, Write *sql.DB
-	Now         func() time.Time
+	Store *store.DB
+	Now   func() time.Time
+}
+
+// exec runs a statement and says how many rows it met.
+func (t *Sessions) exec(ctx context.Context, statement string, args ...any) (n int64, err error) {
+	err = t.Store.Write(ctx, func(tx store.Tx) error {
+		res, err := tx.ExecContext(ctx, statement, args...)
+		if err != nil {
+			return err
+		}
+		n, err = res.RowsAffected()
+		return err
+	})
+	return n, err
 }
 
 func (t *Sessions) encode(s *Session) (string, error) {
@@ -94,7 +108,7 @@ func (t *Sessions) create(ctx context.Context, s *Session) error {
 		return err
 	}
 	s.version = 1
-	_, err = t.Write.ExecContext(ctx, `INSERT INTO uploads (id, did, repository, hold, byte_offset, state, version, updated_at)
+	_, err = t.exec(ctx, `INSERT INTO uploads (id, did, repository, hold, byte_offset, state, version, updated_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		s.ID, string(s.DID), s.Repository, string(s.Hold), s.Offset, state, s.version, t.Now().UnixMicro())
 	if err != nil {
@@ -107,8 +121,10 @@ func (t *Sessions) create(ctx context.Context, s *Session) error {
 func (t *Sessions) Get(ctx context.Context, did syntax.DID, repository, id string) (*Session, error) {
 	s := &Session{ID: id, DID: did, Repository: repository}
 	var hold, state string
-	err := t.Write.QueryRowContext(ctx, `SELECT hold, byte_offset, state, version FROM uploads
-		WHERE id = $1 AND did = $2 AND repository = $3`, id, string(did), repository).Scan(&hold, &s.Offset, &state, &s.version)
+	err := t.Store.Read(ctx, func(q store.Querier) error {
+		return q.QueryRowContext(ctx, `SELECT hold, byte_offset, state, version FROM uploads
+			WHERE id = $1 AND did = $2 AND repository = $3`, id, string(did), repository).Scan(&hold, &s.Offset, &state, &s.version)
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrUnknown
 	}
@@ -138,12 +154,12 @@ func (t *Sessions) advance(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	res, err := t.Write.ExecContext(ctx, `UPDATE uploads SET byte_offset = $1, state = $2, version = version + 1, updated_at = $3
+	n, err := t.exec(ctx, `UPDATE uploads SET byte_offset = $1, state = $2, version = version + 1, updated_at = $3
 		WHERE id = $4 AND version = $5`, s.Offset, state, t.Now().UnixMicro(), s.ID, s.version)
 	if err != nil {
 		return fmt.Errorf("keep upload: %w", err)
 	}
-	if n, err := res.RowsAffected(); err != nil || n != 1 {
+	if n != 1 {
 		return ErrConflict
 	}
 	s.version++
@@ -151,7 +167,7 @@ func (t *Sessions) advance(ctx context.Context, s *Session) error {
 }
 
 func (t *Sessions) delete(ctx context.Context, id string) error {
-	if _, err := t.Write.ExecContext(ctx, `DELETE FROM uploads WHERE id = $1`, id); err != nil {
+	if _, err := t.exec(ctx, `DELETE FROM uploads WHERE id = $1`, id); err != nil {
 		return fmt.Errorf("forget upload: %w", err)
 	}
 	return nil
@@ -159,9 +175,9 @@ func (t *Sessions) delete(ctx context.Context, id string) error {
 
 // Forget drops uploads without progress since before; the holds sweep their halves themselves.
 func (t *Sessions) Forget(ctx context.Context, before time.Time) (int64, error) {
-	res, err := t.Write.ExecContext(ctx, `DELETE FROM uploads WHERE updated_at < $1`, before.UnixMicro())
+	n, err := t.exec(ctx, `DELETE FROM uploads WHERE updated_at < $1`, before.UnixMicro())
 	if err != nil {
 		return 0, fmt.Errorf("forget idle uploads: %w", err)
 	}
-	return res.RowsAffected()
+	return n, nil
 }

@@ -1,0 +1,8 @@
+// Package server makes a running AppView of its configuration.
+//
+//   - server.go: [New] puts the parts together; the whole dependency graph is there
+//   - serve.go: [Server.Serve]: listeners, drain on a signal
+//   - adapters.go: the small glue between packages that do not know each other
+//   - debug.go: /livez, /readyz, /metrics, pprof; observe.go: request log and metrics
+//   - servertest: a whole world (devnet, hold, server) in one process, for tests
+package server

@@ -1,0 +1,145 @@
+package server
+
+import (
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"atcr.io/operator/appview/oci/spec"
+)
+
+// metrics of the API listener.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	inFlight prometheus.Gauge
+	received prometheus.Counter
+	sent     prometheus.Counter
+	tokens   *prometheus.CounterVec
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "atcr_requests_total",
+			Help: "Requests by route, method and status."}, []string{"route", "method", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "atcr_request_seconds",
+			Help: "Time to the end of the answer, by route.", Buckets: []float64{.001, .003, .01, .03, .1, .3, 1, 3, 10, 60, 600}}, []string{"route"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "atcr_requests_in_flight", Help: "Requests being served."}),
+		received: prometheus.NewCounter(prometheus.CounterOpts{Name: "atcr_received_bytes_total", Help: "Bytes of request bodies."}),
+		sent:     prometheus.NewCounter(prometheus.CounterOpts{Name: "atcr_sent_bytes_total", Help: "Bytes of answers; blobs that clients fetch from holds are not among them."}),
+		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "atcr_token_requests_total",
+			Help: "Token requests by how they ended."}, []string{"result"}),
+	}
+	m.registry.MustRegister(m.requests, m.seconds, m.inFlight, m.received, m.sent, m.tokens,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// observed writes one log line and the metrics of each request. Paths are logged, queries and headers never.
+func (m *metrics) observed(log *slog.Logger, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		m.inFlight.Inc()
+		defer m.inFlight.Dec()
+		out := &recorder{ResponseWriter: w}
+		defer func() {
+			aborted := recover()
+			status := out.status
+			if status == 0 {
+				status = http.StatusOK
+			}
+			route, took := routeOf(r.URL.Path), time.Since(start)
+			m.requests.WithLabelValues(route, methodOf(r.Method), strconv.Itoa(status)).Inc()
+			m.seconds.WithLabelValues(route).Observe(took.Seconds())
+			m.received.Add(float64(max(r.ContentLength, 0)))
+			m.sent.Add(float64(out.bytes))
+			log.LogAttrs(r.Context(), slog.LevelInfo, "request", slog.String("method", r.Method), slog.String("path", r.URL.Path),
+				slog.Int("status", status), slog.Duration("took", took.Round(time.Microsecond)), slog.Int64("sent", out.bytes),
+				slog.String("client", agent(r)), slog.Bool("aborted", aborted != nil))
+			if aborted != nil {
+				if aborted != http.ErrAbortHandler {
+					log.ErrorContext(r.Context(), "handler panicked", "panic", aborted)
+				}
+				panic(http.ErrAbortHandler)
+			}
+		}()
+		next.ServeHTTP(out, r)
+	})
+}
+
+// recorder notes status and length of an answer.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	n, err := r.ResponseWriter.Write(b)
+	r.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach deadlines and flushing.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// routeOf is a bounded label: repositories and digests never become label values.
+func routeOf(path string) string {
+	if !strings.HasPrefix(path, "/v2") {
+		if path == "/auth/token" {
+			return "token"
+		}
+		return "other"
+	}
+	switch spec.ParsePath(path).Endpoint {
+	case spec.Base:
+		return "base"
+	case spec.Catalog:
+		return "catalog"
+	case spec.Manifest:
+		return "manifest"
+	case spec.Blob:
+		return "blob"
+	case spec.Uploads, spec.Upload:
+		return "upload"
+	case spec.Tags:
+		return "tags"
+	case spec.Referrers:
+		return "referrers"
+	}
+	return "other"
+}
+
+func methodOf(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodPatch, http.MethodDelete:
+		return m
+	}
+	return "other"
+}
+
+// agent is the client's own name, shortened.
+func agent(r *http.Request) string {
+	a, _, _ := strings.Cut(r.UserAgent(), " ")
+	if len(a) > 64 {
+		a = a[:64]
+	}
+	return a
+}
