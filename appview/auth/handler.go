@@ -86,7 +86,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (result string,
 		return "", err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	return result, json.NewEncoder(w).Encode(struct {
+	json.NewEncoder(w).Encode(struct { //nolint:errcheck // the client is gone
 		Token       string `json:"token"`
 		AccessToken string `json:"access_token"`
 		TokenType   string `json:"token_type"`
@@ -94,6 +94,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (result string,
 		IssuedAt    string `json:"issued_at"`
 		Scope       string `json:"scope,omitempty"`
 	}{token, token, "Bearer", int(h.Issuer.Life / time.Second), issued.UTC().Format(time.RFC3339), scopeString(granted)})
+	return result, nil
 }
 
 func fromQuery(r *http.Request) (request, error) {
@@ -102,7 +103,7 @@ func fromQuery(r *http.Request) (request, error) {
 	if r.Header.Get("Authorization") == "" {
 		return req, nil
 	}
-	user, password, ok := r.BasicAuth()
+	user, password, ok := basicDID(r.BasicAuth())
 	if !ok {
 		return req, unauthorized("The Authorization header is not Basic.", "Send a handle or DID and an app password with Basic authentication.", nil)
 	}
@@ -113,6 +114,25 @@ func fromQuery(r *http.Request) (request, error) {
 	req.user, req.password, req.hasCredentials = user, password, true
 	return req, nil
 }
+
+// basicDID puts a DID back together that a client sent as the user name: Basic authentication ends the user name at
+// the first colon, so did:plc:abc and a password arrive as "did" and "plc:abc:password".
+func basicDID(user, password string, ok bool) (string, string, bool) {
+	if !ok || user != "did" {
+		return user, password, ok
+	}
+	method, rest, _ := strings.Cut(password, ":")
+	id, secret, found := strings.Cut(rest, ":")
+	if !found || method != "plc" && method != "web" {
+		return user, password, ok
+	}
+	if port, after, more := strings.Cut(secret, ":"); more && method == "web" && isDigits(port) {
+		id, secret = id+":"+port, after
+	}
+	return "did:" + method + ":" + id, secret, true
+}
+
+func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
 // fromForm reads the OAuth 2 form of the token specification. Parameters of the URL do not count: they end up in logs.
 func fromForm(w http.ResponseWriter, r *http.Request) (request, error) {
