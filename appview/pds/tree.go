@@ -57,6 +57,33 @@ func pathHas(root *mst.Node, key []byte, node cid.Cid) bool {
 	return found
 }
 
+// oldNodes are the nodes that a commit may take out of the tree, each with a key under it by which to look for it afterwards.
+type oldNodes map[cid.Cid][]byte
+
+// touch notes what a change at key may take out; call it before the change.
+func (o oldNodes) touch(t *mst.Tree, key []byte) {
+	coverNodes(t.Root, key, func(n *mst.Node) {
+		if n.CID == nil {
+			return
+		}
+		// The first look counts: later in the batch the node may have other keys under its old CID.
+		if _, seen := o[*n.CID]; !seen {
+			o[*n.CID] = firstKey(n)
+		}
+	})
+}
+
+// gone are those that the tree, encoded again, has no more.
+func (o oldNodes) gone(t *mst.Tree) []cid.Cid {
+	var out []cid.Cid
+	for node, key := range o {
+		if !pathHas(t.Root, key, node) {
+			out = append(out, node)
+		}
+	}
+	return out
+}
+
 // nodeBlock encodes a clean node.
 func nodeBlock(n *mst.Node) (blocks.Block, error) {
 	data := n.NodeData()

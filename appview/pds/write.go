@@ -169,14 +169,9 @@ func (e *Engine) commit(ctx context.Context, st *repoState, changes []change) er
 // buildCommit applies the changes to the tree in memory and signs the result.
 func (e *Engine) buildCommit(st *repoState, changes []change) (*pendingCommit, error) {
 	p := &pendingCommit{changes: changes}
-	// Nodes near a change may go; each with a key under it, by which to look whether it is still there afterwards.
-	touched := map[cid.Cid][]byte{}
+	old := oldNodes{}
 	for _, c := range changes {
-		coverNodes(st.tree.Root, []byte(c.path), func(n *mst.Node) {
-			if n.CID != nil {
-				touched[*n.CID] = firstKey(n)
-			}
-		})
+		old.touch(st.tree, []byte(c.path))
 		var err error
 		if c.Op == Delete {
 			_, err = st.tree.Remove([]byte(c.path))
@@ -216,11 +211,7 @@ func (e *Engine) buildCommit(st *repoState, changes []change) (*pendingCommit, e
 	}
 	p.put, p.slice = put.order, slice.order
 
-	for node, key := range touched {
-		if !pathHas(st.tree.Root, key, node) {
-			p.drop = append(p.drop, node)
-		}
-	}
+	p.drop = old.gone(st.tree)
 	if st.head.Defined() {
 		p.drop = append(p.drop, st.head)
 	}
