@@ -10,8 +10,10 @@ var (
 	// SchemeGroupVersion is the group and version of the types in this package.
 	SchemeGroupVersion = schema.GroupVersion{Group: "operator.atcr.io", Version: "v1alpha1"}
 
+	schemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
+
 	// AddToScheme registers the types of this package.
-	AddToScheme = runtime.NewSchemeBuilder(addKnownTypes).AddToScheme
+	AddToScheme = schemeBuilder.AddToScheme
 )
 
 func addKnownTypes(s *runtime.Scheme) error {

@@ -1,0 +1,207 @@
+package v1alpha1
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/validate/content"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+var (
+	appViewName = regexp.MustCompile(`^[a-z]([-a-z0-9]*[a-z0-9])?$`)
+	localHost   = regexp.MustCompile(`^(localhost|127[.][0-9.]+|[^.:]+|[^:]+[.](local|localhost|internal|test)|[^:]+[.]svc([.][^:]+)?)$`)
+	didPattern  = regexp.MustCompile(`^did:(plc:[a-z2-7]{24}|web:[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?((:|%3A)[0-9]{1,5})?)$`)
+)
+
+// ValidateAppView checks what the CRD's rules check, and what they cannot express. The API server has done the first
+// part for every object written since the rule exists; older objects are found here.
+func ValidateAppView(a *AppView) field.ErrorList {
+	var errs field.ErrorList
+	if !appViewName.MatchString(a.Name) || len(a.Name) > 52 {
+		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), a.Name,
+			"names the Service too: at most 52 lower-case letters, digits and hyphens, a letter first"))
+	}
+	s, at := &a.Spec, field.NewPath("spec")
+	errs = append(errs, validateBaseURL(s, at.Child("baseURL"))...)
+	if s.Replicas != nil && (*s.Replicas < 0 || *s.Replicas > 1) {
+		errs = append(errs, field.Invalid(at.Child("replicas"), *s.Replicas, "must be 0 or 1 with a SQLite database, which has one writer"))
+	}
+	if d := s.DefaultHold; d != nil {
+		switch p := at.Child("defaultHold"); {
+		case (d.HoldLinkRef == nil) == (d.DID == ""):
+			errs = append(errs, field.Invalid(p, "", "set exactly one of holdLinkRef and did"))
+		case d.DID != "":
+			errs = append(errs, validateDID(d.DID, p.Child("did"))...)
+		}
+	}
+	errs = append(errs, validateAllowedNamespaces(&s.HoldLinks.AllowedNamespaces, at.Child("holdLinks", "allowedNamespaces"))...)
+	errs = append(errs, validateDuration(s.Tokens.Expiration, time.Minute, time.Hour, at.Child("tokens", "expiration"))...)
+	errs = append(errs, validateSQLite(&s.Database.SQLite, at.Child("database", "sqlite"))...)
+	if svc := s.Exposure.Service; svc.NodePort != 0 && svc.Type != "NodePort" && svc.Type != "LoadBalancer" {
+		errs = append(errs, field.Invalid(at.Child("exposure", "service", "nodePort"), svc.NodePort, "needs type NodePort or LoadBalancer"))
+	}
+	errs = append(errs, validateAnnotations(s.Exposure.Service.Annotations, at.Child("exposure", "service", "annotations"))...)
+	for i, c := range s.Network.AllowedPrivateCIDRs {
+		if _, err := netip.ParsePrefix(string(c)); err != nil {
+			errs = append(errs, field.Invalid(at.Child("network", "allowedPrivateCIDRs").Index(i), c, "must be a range of addresses such as 10.0.0.0/8"))
+		}
+	}
+	errs = append(errs, validateOrigin(s.Identity.PLCURL, at.Child("identity", "plcURL"))...)
+	errs = append(errs, validateOrigin(s.Identity.HandleResolverURL, at.Child("identity", "handleResolverURL"))...)
+	errs = append(errs, validatePodTemplate(&s.PodTemplate, at.Child("podTemplate"))...)
+	errs = append(errs, validateMetadata(&s.InheritedMetadata, at.Child("inheritedMetadata"))...)
+	return errs
+}
+
+// ValidateHoldLink checks what the CRD's rules check, and what they cannot express.
+func ValidateHoldLink(h *HoldLink) field.ErrorList {
+	var errs field.ErrorList
+	s, at := &h.Spec, field.NewPath("spec")
+	set := 0
+	for _, is := range []bool{s.Hold.DID != "", s.Hold.URL != "", s.Hold.ServiceRef != nil} {
+		if is {
+			set++
+		}
+	}
+	if set != 1 {
+		errs = append(errs, field.Invalid(at.Child("hold"), "", "set exactly one of did, url and serviceRef"))
+	}
+	if s.Hold.DID != "" {
+		errs = append(errs, validateDID(s.Hold.DID, at.Child("hold", "did"))...)
+	}
+	errs = append(errs, validateOrigin(s.Hold.URL, at.Child("hold", "url"))...)
+	errs = append(errs, validateOrigin(s.Endpoint, at.Child("endpoint"))...)
+	if s.Endpoint != "" && s.Hold.DID == "" {
+		errs = append(errs, field.Invalid(at.Child("endpoint"), s.Endpoint, "goes with hold.did only: a url or a serviceRef is its own endpoint"))
+	}
+	check := at.Child("healthCheck")
+	errs = append(errs, validateDuration(s.HealthCheck.Interval, 10*time.Second, time.Hour, check.Child("interval"))...)
+	errs = append(errs, validateDuration(s.HealthCheck.Timeout, time.Second, 30*time.Second, check.Child("timeout"))...)
+	return errs
+}
+
+func validateBaseURL(s *AppViewSpec, at *field.Path) field.ErrorList {
+	if s.BaseURL == "" {
+		return nil
+	}
+	if errs := validateOrigin(s.BaseURL, at); len(errs) > 0 {
+		return errs
+	}
+	u, _ := url.Parse(string(s.BaseURL)) // validateOrigin has parsed it
+	if u.Scheme == "http" && s.Insecure != InsecureAllowed && !localHost.MatchString(u.Hostname()) {
+		return field.ErrorList{field.Invalid(at, s.BaseURL,
+			"must be https for a public host: use https, or set insecure: Allowed if passwords may cross the network in clear")}
+	}
+	return nil
+}
+
+func validateOrigin(o Origin, at *field.Path) field.ErrorList {
+	if o == "" {
+		return nil
+	}
+	u, err := url.Parse(string(o))
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil ||
+		u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+		return field.ErrorList{field.Invalid(at, o, "must be http(s)://host[:port], without path or query")}
+	}
+	return nil
+}
+
+func validateDID(d DID, at *field.Path) field.ErrorList {
+	if !didPattern.MatchString(string(d)) {
+		return field.ErrorList{field.Invalid(at, d, "must be did:plc:... or did:web:host[%3Aport]")}
+	}
+	return nil
+}
+
+func validateDuration(d Duration, low, high time.Duration, at *field.Path) field.ErrorList {
+	if d == "" {
+		return nil
+	}
+	v, err := time.ParseDuration(string(d))
+	if err != nil || v < low || v > high {
+		return field.ErrorList{field.Invalid(at, d, fmt.Sprintf("must be a duration between %s and %s", short(low), short(high)))}
+	}
+	return nil
+}
+
+// short is d without zero units: 1h, not 1h0m0s.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+func validateAllowedNamespaces(n *AllowedNamespaces, at *field.Path) field.ErrorList {
+	if (n.From == FromSelector) != (n.Selector != nil) {
+		return field.ErrorList{field.Invalid(at.Child("selector"), "", "is needed with from: Selector, and only then")}
+	}
+	if n.Selector == nil {
+		return nil
+	}
+	if _, err := metav1.LabelSelectorAsSelector(n.Selector); err != nil {
+		return field.ErrorList{field.Invalid(at.Child("selector"), "", err.Error())}
+	}
+	return nil
+}
+
+func validateSQLite(s *SQLite, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if s.ExistingClaim != "" && (s.Size != nil || s.StorageClassName != "" || s.AccessMode != "") {
+		errs = append(errs, field.Invalid(at.Child("existingClaim"), s.ExistingClaim,
+			"size, storageClassName and accessMode belong to the claim that the operator makes: leave them out with existingClaim"))
+	}
+	if s.Size != nil && s.Size.Sign() <= 0 {
+		errs = append(errs, field.Invalid(at.Child("size"), s.Size.String(), "must be more than nothing"))
+	}
+	return errs
+}
+
+func validatePodTemplate(t *PodTemplate, at *field.Path) field.ErrorList {
+	errs := validateMetadata(&t.Metadata, at.Child("metadata"))
+	errs = append(errs, metav1validation.ValidateLabels(t.NodeSelector, at.Child("nodeSelector"))...)
+	for i, e := range t.Env {
+		if strings.HasPrefix(e.Name, "ATCR_") || e.Name == "TEST_MODE" {
+			errs = append(errs, field.Invalid(at.Child("env").Index(i).Child("name"), e.Name,
+				"variables of the server (ATCR_*, TEST_MODE) are set by the fields of the spec"))
+		}
+	}
+	for name, limit := range t.Resources.Limits {
+		if request, ok := t.Resources.Requests[name]; ok && request.Cmp(limit) > 0 {
+			errs = append(errs, field.Invalid(at.Child("resources", "requests").Key(string(name)), request.String(), "is more than the limit"))
+		}
+	}
+	return errs
+}
+
+func validateMetadata(m *Metadata, at *field.Path) field.ErrorList {
+	errs := metav1validation.ValidateLabels(m.Labels, at.Child("labels"))
+	return append(errs, validateAnnotations(m.Annotations, at.Child("annotations"))...)
+}
+
+func validateAnnotations(a map[string]string, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	size := 0
+	for k, v := range a {
+		size += len(k) + len(v)
+		for _, msg := range content.IsLabelKey(strings.ToLower(k)) {
+			errs = append(errs, field.Invalid(at, k, msg))
+		}
+	}
+	if size > 64<<10 {
+		errs = append(errs, field.TooLong(at, "", 64<<10))
+	}
+	return errs
+}

@@ -1,0 +1,61 @@
+package appview
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/controllers/internal/apply"
+	"atcr.io/operator/controllers/internal/outcome"
+	"atcr.io/operator/controllers/render"
+)
+
+// database makes the claim for the SQLite file, or looks at the one that the spec names.
+func (r *Reconciler) database(ctx context.Context, sc *scope) error {
+	s := sc.settings
+	sc.status.Database = v1alpha1.DatabaseStatus{Type: v1alpha1.DatabaseSQLite, ClaimName: s.ClaimName}
+	live := &corev1.PersistentVolumeClaim{}
+	if !s.OwnClaim {
+		switch err := r.client.Get(ctx, sc.key(s.ClaimName), live); {
+		case apierrors.IsNotFound(err):
+			sc.conditions.False(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonClaimNotFound, fmt.Sprintf(
+				"spec.database.sqlite.existingClaim names PersistentVolumeClaim %s, which does not exist: create it, or leave existingClaim out to have one made", s.ClaimName))
+			return nil
+		case err != nil:
+			return fmt.Errorf("reading PersistentVolumeClaim %s: %w", s.ClaimName, err)
+		}
+		sc.reportClaim(live)
+		return nil
+	}
+	err := apply.Apply(ctx, r.applier, render.Claim(sc.appView, s), live, sc.owned)
+	if stalled, ok := outcome.IsStalled(err); ok {
+		sc.explained = true
+		reason := stalled.Reason
+		if reason == v1alpha1.ReasonNotPermitted {
+			reason = v1alpha1.ReasonClaimNotOwned
+		}
+		sc.conditions.False(v1alpha1.ConditionDatabaseReady, reason, stalled.Error())
+	}
+	if err != nil {
+		return err
+	}
+	sc.reportClaim(live)
+	return r.adopt(ctx, sc.appView, live, "PersistentVolumeClaim")
+}
+
+func (sc *scope) reportClaim(live *corev1.PersistentVolumeClaim) {
+	switch name := sc.settings.ClaimName; live.Status.Phase {
+	case corev1.ClaimBound:
+		sc.conditions.True(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonClaimBound, fmt.Sprintf("PersistentVolumeClaim %s is bound", name))
+	case corev1.ClaimLost:
+		sc.stalled = true
+		sc.conditions.False(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonClaimLost, fmt.Sprintf(
+			"PersistentVolumeClaim %s has lost its volume: restore the volume, or delete the claim to start with an empty database", name))
+	default:
+		sc.conditions.False(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonClaimPending, fmt.Sprintf(
+			"PersistentVolumeClaim %s waits for a volume; if that takes long, kubectl describe pvc %s says why", name, name))
+	}
+}

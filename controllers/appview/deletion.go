@@ -1,0 +1,108 @@
+package appview
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/controllers/internal/apply"
+	"atcr.io/operator/controllers/render"
+)
+
+// finalize carries out spec.deletionPolicy and lets the AppView go. What has an owner reference is left to the garbage
+// collector. Nothing here talks to anything but the API server.
+func (r *Reconciler) finalize(ctx context.Context, av *v1alpha1.AppView) error {
+	if !controllerutil.ContainsFinalizer(av, v1alpha1.Finalizer) {
+		return nil
+	}
+	s := render.Resolve(av, r.options.Defaults)
+	for _, left := range []struct {
+		object client.Object
+		kind   string
+		name   string
+		retain bool
+	}{
+		{&corev1.PersistentVolumeClaim{}, "PersistentVolumeClaim", render.ClaimName(av.Name), s.RetainData},
+		{&corev1.Secret{}, "Secret", render.SigningSecretName(av.Name), s.RetainKeys},
+		{&corev1.Secret{}, "Secret", render.SealingSecretName(av.Name), s.RetainKeys},
+	} {
+		if err := r.leave(ctx, av, left.object, left.kind, left.name, left.retain); err != nil {
+			return err
+		}
+	}
+	before := av.DeepCopy()
+	controllerutil.RemoveFinalizer(av, v1alpha1.Finalizer)
+	if err := r.client.Patch(ctx, av, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}), apply.FieldOwner); err != nil {
+		return fmt.Errorf("removing the finalizer: %w", client.IgnoreNotFound(err))
+	}
+	r.metrics.forget(av)
+	return nil
+}
+
+// leave marks an object as left behind, or deletes it.
+func (r *Reconciler) leave(ctx context.Context, av *v1alpha1.AppView, o client.Object, kind, name string, retain bool) error {
+	err := r.client.Get(ctx, client.ObjectKey{Namespace: av.Namespace, Name: name}, o)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("reading %s %s: %w", kind, name, err)
+	case !render.Owned(av, o):
+		return nil
+	case !retain:
+		uid := o.GetUID()
+		if err := r.client.Delete(ctx, o, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("deleting %s %s: %w", kind, name, err)
+		}
+		r.note(av, "Deleted", "deleted %s %s, as spec.deletionPolicy asks", kind, name)
+		return nil
+	case o.GetLabels()[v1alpha1.LabelRetained] == "true":
+		return nil
+	}
+	before := o.DeepCopyObject().(client.Object)
+	setLabel(o, v1alpha1.LabelRetained, "true")
+	setAnnotation(o, v1alpha1.AnnotationRetainedFrom, string(av.UID))
+	if err := r.client.Patch(ctx, o, client.MergeFrom(before), apply.FieldOwner); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("marking %s %s as retained: %w", kind, name, err)
+	}
+	r.note(av, "Retained", "left %s %s behind, as spec.deletionPolicy asks: an AppView of the same name takes it over", kind, name)
+	return nil
+}
+
+// adopt takes over what an earlier AppView of the same name left behind.
+func (r *Reconciler) adopt(ctx context.Context, av *v1alpha1.AppView, o client.Object, kind string) error {
+	if o.GetLabels()[v1alpha1.LabelRetained] == "" {
+		return nil
+	}
+	before := o.DeepCopyObject().(client.Object)
+	setLabel(o, v1alpha1.LabelRetained, "")
+	setAnnotation(o, v1alpha1.AnnotationRetainedFrom, "")
+	if err := r.client.Patch(ctx, o, client.MergeFrom(before), apply.FieldOwner); err != nil {
+		return fmt.Errorf("adopting %s %s: %w", kind, o.GetName(), err)
+	}
+	r.note(av, "Adopted", "took over %s %s, which an earlier AppView of this name left behind", kind, o.GetName())
+	return nil
+}
+
+// setLabel sets or, with an empty value, removes a label.
+func setLabel(o client.Object, key, value string) { o.SetLabels(with(o.GetLabels(), key, value)) }
+
+// setAnnotation sets or, with an empty value, removes an annotation.
+func setAnnotation(o client.Object, key, value string) {
+	o.SetAnnotations(with(o.GetAnnotations(), key, value))
+}
+
+func with(m map[string]string, key, value string) map[string]string {
+	if m == nil {
+		m = map[string]string{}
+	}
+	if m[key] = value; value == "" {
+		delete(m, key)
+	}
+	return m
+}

@@ -1,0 +1,151 @@
+package appview
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/controllers/internal/links"
+	"atcr.io/operator/controllers/render"
+)
+
+// holds decides which HoldLinks are admitted, which hold is the default, and what the server is told of them.
+func (r *Reconciler) holds(ctx context.Context, sc *scope) error {
+	key := types.NamespacedName{Namespace: sc.appView.Namespace, Name: sc.appView.Name}
+	all, err := links.Of(ctx, r.client, key)
+	if err != nil {
+		return err
+	}
+	labels, err := r.namespaceLabels(ctx, sc.appView, all)
+	if err != nil {
+		return err
+	}
+	lastKnown, err := r.lastKnownDefault(ctx, sc)
+	if err != nil {
+		return err
+	}
+	decided := links.Decide(sc.appView, all, labels)
+	choice := links.ChooseDefault(sc.appView, all, decided, lastKnown)
+
+	sc.defaultHold = choice.DID
+	sc.status.DefaultHold = nil
+	if choice.DID != "" {
+		sc.status.DefaultHold = &v1alpha1.DefaultHoldStatus{DID: choice.DID, Source: choice.Source}
+		if choice.HoldLink.Name != "" {
+			sc.status.DefaultHold.HoldLink = choice.HoldLink.String()
+		}
+	}
+	if choice.Status == metav1.ConditionTrue {
+		sc.conditions.True(v1alpha1.ConditionDefaultHoldResolved, choice.Reason, choice.Message)
+	} else {
+		sc.conditions.False(v1alpha1.ConditionDefaultHoldResolved, choice.Reason, choice.Message)
+	}
+	sc.tell(all, decided)
+	return nil
+}
+
+// tell collects what the server is told of the admitted links, and sums up their health.
+func (sc *scope) tell(all []v1alpha1.HoldLink, decided map[types.NamespacedName]links.Decision) {
+	slices.SortFunc(all, func(a, b v1alpha1.HoldLink) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	sc.status.Links, sc.holds = nil, nil
+	counts := v1alpha1.HoldCounts{Linked: int32(len(all))}
+	var health healthSummary
+	for i := range all {
+		link := &all[i]
+		if !decided[links.Key(link)].Accepted {
+			continue
+		}
+		counts.Accepted++
+		state := cmp.Or(link.Status.Health.State, v1alpha1.Unknown)
+		if state == v1alpha1.Healthy {
+			counts.Healthy++
+		}
+		health.add(link, state, link.Status.DID != "" && link.Status.DID == sc.defaultHold)
+		if link.Status.DID == "" {
+			continue
+		}
+		sc.status.Links = append(sc.status.Links, v1alpha1.LinkStatus{
+			Namespace: link.Namespace, Name: link.Name, DID: link.Status.DID, Health: state, Since: link.Status.Health.Since,
+		})
+		hold := names.Hold{DID: link.Status.DID, Download: names.Download(link.Status.Download)}
+		// Without an endpoint of its own, the server finds it in the DID document, by its own rules.
+		if link.Spec.Endpoint != "" || link.Spec.Hold.DID == "" {
+			hold.Endpoint = link.Status.Endpoint
+		}
+		sc.holds = append(sc.holds, hold)
+	}
+	sc.status.Holds = counts
+	sc.status.HoldSummary = fmt.Sprintf("%d/%d", counts.Healthy, counts.Accepted)
+	health.report(sc)
+}
+
+// healthSummary is what HoldsHealthy says.
+type healthSummary struct {
+	total, unknown int
+	ill            []string
+	defaultIll     string
+}
+
+func (h *healthSummary) add(link *v1alpha1.HoldLink, state v1alpha1.HealthState, isDefault bool) {
+	h.total++
+	switch state {
+	case v1alpha1.Unknown:
+		h.unknown++
+	case v1alpha1.Unhealthy:
+		name := link.Namespace + "/" + link.Name
+		h.ill = append(h.ill, name)
+		if isDefault {
+			h.defaultIll = name
+		}
+	}
+}
+
+func (h *healthSummary) report(sc *scope) {
+	const remedy = "see the HoldLink's condition Healthy; manifests are still served, blobs of that hold are not"
+	c := sc.conditions
+	switch {
+	case h.defaultIll != "":
+		c.False(v1alpha1.ConditionHoldsHealthy, v1alpha1.ReasonDefaultUnhealthy, fmt.Sprintf("the default hold, HoldLink %s, does not answer: %s", h.defaultIll, remedy))
+	case len(h.ill) > 0:
+		c.False(v1alpha1.ConditionHoldsHealthy, v1alpha1.ReasonSomeUnhealthy, fmt.Sprintf("%d of %d holds do not answer, the first is HoldLink %s: %s", len(h.ill), h.total, h.ill[0], remedy))
+	case h.total == 0:
+		c.Unknown(v1alpha1.ConditionHoldsHealthy, v1alpha1.ReasonUnknown, "there is no accepted HoldLink whose health could be watched")
+	case h.unknown > 0:
+		c.Unknown(v1alpha1.ConditionHoldsHealthy, v1alpha1.ReasonUnknown, fmt.Sprintf("%d of %d holds were not asked yet", h.unknown, h.total))
+	default:
+		c.True(v1alpha1.ConditionHoldsHealthy, v1alpha1.ReasonAllHealthy, fmt.Sprintf("all holds answer, %d in number", h.total))
+	}
+}
+
+// lastKnownDefault is what the server was told before, from the runtime file itself: status may be lost.
+func (r *Reconciler) lastKnownDefault(ctx context.Context, sc *scope) (string, error) {
+	cm := &corev1.ConfigMap{}
+	if err := r.client.Get(ctx, sc.key(render.RuntimeName(sc.appView.Name)), cm); err != nil {
+		if apierrors.IsNotFound(err) {
+			return "", nil
+		}
+		return "", fmt.Errorf("reading the runtime file: %w", err)
+	}
+	if known := render.KnownRuntime(cm); known != nil && sc.owned(cm) {
+		return known.DefaultHoldDID, nil
+	}
+	return "", nil
+}
+
+// namespaceLabels are the labels of the links' namespaces, when the AppView selects by them.
+func (r *Reconciler) namespaceLabels(ctx context.Context, av *v1alpha1.AppView, all []v1alpha1.HoldLink) (map[string]map[string]string, error) {
+	if !links.NeedsLabels(av) || len(r.options.Namespaces) > 0 {
+		return nil, nil
+	}
+	return links.NamespaceLabels(ctx, r.client, all)
+}

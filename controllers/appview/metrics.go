@@ -1,0 +1,62 @@
+package appview
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"atcr.io/operator/api/v1alpha1"
+)
+
+type metrics struct {
+	condition    *prometheus.GaugeVec
+	statusWrites prometheus.Counter
+}
+
+func newMetrics(registry prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		condition: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "atcr_appview_condition",
+			Help: "Conditions of AppViews: 1 for the status that the condition has.",
+		}, []string{"namespace", "name", "type", "status"}),
+		statusWrites: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "atcr_appview_status_writes_total", Help: "Writes of AppView status.",
+		}),
+	}
+	for _, c := range []prometheus.Collector{m.condition, m.statusWrites} {
+		if err := registry.Register(c); err != nil {
+			return nil, fmt.Errorf("registering metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// Condition types and statuses that have a series.
+var (
+	knownTypes = append([]string{
+		v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionHoldsHealthy,
+	}, parts...)
+	knownStatuses = []metav1.ConditionStatus{metav1.ConditionTrue, metav1.ConditionFalse, metav1.ConditionUnknown}
+)
+
+func (m *metrics) observe(av *v1alpha1.AppView, conditions []metav1.Condition) {
+	for _, kind := range knownTypes {
+		has := metav1.ConditionStatus("")
+		if c := meta.FindStatusCondition(conditions, kind); c != nil {
+			has = c.Status
+		}
+		for _, status := range knownStatuses {
+			value := 0.0
+			if status == has {
+				value = 1
+			}
+			m.condition.WithLabelValues(av.Namespace, av.Name, kind, string(status)).Set(value)
+		}
+	}
+}
+
+func (m *metrics) forget(av *v1alpha1.AppView) {
+	m.condition.DeletePartialMatch(prometheus.Labels{"namespace": av.Namespace, "name": av.Name})
+}

@@ -1,0 +1,57 @@
+package appview
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"atcr.io/operator/controllers/internal/apply"
+	"atcr.io/operator/controllers/render"
+)
+
+// service makes the ServiceAccount and the Service; the cluster gives the Service the addresses that the runtime file
+// needs.
+func (r *Reconciler) service(ctx context.Context, sc *scope) error {
+	if err := apply.Apply(ctx, r.applier, render.ServiceAccount(sc.appView), &corev1.ServiceAccount{}, sc.owned); err != nil {
+		return err
+	}
+	sc.service = &corev1.Service{}
+	if err := apply.Apply(ctx, r.applier, render.Service(sc.appView, sc.settings), sc.service, sc.owned); err != nil {
+		return err
+	}
+	sc.status.Endpoints = render.Endpoints(sc.settings, sc.service)
+	return nil
+}
+
+// runtime writes the file that the server reloads by itself. Without a default hold there is nothing to start it with.
+func (r *Reconciler) runtime(ctx context.Context, sc *scope) error {
+	if sc.defaultHold == "" {
+		return nil
+	}
+	file, err := render.RuntimeConfigMap(sc.appView, render.Runtime(sc.appView, sc.settings, sc.defaultHold, sc.holds, sc.service))
+	if err != nil {
+		return err
+	}
+	return apply.Apply(ctx, r.applier, file, &corev1.ConfigMap{}, sc.owned)
+}
+
+// deployment runs the server once it has its keys and a default hold. While either is missing, what runs is left alone.
+func (r *Reconciler) deployment(ctx context.Context, sc *scope) error {
+	live := &appsv1.Deployment{}
+	if sc.consumed != "" && sc.defaultHold != "" {
+		if err := apply.Apply(ctx, r.applier, render.Deployment(sc.appView, sc.settings, sc.consumed), live, sc.owned); err != nil {
+			return err
+		}
+	} else if err := r.client.Get(ctx, sc.key(sc.appView.Name), live); apierrors.IsNotFound(err) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("reading Deployment %s: %w", sc.appView.Name, err)
+	}
+	sc.deployment = live
+	sc.status.Selector = labels.Set(render.Selector(sc.appView.Name)).String()
+	return nil
+}

@@ -1,0 +1,133 @@
+package appview
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/controllers/render"
+)
+
+// observe looks at what the cluster makes of the Deployment.
+func (r *Reconciler) observe(ctx context.Context, sc *scope) error {
+	d := sc.deployment
+	if d == nil || d.UID == "" {
+		sc.status.Replicas, sc.status.ReadyReplicas, sc.status.UpdatedReplicas = 0, 0, 0
+		sc.conditions.False(v1alpha1.ConditionAvailable, v1alpha1.ReasonWaiting, "the server is started once its keys and its default hold are there")
+		return nil
+	}
+	sc.status.Replicas = d.Status.Replicas
+	sc.status.ReadyReplicas = d.Status.ReadyReplicas
+	sc.status.UpdatedReplicas = d.Status.UpdatedReplicas
+	var pods corev1.PodList
+	if err := r.client.List(ctx, &pods, client.InNamespace(d.Namespace), client.MatchingLabels(render.Selector(sc.appView.Name))); err != nil {
+		return fmt.Errorf("listing pods: %w", err)
+	}
+	a := availability(d, pods.Items)
+	if a.ok {
+		sc.conditions.True(v1alpha1.ConditionAvailable, a.reason, a.message)
+	} else {
+		sc.conditions.False(v1alpha1.ConditionAvailable, a.reason, a.message)
+		sc.stalled = sc.stalled || deploymentCondition(d, appsv1.DeploymentProgressing).Reason == deadlineExceeded
+	}
+	return nil
+}
+
+const deadlineExceeded = "ProgressDeadlineExceeded"
+
+type available struct {
+	ok      bool
+	reason  string
+	message string
+}
+
+// availability reads a Deployment strictly: it must have seen its own generation, and every replica must run the
+// current template, with none of an older one left. availableReplicas alone would count old pods.
+func availability(d *appsv1.Deployment, pods []corev1.Pod) available {
+	want, s := int32(1), d.Status
+	if d.Spec.Replicas != nil {
+		want = *d.Spec.Replicas
+	}
+	seen := s.ObservedGeneration >= d.Generation
+	switch {
+	case seen && want == 0 && s.Replicas == 0:
+		return available{true, v1alpha1.ReasonScaledToZero, "spec.replicas is 0: nothing runs"}
+	case seen && s.UpdatedReplicas == want && s.Replicas == want && s.AvailableReplicas == want:
+		return available{true, v1alpha1.ReasonMinimumReplicasAvailable, fmt.Sprintf("%d of %d replicas are available", want, want)}
+	}
+	if a, found := podTrouble(pods); found {
+		return a
+	}
+	if c := deploymentCondition(d, appsv1.DeploymentReplicaFailure); seen && c.Status == corev1.ConditionTrue {
+		return available{reason: v1alpha1.ReasonPodsRefused, message: "the cluster refuses to create the pod: " + c.Message}
+	}
+	if seen && deploymentCondition(d, appsv1.DeploymentProgressing).Reason == deadlineExceeded {
+		return available{reason: v1alpha1.ReasonDeadlineExceeded, message: fmt.Sprintf(
+			"the pods of Deployment %s do not become ready: kubectl describe pod and kubectl logs of those with label %s say why", d.Name, labelHint(d))}
+	}
+	if s.Replicas > s.UpdatedReplicas || !seen && s.Replicas > 0 {
+		return available{reason: v1alpha1.ReasonRollingOut, message: "pods of an older template are being replaced"}
+	}
+	return available{reason: v1alpha1.ReasonProgressing, message: fmt.Sprintf("%d of %d replicas are available", s.AvailableReplicas, want)}
+}
+
+func labelHint(d *appsv1.Deployment) string { return v1alpha1.LabelAppView + "=" + d.Name }
+
+func deploymentCondition(d *appsv1.Deployment, kind appsv1.DeploymentConditionType) appsv1.DeploymentCondition {
+	for _, c := range d.Status.Conditions {
+		if c.Type == kind {
+			return c
+		}
+	}
+	return appsv1.DeploymentCondition{}
+}
+
+// podTrouble finds the first pod, newest first, that cannot run, and says why in words that name the remedy. Messages of
+// registries and of the server itself stay where they are: only reasons and exit codes are repeated.
+func podTrouble(pods []corev1.Pod) (available, bool) {
+	pods = slices.Clone(pods)
+	slices.SortFunc(pods, func(a, b corev1.Pod) int {
+		return cmp.Or(b.CreationTimestamp.Compare(a.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	for _, p := range pods {
+		if !p.DeletionTimestamp.IsZero() {
+			continue
+		}
+		for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+			if a, found := containerTrouble(p.Name, c); found {
+				return a, true
+			}
+		}
+		for _, c := range p.Status.Conditions {
+			if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
+				return available{reason: v1alpha1.ReasonUnschedulable, message: fmt.Sprintf("no node takes pod %s: %s", p.Name, c.Message)}, true
+			}
+		}
+	}
+	return available{}, false
+}
+
+func containerTrouble(pod string, c corev1.ContainerStatus) (available, bool) {
+	if c.State.Waiting == nil {
+		return available{}, false
+	}
+	switch why := c.State.Waiting.Reason; why {
+	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable", "ImageInspectError":
+		return available{reason: v1alpha1.ReasonImagePullFailed, message: fmt.Sprintf(
+			"image %s of pod %s cannot be pulled (%s): check spec.image and spec.imagePullSecrets; kubectl describe pod %s has the registry's answer", c.Image, pod, why, pod)}, true
+	case "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
+		code := ""
+		if t := c.LastTerminationState.Terminated; t != nil {
+			code = fmt.Sprintf(", exit code %d", t.ExitCode)
+		}
+		return available{reason: v1alpha1.ReasonCrashLooping, message: fmt.Sprintf(
+			"the server in pod %s does not stay up (%s%s): kubectl logs %s --previous says why", pod, why, code, pod)}, true
+	}
+	return available{}, false
+}

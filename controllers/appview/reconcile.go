@@ -1,0 +1,137 @@
+package appview
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/recorder"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/controllers/internal/apply"
+	"atcr.io/operator/controllers/internal/conditions"
+	"atcr.io/operator/controllers/internal/outcome"
+	"atcr.io/operator/controllers/render"
+)
+
+// refusedRetry is how long an object that the API server or another owner refuses is left alone. What is in the way is
+// mostly not watched.
+const refusedRetry = 5 * time.Minute
+
+// Options say what surrounds the controller.
+type Options struct {
+	Defaults render.Defaults
+	// Namespaces that are watched; empty: all. With names, labels of namespaces are not looked at.
+	Namespaces []string
+}
+
+// Reconciler brings one AppView at a time to what its spec asks for.
+type Reconciler struct {
+	client  client.Client // reads from the cache
+	live    client.Reader // reads from the API server
+	applier *apply.Applier
+	events  recorder.EventRecorder
+	metrics *metrics
+	options Options
+	now     func() time.Time
+}
+
+// The steps of a reconcile. Ready sums up parts in this order.
+var (
+	steps = []struct {
+		name string
+		run  func(*Reconciler, context.Context, *scope) error
+	}{
+		{"validate the spec", (*Reconciler).validate},
+		{"make the keys", (*Reconciler).secrets},
+		{"decide about holds", (*Reconciler).holds},
+		{"make the claim", (*Reconciler).database},
+		{"make the service", (*Reconciler).service},
+		{"write the runtime file", (*Reconciler).runtime},
+		{"make the deployment", (*Reconciler).deployment},
+		{"look at the pods", (*Reconciler).observe},
+	}
+	parts = []string{
+		v1alpha1.ConditionAccepted, v1alpha1.ConditionKeysReady, v1alpha1.ConditionDefaultHoldResolved,
+		v1alpha1.ConditionAvailable, v1alpha1.ConditionDatabaseReady,
+	}
+	// evented are the conditions whose changes are events.
+	evented = append([]string{v1alpha1.ConditionReady, v1alpha1.ConditionHoldsHealthy}, parts...)
+)
+
+// Reconcile implements reconcile.Reconciler.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	av := &v1alpha1.AppView{}
+	if err := r.client.Get(ctx, req.NamespacedName, av); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !av.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, r.finalize(ctx, av)
+	}
+	sc := newScope(av, r.options.Defaults, metav1.NewTime(r.now().Truncate(time.Second)))
+	if av.Spec.Reconciliation == v1alpha1.Suspended {
+		sc.conditions.Suspend()
+		return ctrl.Result{}, r.writeStatus(ctx, sc)
+	}
+	if controllerutil.ContainsFinalizer(av, v1alpha1.Finalizer) {
+		return r.reconcile(ctx, sc)
+	}
+	before := av.DeepCopy()
+	controllerutil.AddFinalizer(av, v1alpha1.Finalizer)
+	if err := r.client.Patch(ctx, av, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}), apply.FieldOwner); err != nil {
+		return ctrl.Result{}, fmt.Errorf("adding the finalizer: %w", client.IgnoreNotFound(err))
+	}
+	return r.reconcile(ctx, sc)
+}
+
+func (r *Reconciler) reconcile(ctx context.Context, sc *scope) (ctrl.Result, error) {
+	var failed error
+	for _, step := range steps {
+		if err := step.run(r, ctx, sc); err != nil {
+			failed = fmt.Errorf("%s: %w", step.name, err)
+			break
+		}
+	}
+	result, retry := r.summarize(sc, failed)
+	if err := r.writeStatus(ctx, sc); err != nil {
+		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+			return ctrl.Result{RequeueAfter: time.Second}, nil // the object moved on under us
+		}
+		return ctrl.Result{}, err
+	}
+	return result, retry
+}
+
+// summarize turns what the steps found into Ready, Reconciling and Stalled, and says when to come back. The error it
+// returns is one that is tried again with a growing delay.
+func (r *Reconciler) summarize(sc *scope, failed error) (ctrl.Result, error) {
+	if failed == nil {
+		sc.conditions.Summarize(parts, sc.stalled, "")
+		return ctrl.Result{}, nil
+	}
+	if s, ok := outcome.IsStalled(failed); ok {
+		if !sc.explained {
+			sc.conditions.False(v1alpha1.ConditionAccepted, s.Reason, failed.Error())
+		}
+		sc.conditions.Summarize(parts, true, "")
+		return ctrl.Result{RequeueAfter: sc.retryStalled}, nil
+	}
+	sc.conditions.Summarize(parts, false, failed.Error())
+	return ctrl.Result{}, failed
+}
+
+func transitions(before, after []metav1.Condition) []conditions.Transition {
+	// Ready repeats the reason of another condition when it is false: only its becoming true is news.
+	var out []conditions.Transition
+	for _, t := range conditions.Transitions(before, after, evented) {
+		if t.Type != v1alpha1.ConditionReady || t.Status == metav1.ConditionTrue {
+			out = append(out, t)
+		}
+	}
+	return out
+}

@@ -1,0 +1,55 @@
+package appview
+
+import (
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/controllers/internal/conditions"
+	"atcr.io/operator/controllers/render"
+)
+
+// scope is one reconcile of one AppView: what is asked for, and what the steps find.
+type scope struct {
+	appView    *v1alpha1.AppView // not written to
+	settings   render.Settings
+	conditions *conditions.Set
+	status     v1alpha1.AppViewStatus // all but the conditions
+	now        metav1.Time
+
+	consumed    string             // hash of the secret bytes that the server reads; empty: the keys are not ready
+	defaultHold string             // DID that the server is told; empty: none
+	holds       []names.Hold       // that the server is told
+	service     *corev1.Service    // as the cluster has it
+	deployment  *appsv1.Deployment // as the cluster has it; nil: none
+
+	stalled      bool          // a step found what only the user can change
+	explained    bool          // the step that failed has set a condition that says why
+	retryStalled time.Duration // when to look again at what is refused; zero: when something changes
+}
+
+func newScope(av *v1alpha1.AppView, defaults render.Defaults, now metav1.Time) *scope {
+	sc := &scope{
+		appView:      av,
+		settings:     render.Resolve(av, defaults),
+		conditions:   conditions.New(av.Status.Conditions, av.Generation, now),
+		status:       *av.Status.DeepCopy(),
+		now:          now,
+		retryStalled: refusedRetry,
+	}
+	sc.status.ObservedGeneration = av.Generation
+	sc.status.Conditions = nil
+	return sc
+}
+
+// owned says whether an object is this AppView's to write.
+func (sc *scope) owned(o metav1.Object) bool { return render.Owned(sc.appView, o) }
+
+// name of one of the AppView's objects, as a key.
+func (sc *scope) key(name string) objectKey {
+	return objectKey{Namespace: sc.appView.Namespace, Name: name}
+}

@@ -1,0 +1,147 @@
+package appview
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/controllers/internal/apply"
+	"atcr.io/operator/controllers/internal/links"
+)
+
+// What the controller may do. config/rbac/role.yaml is generated from here; config/rbac/README.md says why each is
+// needed.
+//
+// +kubebuilder:rbac:groups=operator.atcr.io,resources=appviews,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=operator.atcr.io,resources=appviews/status,verbs=patch
+// +kubebuilder:rbac:groups=operator.atcr.io,resources=appviews/finalizers,verbs=update
+// +kubebuilder:rbac:groups=operator.atcr.io,resources=holdlinks,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=configmaps;services;serviceaccounts,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=pods;namespaces,verbs=get;list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+const controllerName = "appview"
+
+// New returns a Reconciler that works through mgr.
+func New(mgr ctrl.Manager, applier *apply.Applier, registry prometheus.Registerer, o Options) (*Reconciler, error) {
+	m, err := newMetrics(registry)
+	if err != nil {
+		return nil, err
+	}
+	return &Reconciler{
+		client: mgr.GetClient(), live: mgr.GetAPIReader(), applier: applier,
+		events: mgr.GetEventRecorder("atcr-operator"), metrics: m, options: o, now: time.Now,
+	}, nil
+}
+
+// SetupWithManager registers the controller and what it watches.
+func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, o controller.Options) error {
+	b := ctrl.NewControllerManagedBy(mgr).Named(controllerName).WithOptions(o).
+		For(&v1alpha1.AppView{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, deletion()))).
+		Owns(&appsv1.Deployment{}).
+		Owns(&corev1.Service{}).
+		Owns(&corev1.ConfigMap{}).
+		Owns(&corev1.ServiceAccount{}).
+		// These three carry no owner reference: retained things must not be collected, pods belong to a ReplicaSet.
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(byLabel)).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(byLabel), builder.WithPredicates(podTroubleChanged())).
+		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(r.byClaim)).
+		Watches(&v1alpha1.HoldLink{}, handler.EnqueueRequestsFromMapFunc(byLink), builder.WithPredicates(linkChanged()))
+	if len(r.options.Namespaces) == 0 {
+		b = b.WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.bySelector),
+			builder.WithPredicates(predicate.LabelChangedPredicate{}))
+	}
+	return b.Complete(r)
+}
+
+func deletion() predicate.Predicate {
+	return predicate.NewPredicateFuncs(func(o client.Object) bool { return !o.GetDeletionTimestamp().IsZero() })
+}
+
+// byLabel finds the AppView that an object names in its label.
+func byLabel(_ context.Context, o client.Object) []reconcile.Request {
+	name := o.GetLabels()[v1alpha1.LabelAppView]
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: o.GetNamespace(), Name: name}}}
+}
+
+// byClaim finds the AppView of a claim of ours, and those that use a claim of the user's.
+func (r *Reconciler) byClaim(ctx context.Context, o client.Object) []reconcile.Request {
+	if own := byLabel(ctx, o); own != nil {
+		return own
+	}
+	var list v1alpha1.AppViewList
+	if err := r.client.List(ctx, &list, client.InNamespace(o.GetNamespace())); err != nil {
+		return nil
+	}
+	var out []reconcile.Request
+	for _, av := range list.Items {
+		if string(av.Spec.Database.SQLite.ExistingClaim) == o.GetName() {
+			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&av)})
+		}
+	}
+	return out
+}
+
+func byLink(_ context.Context, o client.Object) []reconcile.Request {
+	return []reconcile.Request{{NamespacedName: links.AppViewOf(o.(*v1alpha1.HoldLink))}}
+}
+
+// bySelector finds the AppViews whose admission depends on the labels of namespaces.
+func (r *Reconciler) bySelector(ctx context.Context, _ client.Object) []reconcile.Request {
+	var list v1alpha1.AppViewList
+	if err := r.client.List(ctx, &list); err != nil {
+		return nil
+	}
+	var out []reconcile.Request
+	for _, av := range list.Items {
+		if links.NeedsLabels(&av) {
+			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&av)})
+		}
+	}
+	return out
+}
+
+// linkChanged lets through what an AppView reads of a HoldLink, so that conditions and probe times of links cost their
+// AppView nothing.
+func linkChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		a, b := e.ObjectOld.(*v1alpha1.HoldLink), e.ObjectNew.(*v1alpha1.HoldLink)
+		return a.Generation != b.Generation || a.Status.DID != b.Status.DID || a.Status.Endpoint != b.Status.Endpoint ||
+			a.Status.Download != b.Status.Download || a.Status.Health.State != b.Status.Health.State ||
+			!equality.Semantic.DeepEqual(a.Status.Health.Since, b.Status.Health.Since)
+	}}
+}
+
+// podTroubleChanged lets through a pod whose trouble, or lack of it, is news. All else about pods is in the
+// Deployment's status.
+func podTroubleChanged() predicate.Predicate {
+	trouble := func(o client.Object) available {
+		a, _ := podTrouble([]corev1.Pod{*o.(*corev1.Pod)})
+		return a
+	}
+	return predicate.Funcs{
+		CreateFunc: func(e event.CreateEvent) bool { return trouble(e.Object) != available{} },
+		DeleteFunc: func(e event.DeleteEvent) bool { return trouble(e.Object) != available{} },
+		UpdateFunc: func(e event.UpdateEvent) bool { return trouble(e.ObjectOld) != trouble(e.ObjectNew) },
+	}
+}

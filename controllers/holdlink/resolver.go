@@ -1,0 +1,247 @@
+package holdlink
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/appview/atproto/diddoc"
+	"atcr.io/operator/controllers/render"
+)
+
+const (
+	refresh    = time.Hour       // a document that was right is read again, plus up to a tenth
+	retryFirst = 2 * time.Second // after a failure, doubled each time
+	retryMost  = 5 * time.Minute
+
+	defaultPLC = "https://plc.directory"
+)
+
+// Found is the outcome of a look-up. Reason is empty when DID and Endpoint are right.
+type Found struct {
+	DID      string
+	Endpoint string
+
+	Reason  string
+	Message string
+	Passing bool // may be better next time by itself
+}
+
+// Resolver finds the DID and endpoint of holds. It remembers the outcome and says when it looks again, so that a
+// reconcile in between costs no request.
+type Resolver struct {
+	services client.Reader // the API server: Services of users are not in the cache
+	domain   string
+	public   *http.Client // for addresses that a DID document names
+	trusted  *http.Client // for those that a HoldLink names: private networks, any port, plain HTTP
+	now      func() time.Time
+
+	mu    sync.Mutex
+	known map[types.NamespacedName]memory
+}
+
+type memory struct {
+	from     string
+	found    Found
+	until    time.Time
+	failures int
+}
+
+// NewResolver returns a Resolver. Loopback and link-local addresses are never called, private ones only when a HoldLink
+// names the endpoint itself; allowed are ranges that are open all the same.
+func NewResolver(services client.Reader, clusterDomain string, allowed []netip.Prefix) *Resolver {
+	policy := diddoc.Policy{AllowedPrivateCIDRs: func() []netip.Prefix { return allowed }}
+	return &Resolver{
+		services: services, domain: clusterDomain, now: time.Now, known: map[types.NamespacedName]memory{},
+		public:  diddoc.NewClient(policy, diddoc.Options{}),
+		trusted: diddoc.NewClient(policy.ForOperator(false), diddoc.Options{}),
+	}
+}
+
+// Client is what asks the hold of link for its health: the same that resolved it.
+func (r *Resolver) Client(link *v1alpha1.HoldLink) *http.Client {
+	if link.Spec.Hold.DID != "" && link.Spec.Endpoint == "" {
+		return r.public
+	}
+	return r.trusted
+}
+
+// Forget drops what is known of a HoldLink.
+func (r *Resolver) Forget(key types.NamespacedName) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.known, key)
+}
+
+// Resolve finds the hold of link, and says when to ask again.
+func (r *Resolver) Resolve(ctx context.Context, key types.NamespacedName, from string, av *v1alpha1.AppView, link *v1alpha1.HoldLink) (Found, time.Duration) {
+	r.mu.Lock()
+	m, known := r.known[key]
+	r.mu.Unlock()
+	now := r.now()
+	if known && m.from == from && now.Before(m.until) {
+		return m.found, m.until.Sub(now)
+	}
+	if m.from != from {
+		m = memory{from: from}
+	}
+	m.found = r.look(ctx, av, link)
+	wait := refresh + rand.N(refresh/10)
+	if m.found.Reason != "" {
+		wait = min(retryFirst<<min(m.failures, 16), retryMost)
+		m.failures++
+	} else {
+		m.failures = 0
+	}
+	m.until = now.Add(wait)
+	r.mu.Lock()
+	r.known[key] = m
+	r.mu.Unlock()
+	return m.found, wait
+}
+
+func (r *Resolver) look(ctx context.Context, av *v1alpha1.AppView, link *v1alpha1.HoldLink) Found {
+	switch h := link.Spec.Hold; {
+	case h.URL != "":
+		return r.byURL(ctx, string(h.URL))
+	case h.ServiceRef != nil:
+		return r.byService(ctx, link.Namespace, h.ServiceRef)
+	case link.Spec.Endpoint != "":
+		return r.at(ctx, string(h.DID), string(link.Spec.Endpoint))
+	default:
+		return r.byDID(ctx, string(h.DID), cmp.Or(string(av.Spec.Identity.PLCURL), defaultPLC))
+	}
+}
+
+// at asks the endpoint whether it is the hold with that DID.
+func (r *Resolver) at(ctx context.Context, did, endpoint string) Found {
+	did = diddoc.Canonical(did)
+	if _, err := diddoc.FetchWebDocument(ctx, r.trusted, did, endpoint); err != nil {
+		return failed(err)
+	}
+	clean, err := diddoc.CleanEndpoint(endpoint)
+	if err != nil {
+		return failed(err)
+	}
+	return Found{DID: did, Endpoint: clean}
+}
+
+// byURL: the DID is the did:web of the URL's host.
+func (r *Resolver) byURL(ctx context.Context, base string) Found {
+	did, err := webDID(base)
+	if err != nil {
+		return Found{Reason: v1alpha1.ReasonInvalidDocument, Message: fmt.Sprintf("spec.hold.url: %v", err)}
+	}
+	return r.at(ctx, did, base)
+}
+
+// webDID is the did:web of a URL's host, without the port that the scheme has anyway.
+func webDID(base string) (string, error) {
+	u, err := url.Parse(base)
+	if err != nil {
+		return "", fmt.Errorf("%q is no URL", base)
+	}
+	host := u.Host
+	if p := u.Port(); p == "80" && u.Scheme == "http" || p == "443" && u.Scheme == "https" {
+		host = u.Hostname()
+	}
+	return diddoc.CanonicalWebDID("did:web:" + host)
+}
+
+// byService: the hold in the cluster has the did:web of its Service's full name.
+func (r *Resolver) byService(ctx context.Context, namespace string, ref *v1alpha1.ServiceReference) Found {
+	svc := &corev1.Service{}
+	err := r.services.Get(ctx, client.ObjectKey{Namespace: namespace, Name: string(ref.Name)}, svc)
+	switch {
+	case apierrors.IsNotFound(err):
+		return Found{Passing: true, Reason: v1alpha1.ReasonServiceNotFound, Message: fmt.Sprintf(
+			"spec.hold.serviceRef names Service %s, which does not exist in namespace %s: create it, or name another", ref.Name, namespace)}
+	case err != nil:
+		return Found{Passing: true, Reason: v1alpha1.ReasonFetchFailed, Message: "reading Service " + string(ref.Name) + ": " + string(apierrors.ReasonForError(err))}
+	}
+	port, ok := choosePort(svc, ref.Port)
+	if !ok {
+		return Found{Passing: true, Reason: v1alpha1.ReasonServiceNotFound, Message: fmt.Sprintf(
+			"Service %s has no port %d: set spec.hold.serviceRef.port to one of its ports", ref.Name, port)}
+	}
+	scheme := cmp.Or(ref.Scheme, "http")
+	base := scheme + "://" + render.ServiceHosts(svc.Name, namespace, r.domain)[0]
+	if !(scheme == "http" && port == 80 || scheme == "https" && port == 443) {
+		base += fmt.Sprintf(":%d", port)
+	}
+	found := r.byURL(ctx, base)
+	if found.Reason == v1alpha1.ReasonDIDMismatch {
+		found.Message += ". A hold with another public name: use hold.did with endpoint: " + base
+	}
+	return found
+}
+
+// choosePort is the port that was asked for, the only one, or 80.
+func choosePort(svc *corev1.Service, asked int32) (int32, bool) {
+	if asked == 0 && len(svc.Spec.Ports) == 1 {
+		return svc.Spec.Ports[0].Port, true
+	}
+	want := cmp.Or(asked, 80)
+	for _, p := range svc.Spec.Ports {
+		if p.Port == want {
+			return want, true
+		}
+	}
+	return want, false
+}
+
+// byDID reads the DID document where the DID's method says, and takes the hold's endpoint from it.
+func (r *Resolver) byDID(ctx context.Context, did, plc string) Found {
+	did = diddoc.Canonical(did)
+	doc, err := r.document(ctx, did, plc)
+	if err != nil {
+		return failed(err)
+	}
+	endpoint, err := diddoc.HoldEndpoint(doc)
+	if err != nil {
+		return failed(err)
+	}
+	return Found{DID: did, Endpoint: endpoint}
+}
+
+func failed(err error) Found {
+	f := Found{Reason: v1alpha1.ReasonFetchFailed, Passing: true}
+	class := diddoc.Class(err)
+	remedy := "it is tried again; is the hold running, and can the operator reach it?"
+	switch class {
+	case diddoc.ClassBlockedAddress:
+		f.Reason, f.Passing = v1alpha1.ReasonBlockedAddress, false
+		remedy = "name the hold's endpoint in spec.endpoint, or allow the range with the operator's --allow-private-holds"
+	case diddoc.ClassDIDMismatch:
+		f.Reason, f.Passing = v1alpha1.ReasonDIDMismatch, false
+		remedy = "spec.hold and the hold's public URL must name the same host"
+	case diddoc.ClassInvalidDocument:
+		f.Reason, f.Passing = v1alpha1.ReasonInvalidDocument, false
+		remedy = "the address must be a hold's"
+	default:
+		remedy = class + ": " + remedy
+	}
+	f.Message = fmt.Sprintf("%s. %s", withoutCause(err), remedy)
+	return f
+}
+
+// withoutCause is the text of err for status: what was done to which URL, and for our own errors why it was refused.
+// The network's own words name addresses inside the cluster and change from one attempt to the next.
+func withoutCause(err error) string {
+	if class := diddoc.Class(err); class == diddoc.ClassFetchFailed || class == diddoc.ClassTimeout || class == diddoc.ClassTLSError {
+		return "the DID document cannot be read"
+	}
+	return err.Error()
+}

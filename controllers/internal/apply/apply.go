@@ -1,0 +1,198 @@
+// Package apply writes objects by server-side apply, and only when something would change.
+//
+// An object carries the hash of what was last applied to it. When the hash is what is wanted now, and the live object
+// from the cache still says everything that was applied, no request is made. This needs no memory, so that a restart
+// of the operator writes nothing either.
+package apply
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"reflect"
+
+	"github.com/prometheus/client_golang/prometheus"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	kjson "k8s.io/apimachinery/pkg/util/json"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/controllers/internal/outcome"
+)
+
+// FieldOwner is the operator's name in managedFields.
+const FieldOwner = client.FieldOwner("atcr-operator")
+
+// Applier applies objects.
+type Applier struct {
+	client  client.Client // reads from the cache
+	live    client.Reader // reads from the API server
+	applied *prometheus.CounterVec
+}
+
+// New returns an Applier that counts its work in registry.
+func New(c client.Client, live client.Reader, registry prometheus.Registerer) (*Applier, error) {
+	a := &Applier{client: c, live: live, applied: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "atcr_apply_total",
+		Help: "Objects considered for server-side apply, by kind and result (applied or skipped).",
+	}, []string{"kind", "result"})}
+	if err := registry.Register(a.applied); err != nil {
+		return nil, fmt.Errorf("registering metrics: %w", err)
+	}
+	return a, nil
+}
+
+// Configuration is a generated apply configuration of type T.
+type Configuration[T any] interface {
+	runtime.ApplyConfiguration
+	WithAnnotations(map[string]string) T
+	GetKind() *string
+	GetName() *string
+	GetNamespace() *string
+}
+
+// Apply makes the cluster's object say what want says. live is an empty object of the kind; afterwards it is the
+// object as the cache has it, which can be a moment behind. owned tells whether an object that exists may be written;
+// one that may not is a stalled error.
+func Apply[T Configuration[T]](ctx context.Context, a *Applier, want T, live client.Object, owned func(metav1.Object) bool) error {
+	kind, name := *want.GetKind(), *want.GetName()
+	key := client.ObjectKey{Namespace: *want.GetNamespace(), Name: name}
+	raw, err := json.Marshal(want)
+	if err != nil {
+		return fmt.Errorf("encoding %s %s: %w", kind, name, err)
+	}
+	hash := hashOf(raw)
+
+	err = a.client.Get(ctx, key, live)
+	switch {
+	case apierrors.IsNotFound(err):
+		// The cache holds only what carries our label: ask the API server whether somebody else's object is there.
+		err = a.live.Get(ctx, key, live)
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("reading %s %s: %w", kind, name, err)
+		}
+		if err == nil && !owned(live) {
+			return notOurs(kind, name)
+		}
+	case err != nil:
+		return fmt.Errorf("reading %s %s: %w", kind, name, err)
+	case !owned(live):
+		return notOurs(kind, name)
+	default:
+		same, err := unchanged(raw, hash, live)
+		if err != nil {
+			return fmt.Errorf("comparing %s %s: %w", kind, name, err)
+		}
+		if same {
+			a.applied.WithLabelValues(kind, "skipped").Inc()
+			return nil
+		}
+	}
+
+	want.WithAnnotations(map[string]string{v1alpha1.AnnotationIntentHash: hash})
+	if err := a.client.Apply(ctx, want, FieldOwner, client.ForceOwnership); err != nil {
+		if apierrors.IsInvalid(err) {
+			return outcome.Stall(v1alpha1.ReasonInvalidSpec, "the API server refuses %s %s: %w", kind, name, err)
+		}
+		return fmt.Errorf("applying %s %s: %w", kind, name, err)
+	}
+	a.applied.WithLabelValues(kind, "applied").Inc()
+	// The answer is in want; the cache has it too, or soon will.
+	reset(live)
+	if err := a.client.Get(ctx, key, live); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("reading back %s %s: %w", kind, name, err)
+	}
+	return nil
+}
+
+func notOurs(kind, name string) error {
+	return outcome.Stall(v1alpha1.ReasonNotPermitted,
+		"%s %s exists and belongs to somebody else: rename the AppView, or delete or rename that %s", kind, name, kind)
+}
+
+func reset(o client.Object) {
+	v := reflect.ValueOf(o).Elem()
+	v.Set(reflect.Zero(v.Type()))
+}
+
+func hashOf(raw []byte) string {
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:8])
+}
+
+func unchanged(raw []byte, hash string, live client.Object) (bool, error) {
+	if live.GetAnnotations()[v1alpha1.AnnotationIntentHash] != hash {
+		return false, nil
+	}
+	var want map[string]any
+	if err := kjson.Unmarshal(raw, &want); err != nil {
+		return false, err
+	}
+	have, err := runtime.DefaultUnstructuredConverter.ToUnstructured(live)
+	if err != nil {
+		return false, err
+	}
+	delete(want, "apiVersion") // typed objects from the cache carry neither
+	delete(want, "kind")
+	return Contains(have, want), nil
+}
+
+// Contains says whether have says everything that want says. A map may have more keys, and a list of maps more
+// elements in any order, since other writers may add theirs; a list of scalars must be the same.
+func Contains(have, want any) bool {
+	switch w := want.(type) {
+	case map[string]any:
+		h, ok := have.(map[string]any)
+		if !ok {
+			return len(w) == 0 && have == nil // an empty object may be dropped by the server
+		}
+		for k, v := range w {
+			hv, ok := h[k]
+			if !ok && !empty(v) || ok && !Contains(hv, v) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		h, ok := have.([]any)
+		if !ok {
+			return len(w) == 0 && have == nil
+		}
+		return containsList(h, w)
+	}
+	return reflect.DeepEqual(have, want)
+}
+
+func containsList(have, want []any) bool {
+	if len(want) > 0 {
+		if _, maps := want[0].(map[string]any); !maps {
+			return reflect.DeepEqual(have, want)
+		}
+	}
+	for _, w := range want {
+		found := false
+		for _, h := range have {
+			if found = Contains(h, w); found {
+				break
+			}
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+func empty(v any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		return len(v) == 0
+	case []any:
+		return len(v) == 0
+	}
+	return false
+}

@@ -1,0 +1,242 @@
+package render
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/appview/config/names"
+)
+
+const (
+	serverUser = 65532 // user and group of the image
+
+	// The server drains requests for shutdownGrace; the kubelet waits longer than that before it kills.
+	shutdownGrace    = 25 * time.Second
+	terminationGrace = 40 * time.Second
+
+	progressDeadline = 5 * time.Minute
+	debugPortName    = "debug"
+)
+
+// Volumes of the server's pods.
+const (
+	volumeSigning = "signing"
+	volumeSealing = "sealing"
+	volumeRuntime = "runtime"
+	volumeData    = "data"
+	volumeTmp     = "tmp"
+)
+
+// Deployment of the server. Its pods are replaced when their template changes: an image, a variable, or consumed, the
+// hash of secret bytes that the server reads only at start ([ConsumedHash]). The runtime file is not among them.
+func Deployment(av *v1alpha1.AppView, s Settings, consumed string) *appsv1ac.DeploymentApplyConfiguration {
+	return appsv1ac.Deployment(av.Name, av.Namespace).
+		WithLabels(Labels(av)).
+		WithAnnotations(annotations(av, nil)).
+		WithOwnerReferences(owner(av)).
+		WithSpec(appsv1ac.DeploymentSpec().
+			WithReplicas(s.Replicas).
+			WithRevisionHistoryLimit(3).
+			WithProgressDeadlineSeconds(int32(progressDeadline.Seconds())).
+			// SQLite has one writer: the old pod must be gone before the new one opens the file.
+			WithStrategy(appsv1ac.DeploymentStrategy().WithType(appsv1.RecreateDeploymentStrategyType)).
+			WithSelector(metav1ac.LabelSelector().WithMatchLabels(Selector(av.Name))).
+			WithTemplate(podTemplate(av, s, consumed)))
+}
+
+// ConsumedHash is the hash of the secret bytes that the server reads at start.
+func ConsumedHash(files ...[]byte) string {
+	h := sha256.New()
+	for _, f := range files {
+		fmt.Fprintf(h, "%d:", len(f))
+		h.Write(f)
+	}
+	return hex.EncodeToString(h.Sum(nil))[:16]
+}
+
+func podTemplate(av *v1alpha1.AppView, s Settings, consumed string) *corev1ac.PodTemplateSpecApplyConfiguration {
+	t := av.Spec.PodTemplate
+	labels := maps.Clone(t.Metadata.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	maps.Copy(labels, Labels(av))
+	own := maps.Clone(t.Metadata.Annotations)
+	if own == nil {
+		own = map[string]string{}
+	}
+	own[v1alpha1.AnnotationConsumedHash] = consumed
+
+	spec := corev1ac.PodSpec().
+		WithServiceAccountName(av.Name).
+		WithAutomountServiceAccountToken(false).
+		// Service links would put ATCR_* variables into the server's environment for a Service called atcr.
+		WithEnableServiceLinks(false).
+		WithTerminationGracePeriodSeconds(int64(terminationGrace.Seconds())).
+		WithSecurityContext(corev1ac.PodSecurityContext().
+			WithRunAsNonRoot(true).
+			WithRunAsUser(serverUser).
+			WithRunAsGroup(serverUser).
+			WithFSGroup(serverUser).
+			WithFSGroupChangePolicy(corev1.FSGroupChangeOnRootMismatch).
+			WithSeccompProfile(corev1ac.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))).
+		WithContainers(container(av, s)).
+		WithVolumes(volumes(av, s)...)
+	for _, ref := range av.Spec.ImagePullSecrets {
+		spec.WithImagePullSecrets(corev1ac.LocalObjectReference().WithName(string(ref.Name)))
+	}
+	if len(t.NodeSelector) > 0 {
+		spec.WithNodeSelector(t.NodeSelector)
+	}
+	if t.PriorityClassName != "" {
+		spec.WithPriorityClassName(string(t.PriorityClassName))
+	}
+	for _, tol := range t.Tolerations {
+		spec.WithTolerations(toleration(tol))
+	}
+	return corev1ac.PodTemplateSpec().
+		WithLabels(labels).
+		WithAnnotations(annotations(av, own)).
+		WithSpec(spec)
+}
+
+func container(av *v1alpha1.AppView, s Settings) *corev1ac.ContainerApplyConfiguration {
+	get := func(path string) *corev1ac.HTTPGetActionApplyConfiguration {
+		return corev1ac.HTTPGetAction().WithPath(path).WithPort(intstr.FromString(debugPortName))
+	}
+	c := corev1ac.Container().
+		WithName("appview").
+		WithImage(s.Image).
+		WithArgs("serve").
+		WithPorts(
+			corev1ac.ContainerPort().WithName(portName).WithContainerPort(names.PortHTTP).WithProtocol(corev1.ProtocolTCP),
+			corev1ac.ContainerPort().WithName(debugPortName).WithContainerPort(names.PortDebug).WithProtocol(corev1.ProtocolTCP)).
+		WithEnv(environment(av, s)...).
+		WithVolumeMounts(
+			corev1ac.VolumeMount().WithName(volumeSigning).WithMountPath(names.DirSigning).WithReadOnly(true),
+			corev1ac.VolumeMount().WithName(volumeSealing).WithMountPath(names.DirSealing).WithReadOnly(true),
+			corev1ac.VolumeMount().WithName(volumeRuntime).WithMountPath(names.DirRuntime).WithReadOnly(true),
+			corev1ac.VolumeMount().WithName(volumeData).WithMountPath(names.DirData),
+			corev1ac.VolumeMount().WithName(volumeTmp).WithMountPath("/tmp")).
+		WithStartupProbe(corev1ac.Probe().WithHTTPGet(get(names.PathLive)).WithPeriodSeconds(1).WithFailureThreshold(120)).
+		WithReadinessProbe(corev1ac.Probe().WithHTTPGet(get(names.PathReady)).WithPeriodSeconds(5).WithTimeoutSeconds(3)).
+		WithLivenessProbe(corev1ac.Probe().WithHTTPGet(get(names.PathLive)).WithPeriodSeconds(10).WithTimeoutSeconds(5)).
+		WithSecurityContext(corev1ac.SecurityContext().
+			WithAllowPrivilegeEscalation(false).
+			WithReadOnlyRootFilesystem(true).
+			WithRunAsNonRoot(true).
+			WithCapabilities(corev1ac.Capabilities().WithDrop("ALL")))
+	if r := av.Spec.PodTemplate.Resources; len(r.Requests)+len(r.Limits) > 0 {
+		resources := corev1ac.ResourceRequirements()
+		if len(r.Requests) > 0 {
+			resources.WithRequests(r.Requests)
+		}
+		if len(r.Limits) > 0 {
+			resources.WithLimits(r.Limits)
+		}
+		c.WithResources(resources)
+	}
+	return c
+}
+
+func environment(av *v1alpha1.AppView, s Settings) []*corev1ac.EnvVarApplyConfiguration {
+	var env []*corev1ac.EnvVarApplyConfiguration
+	set := func(name, value string) {
+		if value != "" {
+			env = append(env, corev1ac.EnvVar().WithName(name).WithValue(value))
+		}
+	}
+	set(names.HTTPAddr, fmt.Sprintf(":%d", names.PortHTTP))
+	set(names.DebugAddr, fmt.Sprintf(":%d", names.PortDebug))
+	set(names.BaseURL, s.BaseURL)
+	set(names.ServiceName, s.ServiceName)
+	set(names.AuthKeyPath, names.DirSigning+"/"+names.FileSigningKey)
+	set(names.AuthCertPath, names.DirSigning+"/"+names.FileSigningCert)
+	set(names.SealingKeyPath, names.DirSealing+"/"+names.FileSealingKey)
+	set(names.AuthKeyRequired, "true")
+	set(names.TokenExpiration, strconv.Itoa(int(s.TokenExpiration.Seconds())))
+	set(names.UIDatabasePath, names.DirData+"/ui.db")
+	set(names.RuntimeFile, names.DirRuntime+"/"+names.FileRuntime)
+	set(names.LogLevel, s.LogLevel)
+	set(names.LogFormatter, s.LogFormat)
+	set(names.PLCURL, string(av.Spec.Identity.PLCURL))
+	set(names.HandleResolverURL, string(av.Spec.Identity.HandleResolverURL))
+	set(names.ShutdownGrace, shutdownGrace.String())
+	if s.Development {
+		set(names.TestMode, "true")
+	}
+	extra := slices.Clone(av.Spec.PodTemplate.Env)
+	slices.SortFunc(extra, func(a, b v1alpha1.EnvVar) int { return cmp.Compare(a.Name, b.Name) })
+	for _, e := range extra {
+		// A doubled dollar keeps the kubelet from expanding $(NAME).
+		env = append(env, corev1ac.EnvVar().WithName(e.Name).WithValue(escapeDollar(e.Value)))
+	}
+	return env
+}
+
+func escapeDollar(s string) string {
+	var out []byte
+	for i := range len(s) {
+		if s[i] == '$' {
+			out = append(out, '$')
+		}
+		out = append(out, s[i])
+	}
+	return string(out)
+}
+
+func volumes(av *v1alpha1.AppView, s Settings) []*corev1ac.VolumeApplyConfiguration {
+	secret := func(volume, name string, files ...string) *corev1ac.VolumeApplyConfiguration {
+		// Readable for the server's group only; the files are named so that nothing else in the Secret is mounted.
+		v := corev1ac.SecretVolumeSource().WithSecretName(name).WithDefaultMode(0o440)
+		for _, f := range files {
+			v.WithItems(corev1ac.KeyToPath().WithKey(f).WithPath(f))
+		}
+		return corev1ac.Volume().WithName(volume).WithSecret(v)
+	}
+	return []*corev1ac.VolumeApplyConfiguration{
+		secret(volumeSigning, SigningSecretName(av.Name), names.FileSigningKey, names.FileSigningCert, names.FileJWKS),
+		secret(volumeSealing, SealingSecretName(av.Name), names.FileSealingKey),
+		corev1ac.Volume().WithName(volumeRuntime).WithConfigMap(corev1ac.ConfigMapVolumeSource().
+			WithName(RuntimeName(av.Name)).
+			WithDefaultMode(0o444).
+			WithItems(corev1ac.KeyToPath().WithKey(names.FileRuntime).WithPath(names.FileRuntime))),
+		corev1ac.Volume().WithName(volumeData).WithPersistentVolumeClaim(
+			corev1ac.PersistentVolumeClaimVolumeSource().WithClaimName(s.ClaimName)),
+		corev1ac.Volume().WithName(volumeTmp).WithEmptyDir(corev1ac.EmptyDirVolumeSource()),
+	}
+}
+
+func toleration(t corev1.Toleration) *corev1ac.TolerationApplyConfiguration {
+	out := corev1ac.Toleration()
+	if t.Key != "" {
+		out.WithKey(t.Key)
+	}
+	if t.Operator != "" {
+		out.WithOperator(t.Operator)
+	}
+	if t.Value != "" {
+		out.WithValue(t.Value)
+	}
+	if t.Effect != "" {
+		out.WithEffect(t.Effect)
+	}
+	if t.TolerationSeconds != nil {
+		out.WithTolerationSeconds(*t.TolerationSeconds)
+	}
+	return out
+}

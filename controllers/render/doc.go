@@ -1,0 +1,8 @@
+// Package render turns the spec of an AppView and what was found out about its surroundings into the objects to apply.
+// It is pure: no client, no clock. Server-side apply does the rest, so an object here names only the fields that the
+// operator has an opinion on.
+//
+//   - settings.go: the spec with its defaults
+//   - metadata.go: names, labels, owner references
+//   - secrets.go, claim.go, service.go, runtime.go, deployment.go: one object each
+package render

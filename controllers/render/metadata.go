@@ -1,0 +1,82 @@
+package render
+
+import (
+	"maps"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
+
+	"atcr.io/operator/api/v1alpha1"
+)
+
+// Labels of the pods and of everything else.
+const (
+	labelName      = "app.kubernetes.io/name"
+	labelInstance  = "app.kubernetes.io/instance"
+	labelComponent = "app.kubernetes.io/component"
+	labelPartOf    = "app.kubernetes.io/part-of"
+
+	serverName = "atcr-appview"
+)
+
+// Names of the objects of the AppView called name. Deployment, Service and ServiceAccount have the AppView's own name.
+func SigningSecretName(name string) string { return name + "-signing" }
+
+// SealingSecretName is the Secret with the key that seals stored sessions.
+func SealingSecretName(name string) string { return name + "-sealing" }
+
+// RuntimeName is the ConfigMap with the runtime file.
+func RuntimeName(name string) string { return name + "-runtime" }
+
+// ClaimName is the claim of the SQLite database.
+func ClaimName(name string) string { return name + "-data" }
+
+// Selector of the server's pods. It can never change: a Deployment's selector is immutable.
+func Selector(name string) map[string]string {
+	return map[string]string{labelName: serverName, labelInstance: name}
+}
+
+// Labels of every object of av.
+func Labels(av *v1alpha1.AppView) map[string]string {
+	l := maps.Clone(av.Spec.InheritedMetadata.Labels)
+	if l == nil {
+		l = map[string]string{}
+	}
+	maps.Copy(l, Selector(av.Name))
+	l[labelComponent] = "registry"
+	l[labelPartOf] = "atcr"
+	l[v1alpha1.LabelManagedBy] = v1alpha1.ManagedBy
+	l[v1alpha1.LabelAppView] = av.Name
+	return l
+}
+
+func annotations(av *v1alpha1.AppView, more map[string]string) map[string]string {
+	a := maps.Clone(av.Spec.InheritedMetadata.Annotations)
+	if a == nil {
+		a = map[string]string{}
+	}
+	maps.Copy(a, more)
+	return a
+}
+
+// owner makes the garbage collector remove the object with av. Claims and key Secrets have none: the finalizer carries
+// out spec.deletionPolicy.
+func owner(av *v1alpha1.AppView) *metav1ac.OwnerReferenceApplyConfiguration {
+	return metav1ac.OwnerReference().
+		WithAPIVersion(v1alpha1.SchemeGroupVersion.String()).
+		WithKind("AppView").
+		WithName(av.Name).
+		WithUID(av.UID).
+		WithController(true).
+		WithBlockOwnerDeletion(true)
+}
+
+// Owned says whether an object of av's name is the operator's to write: it is av's by owner reference, or it carries
+// our labels for an AppView of that name.
+func Owned(av *v1alpha1.AppView, o metav1.Object) bool {
+	if ref := metav1.GetControllerOf(o); ref != nil {
+		return ref.UID == av.UID
+	}
+	l := o.GetLabels()
+	return l[v1alpha1.LabelManagedBy] == v1alpha1.ManagedBy && l[v1alpha1.LabelAppView] == av.Name
+}

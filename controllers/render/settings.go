@@ -1,0 +1,122 @@
+package render
+
+import (
+	"cmp"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/appview/config/names"
+)
+
+// Defaults are what the manager's flags say.
+type Defaults struct {
+	Image         string // of the server, for AppViews that name none
+	ClusterDomain string // of the cluster's DNS, usually cluster.local
+}
+
+// Settings are the spec with every default filled in.
+type Settings struct {
+	Image             string
+	BaseURL           string
+	ServiceName       string // issuer and service of tokens
+	Replicas          int32
+	Algorithm         v1alpha1.KeyAlgorithm
+	TokenExpiration   time.Duration
+	ClaimName         string
+	OwnClaim          bool // the operator makes the claim
+	ClaimSize         resource.Quantity
+	AccessMode        corev1.PersistentVolumeAccessMode
+	LogLevel          string
+	LogFormat         string
+	ServiceType       corev1.ServiceType
+	ServicePort       int32
+	RetainData        bool
+	RetainKeys        bool
+	Development       bool
+	AllowedNamespaces v1alpha1.FromNamespaces
+	ServiceHosts      []string // the Service's names, longest first, without port
+}
+
+// Resolve fills in the defaults of av's spec.
+func Resolve(av *v1alpha1.AppView, d Defaults) Settings {
+	s := av.Spec
+	out := Settings{
+		Image:             cmp.Or(s.Image, d.Image),
+		Replicas:          1,
+		Algorithm:         cmp.Or(s.Keys.Signing.Algorithm, v1alpha1.ES256),
+		TokenExpiration:   Duration(s.Tokens.Expiration, 5*time.Minute),
+		ClaimName:         cmp.Or(string(s.Database.SQLite.ExistingClaim), ClaimName(av.Name)),
+		OwnClaim:          s.Database.SQLite.ExistingClaim == "",
+		ClaimSize:         resource.MustParse("1Gi"),
+		AccessMode:        cmp.Or(s.Database.SQLite.AccessMode, corev1.ReadWriteOnce),
+		LogLevel:          cmp.Or(s.Logging.Level, "info"),
+		LogFormat:         cmp.Or(s.Logging.Format, "json"),
+		ServiceType:       cmp.Or(s.Exposure.Service.Type, corev1.ServiceTypeClusterIP),
+		ServicePort:       cmp.Or(s.Exposure.Service.Port, names.PortHTTP),
+		RetainData:        s.DeletionPolicy.Data != v1alpha1.Delete,
+		RetainKeys:        s.DeletionPolicy.Keys != v1alpha1.Delete,
+		Development:       s.Development == v1alpha1.Enabled,
+		AllowedNamespaces: cmp.Or(s.HoldLinks.AllowedNamespaces.From, v1alpha1.FromSame),
+		ServiceHosts:      ServiceHosts(av.Name, av.Namespace, d.ClusterDomain),
+	}
+	if s.Replicas != nil {
+		out.Replicas = *s.Replicas
+	}
+	if s.Database.SQLite.Size != nil {
+		out.ClaimSize = *s.Database.SQLite.Size
+	}
+	out.BaseURL = cmp.Or(string(s.BaseURL), "http://"+hostPort(out.ServiceHosts[0], out.ServicePort, 80))
+	out.ServiceName = cmp.Or(s.ServiceName, hostOf(out.BaseURL))
+	return out
+}
+
+// ServiceHosts are the names of a Service in the cluster's DNS, the longest first.
+func ServiceHosts(name, namespace, domain string) []string {
+	return []string{
+		fmt.Sprintf("%s.%s.svc.%s", name, namespace, cmp.Or(domain, "cluster.local")),
+		fmt.Sprintf("%s.%s.svc", name, namespace),
+		name + "." + namespace,
+		name,
+	}
+}
+
+// Duration is d, or def when d is empty or no duration.
+func Duration(d v1alpha1.Duration, def time.Duration) time.Duration {
+	if v, err := time.ParseDuration(string(d)); err == nil {
+		return v
+	}
+	return def
+}
+
+// Version is the tag or digest of an image reference.
+func Version(image string) string {
+	if _, digest, ok := strings.Cut(image, "@"); ok {
+		return digest
+	}
+	if i := strings.LastIndex(image, ":"); i > strings.LastIndex(image, "/") {
+		return image[i+1:]
+	}
+	return "latest"
+}
+
+func hostOf(base string) string {
+	u, err := url.Parse(base)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+// hostPort is host:port, or host alone when port is the scheme's own.
+func hostPort(host string, port, own int32) string {
+	if port == own {
+		return host
+	}
+	return fmt.Sprintf("%s:%d", host, port)
+}
