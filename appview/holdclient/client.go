@@ -39,9 +39,10 @@ type Tokens interface {
 type Config struct {
 	Directory Directory
 	Tokens    Tokens
-	Runtime   func() *names.Runtime // the hot-reloaded file as it is now; never nil
-	Guarded   *http.Client          // for endpoints that users and records chose: refuses private addresses
-	Trusted   *http.Client          // for endpoints that the operator configured
+	// Configured is the hold as the operator configured it just now, and whether the operator did.
+	Configured func(did string) (names.Hold, bool)
+	Guarded    *http.Client // for endpoints that users and records chose: refuses private addresses
+	Trusted    *http.Client // for endpoints that the operator configured
 }
 
 // Client calls holds. It is safe for concurrent use.

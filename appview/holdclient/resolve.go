@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -39,11 +38,14 @@ type resolved struct {
 // Resolve finds the hold that did names. An endpoint from the runtime file is used only after the did.json there has
 // named the same DID.
 func (c *Client) Resolve(ctx context.Context, did syntax.DID) (*Hold, error) {
-	conf := c.configured(did)
+	conf, ok := c.Configured(string(did))
+	if !ok {
+		conf = names.Hold{}
+	}
 	c.mu.Lock()
-	r, ok := c.holds[did]
+	r, known := c.holds[did]
 	c.mu.Unlock()
-	if ok && r.config == conf && c.now().Before(r.expires) {
+	if known && r.config == conf && c.now().Before(r.expires) {
 		return r.hold, r.err
 	}
 	v, err, _ := c.resolving.Do(string(did)+"\n"+conf.Endpoint+"\n"+string(conf.Download), func() (any, error) {
@@ -68,72 +70,60 @@ func (c *Client) Resolve(ctx context.Context, did syntax.DID) (*Hold, error) {
 	return v.(*Hold), nil
 }
 
-func (c *Client) configured(did syntax.DID) names.Hold {
-	for _, h := range c.Runtime().Holds {
-		if CanonicalDID(syntax.DID(h.DID)) == did {
-			return h
-		}
-	}
-	return names.Hold{}
-}
-
 func (c *Client) resolve(ctx context.Context, did syntax.DID, conf names.Hold) (*Hold, error) {
 	h := &Hold{DID: did, Download: names.Redirect}
 	if conf.Download != "" {
 		h.Download = conf.Download
 	}
-	if conf.Endpoint == "" {
+	web, err := diddoc.ParseWebDID(string(did))
+	switch {
+	case conf.DID != "" && (conf.Endpoint != "" || err == nil):
+		return h, c.resolveConfigured(ctx, h, conf, web)
+	default:
 		endpoint, err := c.Directory.HoldEndpoint(ctx, did)
 		if err != nil {
 			return nil, &Error{Kind: Unavailable, Hold: did, Call: "resolve", Err: err}
 		}
-		h.Endpoint = strings.TrimRight(endpoint, "/")
-		h.Declared = h.Endpoint
+		h.Endpoint, h.Declared = endpoint, endpoint
 		return h, nil
 	}
-	h.trusted = true
-	h.Endpoint = strings.TrimRight(conf.Endpoint, "/")
-	declared, err := c.didDocument(ctx, h)
-	if err != nil {
-		return nil, err
-	}
-	h.Declared = declared
-	return h, nil
 }
 
-// didDocument reads the did.json at a configured endpoint, insists that it names the hold, and returns the endpoint
-// that it declares.
-func (c *Client) didDocument(ctx context.Context, h *Hold) (string, error) {
+// resolveConfigured reads the did.json of a hold that the operator configured, with the operator's rights: a hold on a
+// private address is fine. Without a configured endpoint these rights reach no further than the host of the did:web.
+func (c *Client) resolveConfigured(ctx context.Context, h *Hold, conf names.Hold, web diddoc.WebDID) error {
 	const call = "/.well-known/did.json"
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.Endpoint+call, nil)
+	h.Endpoint = conf.Endpoint
+	declared, err := c.declared(ctx, h)
 	if err != nil {
-		return "", &Error{Kind: Misconfigured, Hold: h.DID, Call: call, Err: err}
+		kind := Unavailable
+		switch diddoc.Class(err) {
+		case diddoc.ClassInvalidDocument, diddoc.ClassDIDMismatch, diddoc.ClassBlockedAddress:
+			kind = Misconfigured
+		}
+		return &Error{Kind: kind, Hold: h.DID, Call: call, Err: err}
 	}
-	resp, err := c.Trusted.Do(req)
+	h.Declared, h.trusted = declared, true
+	if h.Endpoint == "" {
+		h.Endpoint = declared
+		u, err := url.Parse(declared)
+		h.trusted = err == nil && u.Host == web.HostPort()
+	}
+	return nil
+}
+
+// declared is the endpoint that the hold's DID document declares. The document comes from the configured endpoint, and
+// must name this hold.
+func (c *Client) declared(ctx context.Context, h *Hold) (string, error) {
+	doc, err := diddoc.FetchWebDocument(ctx, c.Trusted, string(h.DID), h.Endpoint)
 	if err != nil {
-		return "", &Error{Kind: Unavailable, Hold: h.DID, Call: call, Err: stripURL(err)}
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return "", &Error{Kind: kindOfAnswer(resp.StatusCode, ""), Hold: h.DID, Call: call, Status: resp.StatusCode}
-	}
-	body, err := diddoc.ReadBody(resp.Body, diddoc.MaxBody)
-	if err != nil {
-		return "", &Error{Kind: Unavailable, Hold: h.DID, Call: call, Err: err}
-	}
-	doc, err := diddoc.Parse(body)
-	if err != nil {
-		return "", &Error{Kind: Misconfigured, Hold: h.DID, Call: call, Err: err}
-	}
-	if CanonicalDID(syntax.DID(doc.ID)) != h.DID {
-		return "", &Error{Kind: Misconfigured, Hold: h.DID, Call: call,
-			Err: fmt.Errorf("the service at %s is %.100q, not this hold", h.Endpoint, doc.ID)}
+		return "", err
 	}
 	declared, err := diddoc.HoldEndpoint(doc)
-	if err != nil {
+	if err != nil && h.Endpoint != "" {
 		return h.Endpoint, nil // it declares none: it is where the operator says
 	}
-	return strings.TrimRight(declared, "/"), nil
+	return declared, err
 }
 
 // CanonicalDID is the one spelling of a did:web with a port: the seed's README writes did:web:127.0.0.1:8080.

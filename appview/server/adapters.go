@@ -3,7 +3,9 @@ package server
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/url"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -11,6 +13,7 @@ import (
 	"atcr.io/operator/appview/atproto/alias"
 	"atcr.io/operator/appview/atproto/diddoc"
 	"atcr.io/operator/appview/auth"
+	"atcr.io/operator/appview/index"
 	"atcr.io/operator/appview/oci"
 )
 
@@ -73,3 +76,34 @@ type grant struct{ claims *auth.Claims }
 func (g grant) Subject() syntax.DID { return syntax.DID(g.claims.Subject) }
 
 func (g grant) Allows(kind, name, action string) bool { return g.claims.AllowsOn(kind, name, action) }
+
+// profiled makes a user's profile at the first login, as other AppViews do. A login never fails for it.
+type profiled struct {
+	passwords   auth.Passwords
+	mirror      *index.Mirror
+	defaultHold func() syntax.DID
+	log         *slog.Logger
+}
+
+func (p profiled) Check(ctx context.Context, who *atproto.Identity, secret string) error {
+	if err := p.passwords.Check(ctx, who, secret); err != nil {
+		return err
+	}
+	if err := p.mirror.EnsureProfile(ctx, who.DID, p.defaultHold()); err != nil {
+		p.log.InfoContext(ctx, "profile was not made at login", "did", string(who.DID), "error", err)
+	}
+	return nil
+}
+
+// legacyHold is the DID of a hold that an old record names by URL.
+func legacyHold(endpoint string) syntax.DID {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	did, err := diddoc.CanonicalWebDID("did:web:" + u.Host)
+	if err != nil {
+		return ""
+	}
+	return syntax.DID(did)
+}

@@ -1,0 +1,103 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"atcr.io/operator/appview/config"
+)
+
+const (
+	headerTimeout = 5 * time.Second
+	idleTimeout   = 90 * time.Second // an idle connection costs 20 KB
+	maxHeader     = 32 << 10
+)
+
+// Run serves on the configured addresses until ctx ends, then drains for the configured grace. It returns nil after a
+// clean stop.
+func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) (err error) {
+	started := time.Now()
+	s, err := New(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	api, err := net.Listen("tcp", cfg.HTTPAddr)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	debug, err := net.Listen("tcp", cfg.DebugAddr)
+	if err != nil {
+		api.Close()
+		return fmt.Errorf("listen for probes: %w", err)
+	}
+	log.InfoContext(ctx, "AppView is serving", "address", api.Addr().String(), "debug", debug.Addr().String(),
+		"url", cfg.BaseURL, "service", cfg.ServiceName, "hold", s.defaultHold(), "after", time.Since(started).Round(time.Millisecond))
+	return s.Serve(ctx, api, debug)
+}
+
+// Serve answers on two listeners until ctx ends, then lets requests in flight come to their end. debug may be nil.
+func (s *Server) Serve(ctx context.Context, api, debug net.Listener) error {
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var jobs sync.WaitGroup
+	for _, job := range []func(context.Context){s.watcher.Run, s.sweep, func(ctx context.Context) { s.mirror.Deliver(ctx, s.holds) }} {
+		jobs.Add(1)
+		go func() { defer jobs.Done(); job(background) }()
+	}
+	defer jobs.Wait()
+	defer stop()
+
+	main, probes := s.httpServer(s.handler), s.httpServer(s.debugHandler())
+	failed := make(chan error, 2)
+	go func() { failed <- main.Serve(api) }()
+	if debug != nil {
+		go func() { failed <- probes.Serve(debug) }()
+	}
+	var err error
+	select {
+	case err = <-failed:
+		err = fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+		s.log.Info("stopping", "grace", s.cfg.ShutdownGrace)
+	}
+	s.draining.Store(true)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.ShutdownGrace)
+	defer cancel()
+	if e := main.Shutdown(grace); e != nil {
+		s.log.Warn("requests were cut off at the end of the grace", "error", e)
+		main.Close()
+	}
+	probes.Close()
+	return err
+}
+
+// httpServer has no limit on whole requests: blobs take as long as they move, and their handlers move the deadline.
+func (s *Server) httpServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+}
+
+// sweep forgets uploads that nobody continued.
+func (s *Server) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		n, err := s.uploads.Sessions.Forget(ctx, time.Now().Add(-uploadIdle))
+		if err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "sweep", "error", err)
+		} else if n > 0 {
+			s.log.InfoContext(ctx, "idle uploads forgotten", "count", n)
+		}
+	}
+}

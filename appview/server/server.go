@@ -1,0 +1,158 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"atcr.io/operator/appview/atproto"
+	"atcr.io/operator/appview/atproto/diddoc"
+	"atcr.io/operator/appview/atproto/session"
+	"atcr.io/operator/appview/auth"
+	"atcr.io/operator/appview/config"
+	"atcr.io/operator/appview/config/files"
+	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/appview/holdclient"
+	"atcr.io/operator/appview/index"
+	"atcr.io/operator/appview/oci"
+	"atcr.io/operator/appview/oci/upload"
+	"atcr.io/operator/appview/store"
+)
+
+const (
+	mirrorTTL     = 2 * time.Second  // how soon a tag that was moved through another AppView is seen here
+	manifestCache = 64 << 20         // bytes
+	bodyIdle      = 60 * time.Second // how long a request body may stand still
+	uploadIdle    = 24 * time.Hour   // as long as holds keep an upload without progress
+	sweepEvery    = 10 * time.Minute
+	filePoll      = 10 * time.Second // file notifications do not work on every file system
+)
+
+// Server is an AppView that is open: its database is migrated and its keys are loaded.
+type Server struct {
+	cfg      *config.Config
+	log      *slog.Logger
+	db       *store.DB
+	keys     *auth.Keys
+	runtime  *config.Runtime
+	watcher  *files.Watcher
+	mirror   *index.Mirror
+	holds    *holdclient.Client
+	uploads  *upload.Uploader
+	metrics  *metrics
+	handler  http.Handler
+	draining atomic.Bool
+}
+
+// New opens a server. Close it, also when Serve was never called.
+func New(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Server, error) {
+	s := &Server{cfg: cfg, log: log, metrics: newMetrics(), watcher: files.NewWatcher(filePoll, log)}
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("start the AppView: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+func (s *Server) open(ctx context.Context) (err error) {
+	for _, w := range s.cfg.Warnings {
+		s.log.WarnContext(ctx, w)
+	}
+	if s.cfg.DatabaseURL != "" {
+		return errors.New("ATCR_DATABASE_URL is set, but this release keeps its data in SQLite only; unset it")
+	}
+	if s.runtime, err = config.OpenRuntime(s.cfg, s.log); err != nil {
+		return err
+	}
+	if s.keys, err = auth.OpenKeys(auth.KeyFiles{KeyPath: s.cfg.AuthKeyPath, CertPath: s.cfg.AuthCertPath,
+		Service: s.cfg.ServiceName, Kind: s.cfg.AuthKeyType, Required: s.cfg.AuthKeyRequired}, s.log); err != nil {
+		return err
+	}
+	sealing, err := s.cfg.SealingKey()
+	if err != nil {
+		return err
+	}
+	path := s.cfg.UIDatabasePath
+	if !s.cfg.UIEnabled {
+		path = "" // the seed: no database without the web interface
+	}
+	if s.db, err = store.Open(ctx, store.Options{Path: path, Logger: s.log}); err != nil {
+		return err
+	}
+	s.keys.Watch(s.watcher)
+	s.runtime.Watch(s.watcher)
+
+	// Two kinds of clients: for places that strangers chose, and for those that the operator configured. Streams have
+	// no total timeout; every call has a deadline of its own.
+	endless := diddoc.Options{Timeout: -1}
+	guarded := diddoc.NewClient(s.runtime.Policy(), endless)
+	operator := diddoc.NewClient(s.runtime.OperatorPolicy(), endless)
+	directory := atproto.NewDirectory(atproto.DirectoryConfig{
+		PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, Logger: s.log,
+		Operator: diddoc.NewClient(s.runtime.OperatorPolicy(), diddoc.Options{}),
+		Guarded:  diddoc.NewClient(s.runtime.Policy(), diddoc.Options{}),
+	})
+	sessions := session.NewManager(session.Config{Store: s.db, Key: sealing, Directory: directory, Client: guarded, Logger: s.log})
+	pds := atproto.NewPDS(directory, guarded, sessions)
+	s.holds = holdclient.New(holdclient.Config{Directory: holds{directory}, Tokens: serviceTokens{pds},
+		Configured: func(did string) (names.Hold, bool) { return s.runtime.Current().Hold(did) },
+		Guarded:    guarded, Trusted: operator})
+	s.mirror = index.New(index.Config{PDS: pds, Store: s.db, Log: s.log, TTL: mirrorTTL, CacheBytes: manifestCache,
+		HoldDID: legacyHold, Now: time.Now})
+	s.uploads = &upload.Uploader{Holds: s.holds, Log: s.log, Sessions: &upload.Sessions{Store: s.db, Now: time.Now}}
+
+	registry := oci.New(oci.Config{
+		Tokens: tokens{auth.NewVerifier(s.keys, s.cfg.ServiceName, time.Now),
+			&auth.Challenger{BaseURL: s.cfg.BaseURL, Service: s.cfg.ServiceName, AllowedHosts: s.runtime.AllowedHosts}},
+		Owners: owners{directory}, Holds: s.holds, Records: s.mirror, Uploads: s.uploads, Log: s.log, BodyIdle: bodyIdle,
+		DefaultHold: s.defaultHold,
+	})
+	issuer := &auth.Handler{
+		Issuer:    &auth.Issuer{Keys: s.keys, Service: s.cfg.ServiceName, Life: s.cfg.TokenExpiration, Now: time.Now},
+		Directory: directory, Logger: s.log,
+		Passwords: profiled{sessions, s.mirror, s.defaultHold, s.log},
+		Observe:   func(result string) { s.metrics.tokens.WithLabelValues(result).Inc() },
+	}
+	s.handler = s.metrics.observed(s.log, s.routes(registry, issuer))
+	return nil
+}
+
+// routes is the API listener.
+func (s *Server) routes(registry, tokens http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(auth.TokenPath, tokens)
+	mux.Handle("GET /auth/jwks.json", s.keys)
+	host := strings.TrimPrefix(strings.TrimPrefix(s.cfg.BaseURL, "https://"), "http://")
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprintf(w, "This is %s, a container registry on the AT Protocol.\n\n  docker login %s\n  docker push %s/<your handle>/<image>\n",
+			s.cfg.ServiceName, host, host)
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Not through the mux: it would clean and redirect paths, and uploads do not survive a redirect.
+		if len(r.URL.Path) >= 3 && r.URL.Path[:3] == "/v2" {
+			registry.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) defaultHold() syntax.DID { return syntax.DID(s.runtime.Current().DefaultHoldDID) }
+
+// Handler serves the API listener.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Close releases what New opened.
+func (s *Server) Close() error {
+	if s.db != nil {
+		return s.db.Close()
+	}
+	return nil
+}

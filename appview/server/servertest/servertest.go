@@ -1,0 +1,94 @@
+// Package servertest starts a whole ATCR network for a test: devnet, hold and AppView on loopback, with accounts
+// alice.test (the hold's captain) and bob.test.
+package servertest
+
+import (
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/stretchr/testify/require"
+
+	"atcr.io/operator/appview/cmd/atcr-dev/world"
+	"atcr.io/operator/appview/devnet"
+)
+
+// Options are those of [world.Options]; Dir is a temporary folder when empty.
+type Options = world.Options
+
+// World is a running network that ends with its test.
+type World struct {
+	*world.World
+	t testing.TB
+}
+
+// Accounts of a world.
+const (
+	Alice = "alice.test"
+	Bob   = "bob.test"
+)
+
+// Start starts a world. ATCR_TEST_LOG=1 shows its logs.
+func Start(t testing.TB, o Options) *World {
+	t.Helper()
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	if o.Log == nil && os.Getenv("ATCR_TEST_LOG") != "" {
+		o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	w, err := world.Start(t.Context(), o)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, w.Close()) })
+	return &World{w, t}
+}
+
+// Account is an account by its handle.
+func (w *World) Account(handle string) devnet.AccountInfo { return w.Devnet.Account(handle) }
+
+// Auth logs a go-containerregistry client in as an account.
+func (w *World) Auth(handle string) authn.Authenticator {
+	return &authn.Basic{Username: handle, Password: w.Account(handle).AppPassword}
+}
+
+// Token is a registry token of an account for scopes; of nobody when handle is empty.
+func (w *World) Token(handle string, scopes ...string) string {
+	w.t.Helper()
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, w.URL+"/auth/token?"+url.Values{"scope": scopes}.Encode(), nil)
+	require.NoError(w.t, err)
+	if handle != "" {
+		req.SetBasicAuth(handle, w.Account(handle).AppPassword)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(w.t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(w.t, err)
+	require.Equal(w.t, http.StatusOK, resp.StatusCode, "%s", body)
+	var out struct {
+		Token string `json:"token"`
+	}
+	require.NoError(w.t, json.Unmarshal(body, &out))
+	return out.Token
+}
+
+// Do sends a request to the AppView with a token for everything in repository, as handle (nobody when empty).
+func (w *World) Do(handle, method, path, repository string, body io.Reader, header http.Header) *http.Response {
+	w.t.Helper()
+	req, err := http.NewRequestWithContext(w.t.Context(), method, w.URL+path, body)
+	require.NoError(w.t, err)
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	req.Header.Set("Authorization", "Bearer "+w.Token(handle, "repository:"+repository+":pull,push,delete"))
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Do(req)
+	require.NoError(w.t, err)
+	w.t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
