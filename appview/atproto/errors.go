@@ -25,6 +25,8 @@ var (
 	ErrBlobTooLarge = errors.New("blob too large")
 	// ErrUnauthorized: no live session, or the PDS refuses it. The user must log in again.
 	ErrUnauthorized = errors.New("not logged in at the PDS")
+	// ErrAudienceRefused: the PDS signs no service tokens for this service's DID. It is also an ErrRefused.
+	ErrAudienceRefused = errors.New("the PDS signs no service token for this DID")
 	// ErrRefused: the PDS understood and said no for another reason.
 	ErrRefused = errors.New("the PDS refused")
 )

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -151,7 +152,8 @@ type serviceToken struct {
 const serviceTokenMargin = 10 * time.Second
 
 // ServiceToken asks the user's PDS for a service token (com.atproto.server.getServiceAuth) for aud, a service's
-// DID, without lxm, as holds expect. Tokens are shared until ten seconds before they expire.
+// DID, without lxm, as holds expect. Tokens are shared until ten seconds before they expire. The reference PDS signs
+// for no did:web with a port but localhost's: [ErrAudienceRefused].
 func (p *PDS) ServiceToken(ctx context.Context, did syntax.DID, aud string) (string, error) {
 	key := tokenKey{did, aud}
 	if t, ok := p.tokens.Get(key); ok && p.now().Before(t.until) {
@@ -186,6 +188,9 @@ func (p *PDS) fetchServiceToken(ctx context.Context, key tokenKey) (string, erro
 		Token string `json:"token"`
 	}
 	if err := p.send(key.did, method, req, &out); err != nil {
+		if errors.Is(err, ErrRefused) {
+			err = fmt.Errorf("%w: %s: %w", ErrAudienceRefused, key.aud, err)
+		}
 		return "", err
 	}
 	exp, err := ExpiryOf(out.Token)
