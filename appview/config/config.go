@@ -204,8 +204,12 @@ func (p *parser) url(name, v string, schemes ...string) string {
 	}
 	u, err := url.Parse(v)
 	if err != nil || !slices.Contains(schemes, u.Scheme) || u.Hostname() == "" || u.User != nil {
-		// The value may hold a password in a place where none belongs.
-		p.errs = append(p.errs, fmt.Errorf("%s: want a URL such as %s://host[:port] without user information", name, schemes[0]))
+		want := "want a URL such as " + schemes[0] + "://host[:port], without user information"
+		if strings.Contains(v, "@") { // a password where none belongs
+			p.errs = append(p.errs, fmt.Errorf("%s: %s", name, want))
+		} else {
+			p.fail(name, v, want)
+		}
 	}
 	return strings.TrimSuffix(v, "/")
 }

@@ -50,6 +50,7 @@ func (w *Watcher) Run(ctx context.Context) {
 			}
 		}
 	}
+	w.callAll() // what changed between the first reading and now
 	tick := time.NewTicker(w.poll)
 	defer tick.Stop()
 	var settled <-chan time.Time
