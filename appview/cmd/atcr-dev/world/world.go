@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -35,6 +36,7 @@ type Options struct {
 	AppViewEnv  map[string]string // over the world's own variables
 	HoldEnv     map[string]string
 	Runtime     *names.Runtime // the AppView's runtime file; none when nil
+	Proxy       bool           // the AppView streams blobs, as for a hold inside a cluster
 	WrapPDS     func(http.Handler) http.Handler
 	WrapHold    func(http.Handler) http.Handler
 	NoAppView   bool // the caller starts it, with AppViewEnviron
@@ -165,6 +167,10 @@ func (w *World) startAppView(ctx context.Context) error {
 		names.PLCURL:       w.Devnet.URL(), names.HandleResolverURL: w.Devnet.URL(),
 		names.AuthKeyPath: filepath.Join(dir, names.FileSigningKey), names.AuthCertPath: filepath.Join(dir, names.FileSigningCert),
 		names.SealingKeyPath: filepath.Join(dir, names.FileSealingKey), names.UIDatabasePath: filepath.Join(dir, "ui.db"),
+	}
+	if w.opts.Proxy && w.opts.Runtime == nil {
+		w.opts.Runtime = &names.Runtime{Version: names.RuntimeVersion, Holds: []names.Hold{{
+			DID: string(w.Hold.DID()), Endpoint: strings.Replace(w.HoldURL, "localhost", "127.0.0.1", 1), Download: names.Proxy}}}
 	}
 	if w.opts.Runtime != nil {
 		path := filepath.Join(w.opts.Dir, names.FileRuntime)
