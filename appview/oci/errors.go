@@ -66,7 +66,7 @@ func (r *Registry) writeError(w http.ResponseWriter, req *http.Request, err erro
 	if !errors.As(err, &e) {
 		e = translate(err)
 	}
-	if errors.Is(req.Context().Err(), context.Canceled) {
+	if errors.Is(req.Context().Err(), context.Canceled) && e.status() >= 500 {
 		w.WriteHeader(statusClientGone)
 		return
 	}
