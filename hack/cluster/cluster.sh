@@ -102,11 +102,11 @@ logs() {
   for namespace in "${namespaces[@]}"; do
     echo "=== namespace $namespace"
     provider_exec kubectl -n "$namespace" get pods,services,persistentvolumeclaims -o wide || true
-    provider_exec kubectl -n "$namespace" get events --sort-by=.lastTimestamp | tail -n 40 || true
+    provider_exec kubectl -n "$namespace" get events --sort-by=.lastTimestamp | tail -n 25 || true
     for pod in $(provider_exec kubectl -n "$namespace" get pods -o name); do
       echo "--- logs of $namespace/$pod"
-      provider_exec kubectl -n "$namespace" logs "$pod" --all-containers --prefix --tail=60 || true
-      provider_exec kubectl -n "$namespace" logs "$pod" --all-containers --prefix --tail=30 --previous 2>/dev/null || true
+      provider_exec kubectl -n "$namespace" logs "$pod" --all-containers --prefix --tail=25 || true
+      provider_exec kubectl -n "$namespace" logs "$pod" --all-containers --prefix --tail=10 --previous 2>/dev/null || true
     done
   done
 }

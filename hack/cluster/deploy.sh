@@ -18,7 +18,8 @@ cluster up
 say "building the images"
 go -C "$REPO" run ./hack/images --root "$REPO" --out "$REPO/dist" --version "$tag" product hello >&2
 echo "$tag" >"$REPO/dist/images/TAG"
-cluster load "$REPO"/dist/images/{atcr-operator,atcr-appview,atcr-hold,atcr-dev,hello}.oci.tar
+# Not hello: nodes shall pull it from the registry.
+cluster load "$REPO"/dist/images/{atcr-operator,atcr-appview,atcr-hold,atcr-dev}.oci.tar
 
 say "installing the operator"
 overlay=$DIR/operator
@@ -30,9 +31,16 @@ resources: ["$(realpath --relative-to="$overlay" "$REPO/config/default")"]
 images:
 - {name: atcr.local/atcr-operator, newTag: "$tag"}
 patches:
-- target: {kind: Deployment, name: atcr-operator}
-  patch: |-
-    - {op: add, path: /spec/template/spec/containers/0/args/-, value: "--appview-image=atcr.local/atcr-appview:$tag"}
+- patch: |-
+    apiVersion: apps/v1
+    kind: Deployment
+    metadata: {name: atcr-operator, namespace: atcr-system}
+    spec:
+      template:
+        spec:
+          containers:
+          - name: operator
+            env: [{name: ATCR_APPVIEW_IMAGE, value: "atcr.local/atcr-appview:$tag"}]
 YAML
 cluster exec kubectl apply --server-side -k "$overlay" >"$DIR/operator/apply.log" || { cat "$DIR/operator/apply.log" >&2; exit 1; }
 if ! cluster exec kubectl -n atcr-system rollout status deployment/atcr-operator --timeout=120s >&2; then

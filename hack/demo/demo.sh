@@ -16,12 +16,22 @@ ALICE=alice.test
 cluster() { "$REPO/hack/cluster/cluster.sh" "$@"; }
 k() { cluster exec kubectl -n "$NAMESPACE" "$@"; }
 
+# begin STEP: say what comes next, and remember it for on_failure.
+step=
+begin() {
+  step=$1
+  say "$1"
+}
+
 on_failure() {
   local status=$?
   ((status == 0)) && return
-  say "the demo failed; what the cluster says:"
-  cluster logs "$NAMESPACE" atcr-system >&2 || true
-  say "the cluster is still up for a look: hack/cluster/cluster.sh exec bash; make demo-down removes it"
+  if [[ -n $step ]]; then
+    say "what the cluster says:"
+    cluster logs "$NAMESPACE" atcr-system 2>&1 | cut -c1-300 >&2 || true
+  fi
+  say "the demo failed while ${step:-deploying the operator}; see the messages above"
+  say "look around with hack/cluster/cluster.sh exec bash; make demo-down removes everything"
 }
 trap on_failure EXIT
 
@@ -63,7 +73,7 @@ rolled_out() {
 tag=$(cat "$REPO/dist/images/TAG")
 provider=$(cat "${ATCR_CLUSTER_DIR:-$REPO/.run/cluster}/provider")
 
-say "starting a development PDS, and a hold that alice owns"
+begin "starting a development PDS, and a hold that alice owns"
 cluster exec kubectl apply --server-side -f "$HERE/namespace.yaml" >/dev/null
 make_accounts
 apply devnet.yaml
@@ -74,24 +84,24 @@ k create configmap hold-owner --from-literal=did="$did" --dry-run=client -o yaml
 apply hold.yaml
 rolled_out hold
 
-say "applying an AppView and its HoldLink"
+begin "applying an AppView and its HoldLink"
 apply appview.yaml
 ready holdlink hold
 ready appview demo
 
-say "pushing an image as $ALICE"
+begin "pushing an image as $ALICE"
 app_password=$(k get secret accounts -o 'jsonpath={.data.app-password}' | base64 -d)
 DEMO_PASSWORD=$app_password DEMO_CRANE=$(has skopeo || "$REPO/hack/tool.sh crane") \
   cluster exec "$HERE/push.sh" "$PUSH_REGISTRY" "$ALICE" "$REPO/dist/images/hello.oci.tar" "$ALICE/hello:demo"
 
-say "telling the nodes where $REGISTRY is"
+begin "telling the nodes where $REGISTRY is"
 address=$(k get service demo -o 'jsonpath=http://{.spec.clusterIP}:{.spec.ports[0].port}')
 cluster hosts "$REGISTRY" "$address"
 if [[ $provider == existing && -t 0 ]]; then
   read -r -p "Press Enter when the nodes have it. " _
 fi
 
-say "running two pods from $REGISTRY/$ALICE/hello:demo, pulled without credentials and with alice's"
+begin "running two pods from $REGISTRY/$ALICE/hello:demo, pulled without credentials and with alice's"
 k delete pod hello-anonymous hello-secret --ignore-not-found --now >/dev/null
 k create secret docker-registry alice --docker-server="$REGISTRY" --docker-username="$ALICE" --docker-password="$app_password" \
   --dry-run=client -o yaml | k apply --server-side --force-conflicts -f - >/dev/null
