@@ -1,0 +1,247 @@
+package v1alpha1_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/controllers/controltest"
+)
+
+func TestMain(m *testing.M) { os.Exit(controltest.Main(m)) }
+
+func appView(t *testing.T, spec string) *v1alpha1.AppView {
+	t.Helper()
+	av := &v1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{GenerateName: "a-"}}
+	require.NoError(t, yaml.UnmarshalStrict([]byte(spec), &av.Spec))
+	return av
+}
+
+func holdLink(t *testing.T, spec string) *v1alpha1.HoldLink {
+	t.Helper()
+	h := &v1alpha1.HoldLink{ObjectMeta: metav1.ObjectMeta{GenerateName: "h-"}}
+	require.NoError(t, yaml.UnmarshalStrict([]byte(spec), &h.Spec))
+	h.Spec.AppViewRef.Name = "a"
+	return h
+}
+
+// Each is refused by the API server, and those that one object can be checked by also by the pure function, which an
+// object that is older than a rule meets.
+func TestSpecsOfAppViewsThatAreRefused(t *testing.T) {
+	e := controltest.New(t)
+	for name, c := range map[string]struct{ spec, says string }{
+		"a path in baseURL":              {"baseURL: https://r.example.com/x", "baseURL"},
+		"a query in baseURL":             {"baseURL: https://r.example.com?x=1", "baseURL"},
+		"a user in baseURL":              {"baseURL: https://me@r.example.com", "baseURL"},
+		"another scheme":                 {"baseURL: ftp://r.example.com", "baseURL"},
+		"public http":                    {"baseURL: http://r.example.com", "must be https"},
+		"two replicas on SQLite":         {"replicas: 2", "one writer"},
+		"a negative number of replicas":  {"replicas: -1", "replicas"},
+		"a default hold named twice":     {"defaultHold: {did: 'did:web:h.example.com', holdLinkRef: {name: h}}", "defaultHold"},
+		"a default hold not named":       {"defaultHold: {}", "defaultHold"},
+		"no DID":                         {"defaultHold: {did: 'https://h.example.com'}", "did"},
+		"a DID of another method":        {"defaultHold: {did: 'did:key:z6Mk'}", "did"},
+		"a selector without Selector":    {"holdLinks: {allowedNamespaces: {from: All, selector: {matchLabels: {a: b}}}}", "selector"},
+		"Selector without a selector":    {"holdLinks: {allowedNamespaces: {from: Selector}}", "selector"},
+		"tokens that live too short":     {"tokens: {expiration: 59s}", "expiration"},
+		"tokens that live too long":      {"tokens: {expiration: 61m}", "expiration"},
+		"tokens that live for ages":      {"tokens: {expiration: 9999999999999h}", "expiration"},
+		"a claim of two kinds":           {"database: {sqlite: {existingClaim: c, size: 1Gi}}", "existingClaim"},
+		"a node port on a cluster IP":    {"exposure: {service: {nodePort: 30500}}", "nodePort"},
+		"no range of addresses":          {"network: {allowedPrivateCIDRs: [10.0.0.1]}", "range of addresses"},
+		"a variable of the server":       {"podTemplate: {env: [{name: ATCR_LOG_LEVEL, value: debug}]}", "variables of the server"},
+		"the server's test mode":         {"podTemplate: {env: [{name: TEST_MODE, value: 'true'}]}", "variables of the server"},
+		"a path in a host":               {"allowedHosts: [r.example.com/x]", "allowedHosts"},
+		"an unknown algorithm":           {"keys: {signing: {algorithm: HS256}}", "algorithm"},
+		"an unknown database":            {"database: {type: MySQL}", "type"},
+		"a name that is too long by far": {"serviceName: " + strings.Repeat("a", 300), "serviceName"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e.TB = t
+			av := appView(t, c.spec)
+			av.Namespace = e.Namespace
+			err := e.Client.Create(t.Context(), av)
+			require.Error(t, err)
+			require.ErrorContains(t, err, c.says)
+		})
+	}
+}
+
+func TestThePureFunctionKnowsTheSameRules(t *testing.T) {
+	for name, c := range map[string]struct{ spec, field string }{
+		"public http":                 {"baseURL: http://r.example.com", "spec.baseURL"},
+		"a path":                      {"baseURL: https://r.example.com/x", "spec.baseURL"},
+		"two replicas on SQLite":      {"replicas: 2", "spec.replicas"},
+		"a default hold named twice":  {"defaultHold: {did: 'did:web:h.example.com', holdLinkRef: {name: h}}", "spec.defaultHold"},
+		"no DID":                      {"defaultHold: {did: 'x'}", "spec.defaultHold.did"},
+		"Selector without a selector": {"holdLinks: {allowedNamespaces: {from: Selector}}", "spec.holdLinks.allowedNamespaces.selector"},
+		"tokens that live too short":  {"tokens: {expiration: 59s}", "spec.tokens.expiration"},
+		"a claim of two kinds":        {"database: {sqlite: {existingClaim: c, size: 1Gi}}", "spec.database.sqlite.existingClaim"},
+		"no size":                     {"database: {sqlite: {size: '0'}}", "spec.database.sqlite.size"},
+		"a node port on a cluster IP": {"exposure: {service: {nodePort: 30500}}", "spec.exposure.service.nodePort"},
+		"no range of addresses":       {"network: {allowedPrivateCIDRs: [10.0.0.1]}", "spec.network.allowedPrivateCIDRs[0]"},
+		"a variable of the server":    {"podTemplate: {env: [{name: ATCR_X}]}", "spec.podTemplate.env[0].name"},
+		"a label that is none":        {"podTemplate: {metadata: {labels: {'a b': c}}}", "spec.podTemplate.metadata.labels"},
+		"an annotation that is none":  {"inheritedMetadata: {annotations: {'a b': c}}", "spec.inheritedMetadata.annotations"},
+		"a request over its limit":    {"podTemplate: {resources: {requests: {cpu: 2}, limits: {cpu: 1}}}", "spec.podTemplate.resources.requests[cpu]"},
+		"a PLC directory with a path": {"identity: {plcURL: 'https://plc.directory/x'}", "spec.identity.plcURL"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			av := appView(t, c.spec)
+			av.Name = "a"
+			errs := v1alpha1.ValidateAppView(av)
+			require.NotEmpty(t, errs)
+			require.Equal(t, c.field, errs[0].Field)
+		})
+	}
+}
+
+func TestNamesOfAppViewsThatCannotNameAService(t *testing.T) {
+	e := controltest.New(t)
+	for _, name := range []string{"1registry", "registry.example", strings.Repeat("a", 53)} {
+		av := &v1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: e.Namespace}}
+		require.ErrorContains(t, e.Client.Create(t.Context(), av), "metadata.name", name)
+		require.NotEmpty(t, v1alpha1.ValidateAppView(av), name)
+	}
+}
+
+func TestSpecsOfAppViewsThatAreTaken(t *testing.T) {
+	e := controltest.New(t)
+	for name, spec := range map[string]string{
+		"an empty one":              "{}",
+		"a public registry":         "baseURL: https://registry.example.com:8443",
+		"a registry on localhost":   "baseURL: http://localhost:5000",
+		"a registry in the cluster": "baseURL: http://demo.atcr-demo.svc.cluster.local:5000",
+		"a registry without a dot":  "baseURL: http://demo:5000",
+		"a home network":            "baseURL: http://nas.local",
+		"insecure on purpose":       "{baseURL: 'http://10.0.0.5:5000', insecure: Allowed}",
+		"a hold with a port":        "defaultHold: {did: 'did:web:localhost%3A8080'}",
+		"a hold with a raw port":    "defaultHold: {did: 'did:web:hold.example.com:8080'}",
+		"a hold in the directory":   "defaultHold: {did: 'did:plc:abcdefghijklmnopqrstuvwx'}",
+		"everything at once": `
+image: r.test/atcr-appview@sha256:0123456789012345678901234567890123456789012345678901234567890123
+imagePullSecrets: [{name: pull}]
+serviceName: registry.example.com
+replicas: 0
+defaultHold: {holdLinkRef: {name: h, namespace: other}}
+holdLinks: {allowedNamespaces: {from: Selector, selector: {matchLabels: {team: a}}}}
+keys: {signing: {source: Generated, algorithm: RS256}}
+tokens: {expiration: 1h}
+database: {type: SQLite, sqlite: {size: 2Gi, storageClassName: fast, accessMode: ReadWriteOncePod}}
+logging: {level: debug, format: text}
+exposure: {service: {type: NodePort, port: 80, nodePort: 30500, annotations: {a.example.com/b: c}}}
+network: {allowedPrivateCIDRs: [10.0.0.0/8, 'fd00::/8'], allowedPrivatePorts: [2583]}
+allowedHosts: ['registry.lan:5000', '[fd00::1]:5000']
+identity: {plcURL: 'http://plc.test:2582', handleResolverURL: 'http://plc.test:2583'}
+podTemplate:
+  metadata: {labels: {a: b}, annotations: {c: d}}
+  resources: {requests: {cpu: 100m, memory: 64Mi}, limits: {memory: 256Mi}}
+  nodeSelector: {disk: ssd}
+  tolerations: [{key: a, operator: Exists}]
+  priorityClassName: high
+  env: [{name: HTTPS_PROXY, value: 'http://proxy:3128'}]
+inheritedMetadata: {labels: {cost-center: "7"}}
+deletionPolicy: {data: Delete, keys: Delete}
+reconciliation: Suspended
+development: Enabled`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			e.TB = t
+			av := appView(t, spec)
+			e.Create(av)
+			require.Empty(t, v1alpha1.ValidateAppView(av))
+			require.EqualValues(t, -1, av.Status.ObservedGeneration, "nobody has looked at it yet")
+		})
+	}
+}
+
+func TestChangesOfAppViewsThatAreRefused(t *testing.T) {
+	e := controltest.New(t)
+	for name, c := range map[string]struct{ before, after, says string }{
+		"another service name":  {"serviceName: a", "serviceName: b", "immutable"},
+		"no service name":       {"serviceName: a", "{}", "immutable"},
+		"another storage class": {"database: {sqlite: {storageClassName: a}}", "database: {sqlite: {storageClassName: b}}", "immutable"},
+		"a storage class":       {"{}", "database: {sqlite: {storageClassName: b}}", "immutable"},
+		"another access mode":   {"{}", "database: {sqlite: {accessMode: ReadWriteOncePod}}", "immutable"},
+		"a smaller database":    {"database: {sqlite: {size: 2Gi}}", "database: {sqlite: {size: 1024Mi}}", "only grow"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e.TB = t
+			av := appView(t, c.before)
+			e.Create(av)
+			av.Spec = appView(t, c.after).Spec
+			require.ErrorContains(t, e.Client.Update(t.Context(), av), c.says)
+		})
+	}
+}
+
+func TestChangesOfAppViewsThatAreTaken(t *testing.T) {
+	e := controltest.New(t)
+	av := appView(t, "database: {sqlite: {size: 1Gi}}")
+	e.Create(av)
+	av.Spec.ServiceName = "registry.example.com" // once, from nothing
+	av.Spec.Database.SQLite.Size = new(resource.MustParse("3Gi"))
+	av.Spec.Database.SQLite.AccessMode = "ReadWriteOnce" // what it is by default
+	require.NoError(t, e.Client.Update(t.Context(), av))
+}
+
+func TestSpecsOfHoldLinksThatAreRefused(t *testing.T) {
+	e := controltest.New(t)
+	for name, c := range map[string]struct{ spec, says string }{
+		"no hold":                  {"hold: {}", "hold"},
+		"a hold named twice":       {"hold: {did: 'did:web:h.example.com', url: 'https://h.example.com'}", "hold"},
+		"an endpoint for a URL":    {"{hold: {url: 'https://h.example.com'}, endpoint: 'http://h'}", "hold.did only"},
+		"an endpoint with a path":  {"{hold: {did: 'did:web:h.example.com'}, endpoint: 'http://h/x'}", "endpoint"},
+		"no DID":                   {"hold: {did: hold.example.com}", "did"},
+		"a check that never rests": {"{hold: {did: 'did:web:h.example.com'}, healthCheck: {interval: 1s}}", "interval"},
+		"a check that waits long":  {"{hold: {did: 'did:web:h.example.com'}, healthCheck: {timeout: 31s}}", "timeout"},
+		"a check with a query":     {"{hold: {did: 'did:web:h.example.com'}, healthCheck: {path: '/x?y'}}", "path"},
+		"an unknown download mode": {"{hold: {did: 'did:web:h.example.com'}, download: Push}", "download"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := holdLink(t, c.spec)
+			h.Namespace = e.Namespace
+			require.ErrorContains(t, e.Client.Create(t.Context(), h), c.says)
+		})
+	}
+}
+
+func TestAHoldLinkStaysWithItsAppView(t *testing.T) {
+	e := controltest.New(t)
+	h := holdLink(t, "hold: {did: 'did:web:h.example.com'}")
+	e.Create(h)
+	require.EqualValues(t, -1, h.Status.ObservedGeneration)
+	h.Spec.AppViewRef.Name = "another"
+	require.ErrorContains(t, e.Client.Update(t.Context(), h), "immutable")
+
+	// The field can be selected by, so that kubectl get hl --field-selector works.
+	var list v1alpha1.HoldLinkList
+	require.NoError(t, e.Client.List(t.Context(), &list, client.InNamespace(e.Namespace), client.MatchingFields{"spec.appViewRef.name": "a"}))
+	require.Len(t, list.Items, 1)
+}
+
+func TestTheSamplesAreValid(t *testing.T) {
+	e := controltest.New(t)
+	for file, o := range map[string]client.Object{"appview.yaml": &v1alpha1.AppView{}, "holdlink.yaml": &v1alpha1.HoldLink{}} {
+		raw, err := os.ReadFile("../../config/samples/" + file)
+		require.NoError(t, err)
+		require.NoError(t, yaml.UnmarshalStrict(raw, o))
+		e.Create(o)
+	}
+}
+
+func TestDeepCopiesShareNothing(t *testing.T) {
+	av := appView(t, "podTemplate: {metadata: {labels: {a: b}}}")
+	var o runtime.Object = av
+	c := o.DeepCopyObject().(*v1alpha1.AppView)
+	c.Spec.PodTemplate.Metadata.Labels["a"] = "c"
+	require.Equal(t, "b", av.Spec.PodTemplate.Metadata.Labels["a"])
+}

@@ -1,0 +1,68 @@
+package controltest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+)
+
+// controlPlane is the API server of this test binary; config is nil when there is none, and why says so.
+var controlPlane struct {
+	config *rest.Config
+	why    string
+}
+
+// Main starts etcd and the API server with our CRDs, runs the tests and stops them. Without KUBEBUILDER_ASSETS the tests
+// that need them are skipped, and fail in CI.
+func Main(m *testing.M) int {
+	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
+		controlPlane.why = `KUBEBUILDER_ASSETS is not set: run KUBEBUILDER_ASSETS="$(hack/envtest-assets.sh)" go test ./controllers/...`
+		return m.Run()
+	}
+	env := &envtest.Environment{
+		CRDDirectoryPaths:        []string{filepath.Join(root(), "config", "crd", "bases")},
+		ErrorIfCRDPathMissing:    true,
+		DownloadBinaryAssets:     false,
+		AttachControlPlaneOutput: false,
+	}
+	// The default range is a /24: the 255th Service would fail.
+	env.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", "10.0.0.0/16")
+	cfg, err := env.Start()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "starting the control plane:", err)
+		return 1
+	}
+	controlPlane.config = cfg
+	code := m.Run()
+	if err := env.Stop(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		fmt.Fprintln(os.Stderr, "stopping the control plane:", err)
+		return 1
+	}
+	return code
+}
+
+// Config of the API server. Without one the test is skipped, or fails in CI.
+func Config(t testing.TB) *rest.Config {
+	t.Helper()
+	_ = os.Getenv("KUBEBUILDER_ASSETS") // go test remembers results by the variables read while tests run, not in Main
+	if controlPlane.config == nil {
+		if strings.EqualFold(os.Getenv("CI"), "true") {
+			t.Fatal(controlPlane.why)
+		}
+		t.Skip(controlPlane.why)
+	}
+	return rest.CopyConfig(controlPlane.config)
+}
+
+// root of the checkout.
+func root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..")
+}

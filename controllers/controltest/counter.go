@@ -1,0 +1,72 @@
+package controltest
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Counter counts requests to the API server. Events are counted apart, watches not at all: one is open for every kind
+// whatever happens.
+type Counter struct {
+	mu   sync.Mutex
+	seen map[string]int
+}
+
+func (c *Counter) wrap(next http.RoundTripper) http.RoundTripper { return counting{next, c} }
+
+type counting struct {
+	next http.RoundTripper
+	c    *Counter
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t counting) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Query().Get("watch") == "" {
+		t.c.add(r)
+	}
+	return t.next.RoundTrip(r)
+}
+
+func (c *Counter) add(r *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.seen == nil {
+		c.seen = map[string]int{}
+	}
+	c.seen[r.Method+" "+r.URL.Path]++
+}
+
+// Reset forgets what was counted.
+func (c *Counter) Reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen = nil
+}
+
+// Requests are all that were counted, as "METHOD path (times)", without events.
+func (c *Counter) Requests() []string { return c.list(func(string, string) bool { return true }) }
+
+// Writes are those that change something, without events.
+func (c *Counter) Writes() []string {
+	return c.list(func(method, _ string) bool { return method != http.MethodGet })
+}
+
+func (c *Counter) list(want func(method, path string) bool) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(c.seen)) {
+		method, path, _ := strings.Cut(k, " ")
+		if strings.Contains(path, "/events") || !want(method, path) {
+			continue
+		}
+		for range c.seen[k] {
+			out = append(out, fmt.Sprintf("%s %s", method, path))
+		}
+	}
+	return out
+}

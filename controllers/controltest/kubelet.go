@@ -1,0 +1,69 @@
+package controltest
+
+import (
+	"context"
+	"sync"
+
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Kubelet stands in for the controller-manager and the kubelet in the test's namespace from now on: claims are bound
+// and Deployments become available as soon as they change.
+func (e *Env) Kubelet() {
+	e.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(e.Context()))
+	var wg sync.WaitGroup
+	for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &corev1.PersistentVolumeClaimList{}} {
+		w, err := e.Client.Watch(ctx, list, client.InNamespace(e.Namespace))
+		require.NoError(e, err)
+		wg.Go(func() {
+			for ev := range w.ResultChan() {
+				switch o := ev.Object.(type) {
+				case *appsv1.Deployment:
+					if o.Status.ObservedGeneration < o.Generation && o.DeletionTimestamp.IsZero() {
+						Run(o)
+						_ = e.Client.Status().Update(ctx, o) // a conflict brings another event
+					}
+				case *corev1.PersistentVolumeClaim:
+					if o.Status.Phase != corev1.ClaimBound && o.DeletionTimestamp.IsZero() {
+						o.Status.Phase = corev1.ClaimBound
+						_ = e.Client.Status().Update(ctx, o)
+					}
+				}
+			}
+		})
+	}
+	e.Cleanup(func() { cancel(); wg.Wait() })
+}
+
+// Run makes d look as if its pods ran.
+func Run(d *appsv1.Deployment) {
+	n := int32(1)
+	if d.Spec.Replicas != nil {
+		n = *d.Spec.Replicas
+	}
+	d.Status = appsv1.DeploymentStatus{
+		ObservedGeneration: d.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n, AvailableReplicas: n,
+	}
+}
+
+// Pod makes a pod of the AppView whose container waits with that reason.
+func (e *Env) Pod(appView *appsv1.Deployment, waiting string) *corev1.Pod {
+	e.Helper()
+	p := &corev1.Pod{}
+	p.Namespace, p.GenerateName = e.Namespace, appView.Name+"-"
+	p.Labels = appView.Spec.Template.Labels
+	p.Spec = corev1.PodSpec{Containers: []corev1.Container{{Name: "appview", Image: appView.Spec.Template.Spec.Containers[0].Image}}}
+	require.NoError(e, e.Client.Create(e.Context(), p))
+	p.Status.Phase = corev1.PodPending
+	p.Status.ContainerStatuses = []corev1.ContainerStatus{{
+		Name: "appview", Image: p.Spec.Containers[0].Image,
+		State:                corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: waiting}},
+		LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 3}},
+	}}
+	require.NoError(e, e.Client.Status().Update(e.Context(), p))
+	return p
+}
