@@ -43,6 +43,7 @@ patches:
             env: [{name: ATCR_APPVIEW_IMAGE, value: "atcr.local/atcr-appview:$tag"}]
 YAML
 cluster exec kubectl apply --server-side -k "$overlay" >"$DIR/operator/apply.log" || { cat "$DIR/operator/apply.log" >&2; exit 1; }
+cluster exec kubectl wait --for=condition=Established --timeout=30s crd/appviews.operator.atcr.io crd/holdlinks.operator.atcr.io >/dev/null
 if ! cluster exec kubectl -n atcr-system rollout status deployment/atcr-operator --timeout=120s >&2; then
   cluster logs atcr-system >&2
   fail "the operator did not start"
