@@ -28,7 +28,7 @@ const (
 // PutBlob stores a blob that waits for a record to reference it; maxBytes bounds it (ErrBlobTooLarge).
 // The bytes are on the disk when it returns.
 func (e *Engine) PutBlob(ctx context.Context, did syntax.DID, mimeType string, r io.Reader, maxBytes int64) (BlobRef, error) {
-	id, err := e.repoID(ctx, e.reader, did)
+	id, err := e.repoID(ctx, did)
 	if err != nil {
 		return BlobRef{}, err
 	}
@@ -108,7 +108,7 @@ func (e *Engine) blobPath(repo int64, c cid.Cid) string {
 
 // OpenBlob opens a blob that a record references (ErrBlobNotFound).
 func (e *Engine) OpenBlob(ctx context.Context, did syntax.DID, blob cid.Cid) (*Blob, error) {
-	id, err := e.repoID(ctx, e.reader, did)
+	id, err := e.repoID(ctx, did)
 	if err != nil {
 		return nil, err
 	}

@@ -47,6 +47,8 @@ type Engine struct {
 	seq   int64 // the latest event's
 	tids  *syntax.TIDClock
 
+	ids sync.Map // DID -> row id; repositories are never removed
+
 	news   *bell
 	closed chan struct{}
 	once   sync.Once

@@ -203,7 +203,7 @@ func (s *Subscription) read(ctx context.Context) error {
 func (e *Engine) AnnounceIdentity(ctx context.Context, did syntax.DID, handle string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if _, err := e.repoID(ctx, e.reader, did); err != nil {
+	if _, err := e.repoID(ctx, did); err != nil {
 		return fmt.Errorf("announce the identity: %w", err)
 	}
 	ctx = context.WithoutCancel(ctx)

@@ -16,7 +16,7 @@ const defaultListLimit, maxListLimit = 50, 100
 
 // GetRecord (ErrRecordNotFound, ErrRepoNotFound).
 func (e *Engine) GetRecord(ctx context.Context, did syntax.DID, collection syntax.NSID, rkey syntax.RecordKey) (Record, error) {
-	id, err := e.repoID(ctx, e.reader, did)
+	id, err := e.repoID(ctx, did)
 	if err != nil {
 		return Record{}, err
 	}
@@ -52,7 +52,7 @@ func (e *Engine) ListRecords(ctx context.Context, did syntax.DID, collection syn
 	if opts.Limit < 1 || opts.Limit > maxListLimit {
 		return nil, "", fmt.Errorf("%w: limit must be 1 to %d", ErrInvalidRequest, maxListLimit)
 	}
-	id, err := e.repoID(ctx, e.reader, did)
+	id, err := e.repoID(ctx, did)
 	if err != nil {
 		return nil, "", err
 	}
@@ -121,7 +121,7 @@ func (e *Engine) Records(ctx context.Context, did syntax.DID, collection syntax.
 
 // Collections of a repository, sorted.
 func (e *Engine) Collections(ctx context.Context, did syntax.DID) ([]syntax.NSID, error) {
-	id, err := e.repoID(ctx, e.reader, did)
+	id, err := e.repoID(ctx, did)
 	if err != nil {
 		return nil, err
 	}

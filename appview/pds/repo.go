@@ -150,22 +150,27 @@ func readBlock(ctx context.Context, q querier, repo int64, c cid.Cid) ([]byte, e
 
 // HasRepo reports whether the engine hosts the DID.
 func (e *Engine) HasRepo(ctx context.Context, did syntax.DID) (bool, error) {
-	_, err := e.repoID(ctx, e.reader, did)
+	_, err := e.repoID(ctx, did)
 	if errors.Is(err, ErrRepoNotFound) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-func (e *Engine) repoID(ctx context.Context, q querier, did syntax.DID) (int64, error) {
+// repoID looks up the row of a repository (ErrRepoNotFound).
+func (e *Engine) repoID(ctx context.Context, did syntax.DID) (int64, error) {
+	if id, ok := e.ids.Load(did); ok {
+		return id.(int64), nil
+	}
 	var id int64
-	err := q.QueryRowContext(ctx, `SELECT id FROM repo WHERE did = ?`, did).Scan(&id)
+	err := e.reader.QueryRowContext(ctx, `SELECT id FROM repo WHERE did = ?`, did).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, fmt.Errorf("%s: %w", did, ErrRepoNotFound)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("look up the repository of %s: %w", did, err)
 	}
+	e.ids.Store(did, id)
 	return id, nil
 }
 
