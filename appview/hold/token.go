@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/auth"
 	"github.com/bluesky-social/indigo/atproto/identity"
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -78,12 +79,16 @@ func (t *tokens) verify(ctx context.Context, raw, method string) (syntax.DID, er
 	// Which spelling of our DID the token names, and how long it lives, is read first and believed only when the
 	// signature over the same bytes is good.
 	var c claims
-	if _, _, err := jwt.NewParser().ParseUnverified(raw, &c); err != nil {
+	unverified, _, err := jwt.NewParser().ParseUnverified(raw, &c)
+	if err != nil {
 		return "", err
 	}
 	v := auth.ServiceAuthValidator{Audience: t.audience(c.Audience), Dir: t.directory, TimestampLeeway: tokenLeeway}
 	did, err := v.Validate(ctx, raw, nil)
 	if err != nil {
+		return "", err
+	}
+	if err := t.directory.checkAlgorithm(ctx, did, unverified.Method.Alg()); err != nil {
 		return "", err
 	}
 	if c.ExpiresAt.Sub(t.now()) > maxTokenLife {
@@ -155,6 +160,22 @@ func (d *directory) LookupDID(ctx context.Context, did syntax.DID) (*identity.Id
 		out.Keys["atproto"] = identity.VerificationMethod{Type: "Multikey", PublicKeyMultibase: id.SigningKey.Multibase()}
 	}
 	return out, nil
+}
+
+// checkAlgorithm insists that a token names the one algorithm of its issuer's key.
+func (d *directory) checkAlgorithm(ctx context.Context, did syntax.DID, alg string) error {
+	id, err := d.ids.ResolveDID(ctx, did)
+	if err != nil {
+		return err
+	}
+	want := "ES256"
+	if _, ok := id.SigningKey.(*atcrypto.PublicKeyK256); ok {
+		want = "ES256K"
+	}
+	if alg != want {
+		return jwt.ErrTokenSignatureInvalid
+	}
+	return nil
 }
 
 func (d *directory) Purge(_ context.Context, id syntax.AtIdentifier) error {

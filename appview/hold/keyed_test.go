@@ -1,0 +1,32 @@
+package hold
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestLocksAreByKeyAndLeaveNothingBehind(t *testing.T) {
+	k := newKeyed()
+	a := k.rlock("a")
+	again := k.rlock("a")
+	b := k.lock("b")
+	_, ok := k.tryLock("a")
+	require.False(t, ok)
+	a()
+	_, ok = k.tryLock("a")
+	require.False(t, ok)
+	again()
+	a, ok = k.tryLock("a")
+	require.True(t, ok)
+
+	waited := make(chan struct{})
+	go func() {
+		defer close(waited)
+		k.lock("a")()
+	}()
+	a()
+	<-waited
+	b()
+	require.Empty(t, k.locks)
+}

@@ -1,0 +1,110 @@
+package slow
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const idle = 100 * time.Millisecond
+
+// A body of ten pieces, each sent after half the idle time, takes five times as long as the deadline.
+func TestABodyThatMovesIsReadHoweverLongItTakes(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(Reader(w, r.Body, idle))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.Write(b)
+	}))
+	defer srv.Close()
+	pr, pw := io.Pipe()
+	go func() {
+		tick := time.NewTicker(idle / 2)
+		defer tick.Stop()
+		for range 10 {
+			<-tick.C
+			_, _ = pw.Write([]byte("piece"))
+		}
+		pw.Close()
+	}()
+	resp, err := http.Post(srv.URL, "", pr)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	require.Equal(t, bytes.Repeat([]byte("piece"), 10), b)
+}
+
+func TestABodyThatStopsIsCutOff(t *testing.T) {
+	got := make(chan error, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, err := io.ReadAll(Reader(w, r.Body, idle))
+		got <- err
+	}))
+	defer srv.Close()
+	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = io.WriteString(conn, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
+	require.NoError(t, err)
+	require.ErrorIs(t, <-got, os.ErrDeadlineExceeded)
+}
+
+func TestAReaderWhoStopsIsCutOff(t *testing.T) {
+	got := make(chan error, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, err := io.Copy(Writer(w, idle), io.LimitReader(zeros{}, 1<<30))
+		got <- err
+	}))
+	defer srv.Close()
+	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.NoError(t, err)
+	require.ErrorIs(t, <-got, os.ErrDeadlineExceeded)
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func TestFilesOfManyChunksArriveWholeWithRanges(t *testing.T) {
+	content := bytes.Repeat([]byte("0123456789"), chunk/4) // 2.5 chunks
+	path := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(path, content, 0o600))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f, err := os.Open(path)
+		if err != nil {
+			http.Error(w, "no file", http.StatusInternalServerError)
+			return
+		}
+		defer f.Close()
+		http.ServeContent(Writer(w, time.Minute), r, "", time.Time{}, f)
+	}))
+	defer srv.Close()
+	for spec, want := range map[string][]byte{"": content, "bytes=5-": content[5:], "bytes=0-0": content[:1]} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL, nil)
+		require.NoError(t, err)
+		if spec != "" {
+			req.Header.Set("Range", spec)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(want, b), spec)
+	}
+}
