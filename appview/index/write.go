@@ -23,6 +23,7 @@ const (
 	maxRecordSize   = 100_000 // bytes of JSON; larger records keep their lists only in manifestBlob
 	maxRepositories = 500     // that one record lists
 	writeTries      = 8
+	swapTries       = 3       // after which a write no longer insists on the head that it was planned against
 	// MaxTags is how many tags one push may set.
 	MaxTags = 100
 )
@@ -92,8 +93,17 @@ func (m *Mirror) write(ctx context.Context, did syntax.DID, plan func(context.Co
 		if len(b.writes) == 0 {
 			return nil
 		}
-		commit, err := m.PDS.ApplyWrites(ctx, did, b.writes, h.commit)
+		// swapCommit is about the whole repository: a busy account moves it all the time for other reasons. Creates
+		// and updates still fail when the record is not as planned; only the mirror's place is then unknown.
+		swap := h.commit
+		if try >= swapTries {
+			swap = ""
+		}
+		commit, err := m.PDS.ApplyWrites(ctx, did, b.writes, swap)
 		if err == nil {
+			if swap == "" {
+				commit = atproto.Commit{}
+			}
 			return m.written(context.WithoutCancel(ctx), did, q, h, commit, b)
 		}
 		if !movedOn(err) {
@@ -142,7 +152,7 @@ func (m *Mirror) written(ctx context.Context, did syntax.DID, q *queue, before h
 		}
 		after := head{rev: commit.Rev, commit: commit.CID}
 		if commit.Rev == "" {
-			after = before // the PDS did not say: the next look at it will
+			after = before // not known: the next look at the PDS will tell
 		}
 		return writeHead(ctx, tx, did, after, m.Now())
 	})
