@@ -68,7 +68,8 @@ func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64, into any) err
 	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		return &XRPCError{http.StatusRequestEntityTooLarge, "PayloadTooLarge", "request entity too large"}
+		// The reference PDS has this name for JSON, and PayloadTooLarge for blobs.
+		return &XRPCError{http.StatusRequestEntityTooLarge, "PayloadTooLargeError", "request entity too large"}
 	}
 	if err != nil {
 		return InvalidRequest("the request body could not be read")

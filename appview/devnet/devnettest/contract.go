@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/identity"
 	"github.com/bluesky-social/indigo/atproto/repo"
 	"github.com/stretchr/testify/require"
 )
@@ -43,6 +43,7 @@ func Contract(t *testing.T, target Target) {
 	t.Run("listing", s.listing)
 	t.Run("blobs", s.blobs)
 	t.Run("sync", s.sync)
+	t.Run("firehose", s.firehose)
 	t.Run("refusals", s.refusals)
 }
 
@@ -83,10 +84,9 @@ func (s *suite) identity(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, c.do(http.MethodGet, "/.well-known/atproto-did", "", nil, "nobody-has-this.test").status)
 
 	doc := s.document(t)
-	require.Equal(t, s.did, doc.ID)
+	require.Equal(t, s.did, string(doc.DID))
 	require.Contains(t, doc.AlsoKnownAs, "at://"+s.Handle)
-	require.Equal(t, s.URL, doc.endpoint())
-	require.NotEmpty(t, doc.key())
+	require.Equal(t, s.URL, doc.PDSEndpoint())
 
 	directory := newClient(t, s.PLCURL)
 	require.Equal(t, http.StatusNotFound, directory.do(http.MethodGet, "/did:plc:"+strings.Repeat("a", 24), "", nil, "").status)
@@ -99,38 +99,14 @@ func (s *suite) identity(t *testing.T) {
 	require.Equal(t, http.StatusOK, c.do(http.MethodGet, "/xrpc/_health", "", nil, "").status)
 }
 
-type didDocument struct {
-	ID                 string
-	AlsoKnownAs        []string
-	VerificationMethod []struct{ ID, PublicKeyMultibase string }
-	Service            []struct{ ID, ServiceEndpoint string }
-}
-
-func (d didDocument) key() string {
-	for _, m := range d.VerificationMethod {
-		if strings.HasSuffix(m.ID, "#atproto") {
-			return m.PublicKeyMultibase
-		}
-	}
-	return ""
-}
-
-func (d didDocument) endpoint() string {
-	for _, s := range d.Service {
-		if strings.HasSuffix(s.ID, "#atproto_pds") {
-			return strings.TrimSuffix(s.ServiceEndpoint, "/")
-		}
-	}
-	return ""
-}
-
-func (s *suite) document(t *testing.T) didDocument {
+// document is the account's identity, as everybody reads it from the directory.
+func (s *suite) document(t *testing.T) identity.Identity {
 	t.Helper()
 	a := newClient(t, s.PLCURL).do(http.MethodGet, "/"+s.did, "", nil, "")
 	require.Equal(t, http.StatusOK, a.status)
-	var doc didDocument
+	var doc identity.DIDDocument
 	require.NoError(t, json.Unmarshal(a.body, &doc))
-	return doc
+	return identity.ParseIdentity(&doc)
 }
 
 func (s *suite) sessions(t *testing.T) {
@@ -223,7 +199,8 @@ func (s *suite) verifySignature(t *testing.T, token string) {
 	at := strings.LastIndexByte(token, '.')
 	sig, err := base64.RawURLEncoding.DecodeString(token[at+1:])
 	require.NoError(t, err)
-	key, err := atcrypto.ParsePublicMultibase(s.document(t).key())
+	id := s.document(t)
+	key, err := id.PublicKey()
 	require.NoError(t, err)
 	require.NoError(t, key.HashAndVerify([]byte(token[:at]), sig))
 	header, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[0])
@@ -280,7 +257,7 @@ func (s *suite) values(t *testing.T) {
 	s.put(c, "float", obj{"$type": s.collection, "n": 1.5}).fails(http.StatusBadRequest, "InvalidRequest")
 	s.put(c, "type", obj{"$type": "test.contract.other"}).fails(http.StatusBadRequest, "InvalidRequest")
 	s.put(c, "large", s.record(strings.Repeat("a", 140_000))).ok()
-	s.put(c, "larger", s.record(strings.Repeat("a", 1_100_000))).fails(http.StatusRequestEntityTooLarge, "PayloadTooLarge")
+	s.put(c, "larger", s.record(strings.Repeat("a", 1_100_000))).fails(http.StatusRequestEntityTooLarge, "PayloadTooLargeError")
 
 	rich := obj{
 		"$type": s.collection, "n": float64(-12), "yes": true, "none": nil, "text": "grüße \u0000 😀", "list": []any{"x", float64(1), []any{}},
@@ -434,7 +411,8 @@ func (s *suite) sync(t *testing.T) {
 	commit, r, err := repo.LoadRepoFromCAR(t.Context(), bytes.NewReader(export.body))
 	require.NoError(t, err)
 	require.NoError(t, r.MST.Verify())
-	key, err := atcrypto.ParsePublicMultibase(s.document(t).key())
+	id := s.document(t)
+	key, err := id.PublicKey()
 	require.NoError(t, err)
 	require.NoError(t, commit.VerifySignature(key), "the commit is signed by the key of the DID document")
 	path, err := r.MST.Get([]byte(s.collection + "/synced"))
