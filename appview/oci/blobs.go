@@ -140,6 +140,13 @@ func copyBuffered(w io.Writer, r io.Reader) (int64, error) {
 // findBlob tries an operation at the holds that may have a blob of the owner, likely ones first, and gives the hold at
 // which it went well. An answer other than "not there" is final only when no other hold has the blob.
 func (r *Registry) findBlob(q *request, d digest.Digest, try func(context.Context, *holdclient.Hold) error) (*holdclient.Hold, error) {
+	if did := r.blobs.last(q.Owner, d); did != "" { // mostly right, and costs no query
+		if hold, err := r.Holds.Resolve(q.Context(), did); err == nil {
+			if err := try(q.Context(), hold); err == nil {
+				return hold, nil
+			}
+		}
+	}
 	candidates, err := r.candidates(q, d)
 	if err != nil {
 		return nil, err
@@ -203,6 +210,10 @@ func (r *Registry) blobError(w http.ResponseWriter, q *request, d digest.Digest,
 	switch {
 	case errors.Is(err, index.ErrNotFound), ok && kind == holdclient.NotFound:
 		return unknownBlob(map[string]string{"digest": string(d)})
+	case ok && kind == holdclient.Refused && q.Method == http.MethodHead && q.reader() == q.Owner:
+		// A push begins by asking what is there. A newcomer becomes crew by the upload that follows "not there"; whoever
+		// may not learns why from its answer, which has a body.
+		return unknownBlob(nil)
 	case ok && (kind == holdclient.NeedsLogin || kind == holdclient.Refused) && q.reader() == "":
 		r.challenge(w, q, pull, "")
 		return fail(errcode.ErrorCodeUnauthorized, "The blob is in a private hold, and you are not logged in.",

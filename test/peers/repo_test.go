@@ -13,6 +13,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"github.com/stretchr/testify/require"
 
+	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/devnet"
 	"atcr.io/operator/appview/pds"
 	"atcr.io/operator/test/peers/referencepds"
@@ -23,7 +24,7 @@ const someoneElse = "did:web:other.test"
 // The hold's repository is what its captain and crew are known by, to us and to everybody else.
 func TestTheHoldsRepositoryIsValidForOthers(t *testing.T) {
 	reference := referencepds.Start(t, referencepds.Options{})
-	hold := startHold(t, reference, reference.Account(t, "alice.test").DID, "http://hold.test")
+	hold := startHold(t, reference, map[string]string{names.HoldPublicURL: "http://hold.test"})
 	hold.addCrew(t, reference, "alice.test", "bob.test", "blob:read")
 
 	car := get(t, hold.url+"/xrpc/com.atproto.sync.getRepo?did="+url.QueryEscape(hold.did))

@@ -2,19 +2,27 @@ package peers_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/bluesky-social/indigo/atproto/identity"
 	"github.com/stretchr/testify/require"
 
+	"atcr.io/operator/appview/config"
+	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/hold"
+	"atcr.io/operator/appview/server"
 	"atcr.io/operator/test/peers/referencepds"
 )
 
@@ -26,25 +34,20 @@ type holdUnderTest struct {
 	did string
 }
 
-// startHold runs a hold of owner whose callers are looked up in the PDS's PLC directory. publicURL is what the hold
-// believes to be its address, and so its DID; empty: where it listens.
-func startHold(t *testing.T, pds *referencepds.PDS, owner, publicURL string) holdUnderTest {
+// startHold runs a hold of alice.test whose callers are looked up in the PDS's PLC directory. env is over the variables
+// of this world: with another HOLD_PUBLIC_URL the hold has a DID that does not say where it listens.
+func startHold(t *testing.T, pds *referencepds.PDS, env map[string]string) holdUnderTest {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	require.NoError(t, err)
-	listening := "http://localhost:" + port
-	if publicURL == "" {
-		publicURL = listening
-	}
+	l, listening := listen(t)
 	dir := t.TempDir()
-	cfg, err := hold.LoadFrom(map[string]string{
-		"HOLD_PUBLIC_URL": publicURL, "HOLD_OWNER": owner, "HOLD_PLC_URL": pds.PLCURL, "TEST_MODE": "true",
-		"HOLD_DATABASE_DIR": filepath.Join(dir, "db"), "STORAGE_DRIVER": "filesystem", "STORAGE_ROOT_DIR": filepath.Join(dir, "blobs"),
-	})
+	vars := map[string]string{
+		names.HoldPublicURL: listening, names.HoldOwner: pds.Account(t, "alice.test").DID, names.HoldPLCURL: pds.PLCURL, names.TestMode: "true",
+		names.HoldDatabaseDir: filepath.Join(dir, "db"), names.StorageDriver: "filesystem", names.StorageRootDir: filepath.Join(dir, "blobs"),
+	}
+	maps.Copy(vars, env)
+	cfg, err := hold.LoadFrom(vars)
 	require.NoError(t, err)
-	h, err := hold.New(t.Context(), cfg, hold.Deps{})
+	h, err := hold.New(t.Context(), cfg, hold.Deps{Logger: logger()})
 	require.NoError(t, err)
 	srv := httptest.NewUnstartedServer(h.Handler())
 	srv.Listener.Close()
@@ -58,14 +61,61 @@ func startHold(t *testing.T, pds *referencepds.PDS, owner, publicURL string) hol
 	return holdUnderTest{listening, h.DID().String()}
 }
 
+// appView is a running AppView.
+type appView struct {
+	url, host string // host is what image references begin with
+}
+
+// startAppView runs an AppView on top of the PDS, with hold as its default.
+func startAppView(t *testing.T, pds *referencepds.PDS, hold holdUnderTest) appView {
+	t.Helper()
+	api, address := listen(t)
+	debug, _ := listen(t)
+	dir := t.TempDir()
+	cfg, err := config.Load([]string{
+		names.HTTPAddr + "=" + api.Addr().String(), names.DebugAddr + "=" + debug.Addr().String(), names.BaseURL + "=" + address,
+		names.DefaultHoldDID + "=" + hold.did, names.TestMode + "=true", names.PLCURL + "=" + pds.PLCURL, names.HandleResolverURL + "=" + pds.URL,
+		names.AuthKeyPath + "=" + filepath.Join(dir, names.FileSigningKey), names.AuthCertPath + "=" + filepath.Join(dir, names.FileSigningCert),
+		names.SealingKeyPath + "=" + filepath.Join(dir, names.FileSealingKey), names.UIDatabasePath + "=" + filepath.Join(dir, "ui.db"),
+	})
+	require.NoError(t, err)
+	srv, err := server.New(t.Context(), cfg, logger())
+	require.NoError(t, err)
+	serving, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(serving, api, debug) }()
+	t.Cleanup(func() {
+		stop()
+		require.NoError(t, <-served)
+		require.NoError(t, srv.Close())
+	})
+	return appView{address, strings.TrimPrefix(address, "http://")}
+}
+
+// listen on a free port.
+func listen(t *testing.T) (net.Listener, string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	return l, "http://localhost:" + port
+}
+
+// logger shows what the servers log when ATCR_TEST_LOG is set.
+func logger() *slog.Logger {
+	if os.Getenv("ATCR_TEST_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, nil))
+}
+
 // addCrew lets the hold's captain make a member, with a service token from the captain's PDS.
 func (h holdUnderTest) addCrew(t *testing.T, pds *referencepds.PDS, captain, member string, permissions ...string) {
 	t.Helper()
-	a := pds.Account(t, captain)
-	var session struct{ AccessJWT string }
-	call(t, http.MethodPost, pds.URL+"/xrpc/com.atproto.server.createSession", "", object{"identifier": a.Handle, "password": a.AppPassword}, &session)
+	session := login(t, pds.URL, captain, pds.Account(t, captain).AppPassword)
 	var service struct{ Token string }
-	call(t, http.MethodGet, pds.URL+"/xrpc/com.atproto.server.getServiceAuth?aud="+url.QueryEscape(h.did), session.AccessJWT, nil, &service)
+	call(t, http.MethodGet, pds.URL+"/xrpc/com.atproto.server.getServiceAuth?aud="+url.QueryEscape(h.did), session.token, nil, &service)
 	call(t, http.MethodPost, h.url+"/xrpc/com.atproto.repo.createRecord", service.Token, object{
 		"repo": h.did, "collection": "io.atcr.hold.crew",
 		"record": object{"$type": "io.atcr.hold.crew", "member": pds.Account(t, member).DID, "role": "member",
