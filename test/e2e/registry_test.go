@@ -75,7 +75,7 @@ func TestRegistry(t *testing.T) {
 
 	t.Run("a private hold gives its blobs to a pull secret only", func(t *testing.T) {
 		w.createAppView(t, "vault", privatePort)
-		w.createHoldLink(t, "vault", "vault")
+		w.createHoldLink(t, "safe", "vault")
 		w.waitAppView(t, "vault")
 		w.pushVariant(t, archive, fmt.Sprintf("%s/alice.test/secret:v1", w.address("vault", privatePort)))
 

@@ -81,9 +81,9 @@ func (w *world) start(t *testing.T) {
 	w.waitDeployment(t, "devnet")
 	w.alice = w.resolve(t, "alice.test")
 	w.apply(t, "testdata/hold.yaml", map[string]string{"HOLD": "hold", "PUBLIC": "true", "OWNER": w.alice})
-	w.apply(t, "testdata/hold.yaml", map[string]string{"HOLD": "vault", "PUBLIC": "false", "OWNER": w.alice})
+	w.apply(t, "testdata/hold.yaml", map[string]string{"HOLD": "safe", "PUBLIC": "false", "OWNER": w.alice})
 	w.waitDeployment(t, "hold")
-	w.waitDeployment(t, "vault")
+	w.waitDeployment(t, "safe")
 }
 
 // apply creates or updates the objects of a manifest by server-side apply.
