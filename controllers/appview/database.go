@@ -30,7 +30,7 @@ func (r *Reconciler) database(ctx context.Context, sc *scope) error {
 		sc.reportClaim(live)
 		return nil
 	}
-	err := apply.Apply(ctx, r.applier, render.Claim(sc.appView, s), live, sc.owned)
+	err := apply.Apply(ctx, r.applier, render.Claim(sc.appView, s), live, sc.mayWrite)
 	if stalled, ok := outcome.IsStalled(err); ok {
 		sc.explained = true
 		reason := stalled.Reason

@@ -16,11 +16,11 @@ import (
 // service makes the ServiceAccount and the Service; the cluster gives the Service the addresses that the runtime file
 // needs.
 func (r *Reconciler) service(ctx context.Context, sc *scope) error {
-	if err := apply.Apply(ctx, r.applier, render.ServiceAccount(sc.appView), &corev1.ServiceAccount{}, sc.owned); err != nil {
+	if err := apply.Apply(ctx, r.applier, render.ServiceAccount(sc.appView), &corev1.ServiceAccount{}, sc.mayWrite); err != nil {
 		return err
 	}
 	sc.service = &corev1.Service{}
-	if err := apply.Apply(ctx, r.applier, render.Service(sc.appView, sc.settings), sc.service, sc.owned); err != nil {
+	if err := apply.Apply(ctx, r.applier, render.Service(sc.appView, sc.settings), sc.service, sc.mayWrite); err != nil {
 		return err
 	}
 	sc.status.Endpoints = render.Endpoints(sc.settings, sc.service)
@@ -36,14 +36,14 @@ func (r *Reconciler) runtime(ctx context.Context, sc *scope) error {
 	if err != nil {
 		return err
 	}
-	return apply.Apply(ctx, r.applier, file, &corev1.ConfigMap{}, sc.owned)
+	return apply.Apply(ctx, r.applier, file, &corev1.ConfigMap{}, sc.mayWrite)
 }
 
 // deployment runs the server once it has its keys and a default hold. While either is missing, what runs is left alone.
 func (r *Reconciler) deployment(ctx context.Context, sc *scope) error {
 	live := &appsv1.Deployment{}
 	if sc.consumed != "" && sc.defaultHold != "" {
-		if err := apply.Apply(ctx, r.applier, render.Deployment(sc.appView, sc.settings, sc.consumed), live, sc.owned); err != nil {
+		if err := apply.Apply(ctx, r.applier, render.Deployment(sc.appView, sc.settings, sc.consumed), live, sc.mayWrite); err != nil {
 			return err
 		}
 	} else if err := r.client.Get(ctx, sc.key(sc.appView.Name), live); apierrors.IsNotFound(err) {

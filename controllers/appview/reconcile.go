@@ -23,6 +23,9 @@ import (
 // mostly not watched.
 const refusedRetry = 5 * time.Minute
 
+// predecessorRetry is for what an earlier AppView of the same name owned; the watch mostly comes first.
+const predecessorRetry = 5 * time.Second
+
 // Options say what surrounds the controller.
 type Options struct {
 	Defaults render.Defaults
@@ -122,6 +125,9 @@ func (r *Reconciler) summarize(sc *scope, failed error) (ctrl.Result, error) {
 		return ctrl.Result{RequeueAfter: sc.retryStalled}, nil
 	}
 	sc.conditions.Summarize(parts, false, failed.Error())
+	if w, ok := outcome.IsWaiting(failed); ok {
+		return ctrl.Result{RequeueAfter: w.After}, nil
+	}
 	return ctrl.Result{}, failed
 }
 

@@ -10,6 +10,7 @@ import (
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/controllers/internal/conditions"
+	"atcr.io/operator/controllers/internal/outcome"
 	"atcr.io/operator/controllers/render"
 )
 
@@ -48,6 +49,20 @@ func newScope(av *v1alpha1.AppView, defaults render.Defaults, now metav1.Time) *
 
 // owned says whether an object is this AppView's to write.
 func (sc *scope) owned(o metav1.Object) bool { return render.Owned(sc.appView, o) }
+
+// mayWrite says why an object must not be written: it is somebody else's, or that of an AppView of the same name that is
+// gone, and the garbage collector is about to take it.
+func (sc *scope) mayWrite(kind string, o metav1.Object) error {
+	switch ref := metav1.GetControllerOf(o); {
+	case sc.owned(o):
+		return nil
+	case ref != nil && ref.Kind == "AppView" && ref.Name == sc.appView.Name:
+		return outcome.Wait(v1alpha1.ReasonProgressing, predecessorRetry,
+			"%s %s of an earlier AppView of this name is being deleted", kind, o.GetName())
+	}
+	return outcome.Stall(v1alpha1.ReasonNotPermitted,
+		"%s %s exists and belongs to somebody else: rename the AppView, or delete or rename that %s", kind, o.GetName(), kind)
+}
 
 // name of one of the AppView's objects, as a key.
 func (sc *scope) key(name string) objectKey {

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-logr/logr"
 	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 )
 
@@ -22,6 +24,7 @@ var controlPlane struct {
 // Main starts etcd and the API server with our CRDs, runs the tests and stops them. Without KUBEBUILDER_ASSETS the tests
 // that need them are skipped, and fail in CI.
 func Main(m *testing.M) int {
+	ctrl.SetLogger(logr.Discard())
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		controlPlane.why = `KUBEBUILDER_ASSETS is not set: run KUBEBUILDER_ASSETS="$(hack/envtest-assets.sh)" go test ./controllers/...`
 		return m.Run()

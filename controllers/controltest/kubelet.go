@@ -7,6 +7,10 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -66,4 +70,24 @@ func (e *Env) Pod(appView *appsv1.Deployment, waiting string) *corev1.Pod {
 	}}
 	require.NoError(e, e.Client.Status().Update(e.Context(), p))
 	return p
+}
+
+// Quantity parses q, for specs in tests.
+func Quantity(q string) resource.Quantity { return resource.MustParse(q) }
+
+// CollectGarbage deletes what owner owned, as the controller-manager would.
+func (e *Env) CollectGarbage(owner client.Object) {
+	e.Helper()
+	for _, list := range []client.ObjectList{
+		&appsv1.DeploymentList{}, &corev1.ServiceList{}, &corev1.ServiceAccountList{}, &corev1.ConfigMapList{},
+	} {
+		require.NoError(e, e.Client.List(e.Context(), list, client.InNamespace(e.Namespace)))
+		require.NoError(e, meta.EachListItem(list, func(item runtime.Object) error {
+			o := item.(client.Object)
+			if ref := metav1.GetControllerOf(o); ref == nil || ref.UID != owner.GetUID() {
+				return nil
+			}
+			return e.Client.Delete(e.Context(), o)
+		}))
+	}
 }

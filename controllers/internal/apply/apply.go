@@ -56,9 +56,8 @@ type Configuration[T any] interface {
 }
 
 // Apply makes the cluster's object say what want says. live is an empty object of the kind; afterwards it is the
-// object as the cache has it, which can be a moment behind. owned tells whether an object that exists may be written;
-// one that may not is a stalled error.
-func Apply[T Configuration[T]](ctx context.Context, a *Applier, want T, live client.Object, owned func(metav1.Object) bool) error {
+// object as the cache has it, which can be a moment behind. mayWrite says why an object that exists must not be written.
+func Apply[T Configuration[T]](ctx context.Context, a *Applier, want T, live client.Object, mayWrite func(kind string, o metav1.Object) error) error {
 	kind, name := *want.GetKind(), *want.GetName()
 	key := client.ObjectKey{Namespace: *want.GetNamespace(), Name: name}
 	raw, err := json.Marshal(want)
@@ -75,14 +74,17 @@ func Apply[T Configuration[T]](ctx context.Context, a *Applier, want T, live cli
 		if err != nil && !apierrors.IsNotFound(err) {
 			return fmt.Errorf("reading %s %s: %w", kind, name, err)
 		}
-		if err == nil && !owned(live) {
-			return notOurs(kind, name)
+		if err == nil {
+			if err := mayWrite(kind, live); err != nil {
+				return err
+			}
 		}
 	case err != nil:
 		return fmt.Errorf("reading %s %s: %w", kind, name, err)
-	case !owned(live):
-		return notOurs(kind, name)
 	default:
+		if err := mayWrite(kind, live); err != nil {
+			return err
+		}
 		same, err := unchanged(raw, hash, live)
 		if err != nil {
 			return fmt.Errorf("comparing %s %s: %w", kind, name, err)
@@ -107,11 +109,6 @@ func Apply[T Configuration[T]](ctx context.Context, a *Applier, want T, live cli
 		return fmt.Errorf("reading back %s %s: %w", kind, name, err)
 	}
 	return nil
-}
-
-func notOurs(kind, name string) error {
-	return outcome.Stall(v1alpha1.ReasonNotPermitted,
-		"%s %s exists and belongs to somebody else: rename the AppView, or delete or rename that %s", kind, name, kind)
 }
 
 func reset(o client.Object) {

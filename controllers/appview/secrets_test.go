@@ -1,0 +1,134 @@
+package appview_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/controllers/controltest"
+)
+
+func consumed(e *controltest.Env) string {
+	e.Helper()
+	d := &appsv1.Deployment{}
+	e.Get("registry", d)
+	return d.Spec.Template.Annotations[v1alpha1.AnnotationConsumedHash]
+}
+
+func TestALostSigningKeyIsMadeAgainAndThePodsGetIt(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	e.Create(appView("registry"))
+	e.AppView("registry", "Ready=True")
+	kid, hash := currentKid(e, "registry"), consumed(e)
+
+	secret := &corev1.Secret{}
+	e.Get("registry-signing", secret)
+	require.NoError(t, e.Client.Delete(t.Context(), secret))
+	ev := e.Event("registry", "KeyReplaced")
+	require.Equal(t, corev1.EventTypeWarning, ev.Type)
+	require.Contains(t, ev.Note, kid)
+	require.NotEqual(t, kid, currentKid(e, "registry"))
+	e.Eventually("pods with the new key", func() error {
+		if consumed(e) == hash {
+			return fmt.Errorf("still %s", hash)
+		}
+		return nil
+	})
+	e.AppView("registry", "Ready=True")
+}
+
+func TestAKeyThatCannotBeUsedIsReportedAndNotReplaced(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	e.Create(appView("registry"))
+	e.AppView("registry", "Ready=True")
+	hash := consumed(e)
+
+	secret := &corev1.Secret{}
+	e.Get("registry-signing", secret)
+	good := secret.Data[names.FileSigningKey]
+	controltest.Update(e, secret, func(s *corev1.Secret) { s.Data[names.FileSigningKey] = []byte("s3cret nonsense") })
+	av := e.AppView("registry", "Ready=False/KeyInvalid", "KeysReady=False/KeyInvalid", "Stalled=True/KeyInvalid")
+	require.Contains(t, condition(av, "KeysReady").Message, "Secret registry-signing: private-key.pem")
+	require.NotContains(t, condition(av, "KeysReady").Message, "s3cret")
+	require.Equal(t, hash, consumed(e), "what runs is left alone")
+	e.Event("registry", "KeyInvalid")
+
+	controltest.Update(e, secret, func(s *corev1.Secret) { s.Data[names.FileSigningKey] = good })
+	e.AppView("registry", "Ready=True")
+}
+
+func TestAnotherAlgorithmDoesNotReplaceAKeyByItself(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	av := appView("registry")
+	e.Create(av)
+	e.AppView("registry", "Ready=True")
+	kid := currentKid(e, "registry")
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Keys.Signing.Algorithm = v1alpha1.RS256 })
+	got := e.AppView("registry", "Ready=False/KeyMismatch", "Stalled=True/KeyMismatch")
+	require.Contains(t, condition(got, "KeysReady").Message, "delete the Secret")
+	require.Equal(t, kid, currentKid(e, "registry"))
+
+	// The remedy works.
+	secret := &corev1.Secret{}
+	e.Get("registry-signing", secret)
+	require.NoError(t, e.Client.Delete(t.Context(), secret))
+	got = e.AppView("registry", "Ready=True")
+	require.Equal(t, v1alpha1.RS256, got.Status.Keys.Signing.Current.Algorithm)
+}
+
+// Two operators, as when a lease is lost, and fifty spec changes in a row: the key's Secret is created once and its
+// bytes never change.
+func TestAKeyIsMadeOnceWhateverRaces(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Operator()
+	e.Kubelet()
+	var wg sync.WaitGroup
+	const appViews = 10
+	for i := range appViews {
+		wg.Go(func() {
+			name := fmt.Sprintf("registry-%d", i)
+			av := appView(name)
+			av.Namespace = e.Namespace
+			if err := e.Client.Create(t.Context(), av); err != nil {
+				t.Error(err)
+				return
+			}
+			for j := range 5 {
+				controltest.Update(e, av, func(av *v1alpha1.AppView) {
+					av.Spec.AllowedHosts = []v1alpha1.Host{v1alpha1.Host(fmt.Sprintf("h%d.example.com", j))}
+				})
+			}
+		})
+	}
+	wg.Wait()
+	for i := range appViews {
+		name := fmt.Sprintf("registry-%d", i)
+		av := e.AppView(name, "Ready=True")
+		secret := &corev1.Secret{}
+		e.Get(name+"-signing", secret)
+		for _, f := range secret.ManagedFields {
+			require.Equal(t, secret.CreationTimestamp.Unix(), f.Time.Unix(), "created and never written again")
+		}
+		require.Equal(t, currentKid(e, name), av.Status.Keys.Signing.Current.Kid)
+		for _, ev := range e.Events(name) {
+			require.NotEqual(t, "KeyReplaced", ev.Reason)
+		}
+	}
+}
