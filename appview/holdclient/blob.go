@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
@@ -23,13 +24,38 @@ type Location struct {
 // asks; empty for an anonymous client. Holds that need no login are asked without a token first, so that a hold named
 // by a stranger's record learns nothing about the reader.
 func (c *Client) Locate(ctx context.Context, h *Hold, owner, reader syntax.DID, d digest.Digest, method string) (Location, error) {
+	for _, as := range []syntax.DID{"", reader} {
+		if l, ok := c.located.Get(locationKey{h.DID, owner, as, d, method}); ok && c.now().Before(l.expires) {
+			return l.Location, nil
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	loc, err := c.locate(ctx, h, owner, "", d, method)
+	as := syntax.DID("")
+	loc, err := c.locate(ctx, h, owner, as, d, method)
 	if k, ok := KindOf(err); ok && reader != "" && (k == NeedsLogin || k == Refused) {
-		return c.locate(ctx, h, owner, reader, d, method)
+		as = reader
+		loc, err = c.locate(ctx, h, owner, as, d, method)
+	}
+	if err == nil {
+		c.located.Add(locationKey{h.DID, owner, as, d, method}, location{loc, c.now().Add(locationTTL)})
 	}
 	return loc, err
+}
+
+// locationTTL is how long a located blob is not asked for again; holds sign URLs for minutes. It bounds how long a
+// reader who was put out of the crew, or a blob that was deleted elsewhere, still gets a URL.
+const locationTTL = 20 * time.Second
+
+type locationKey struct {
+	hold, owner, reader syntax.DID
+	digest              digest.Digest
+	method              string
+}
+
+type location struct {
+	Location
+	expires time.Time
 }
 
 func (c *Client) locate(ctx context.Context, h *Hold, owner, reader syntax.DID, d digest.Digest, method string) (Location, error) {
@@ -153,5 +179,12 @@ func (c *Client) open(ctx context.Context, h *Hold, loc Location, method string,
 func (c *Client) Delete(ctx context.Context, h *Hold, user syntax.DID, d digest.Digest) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	defer func() { // nobody is sent to it any more, whoever asked before
+		for _, key := range c.located.Keys() {
+			if key.hold == h.DID && key.owner == user && key.digest == d {
+				c.located.Remove(key)
+			}
+		}
+	}()
 	return c.call(ctx, h, user, "io.atcr.hold.deleteBlob", map[string]string{"digest": string(d)}, nil)
 }

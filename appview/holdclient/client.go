@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/singleflight"
 
 	"atcr.io/operator/appview/config/names"
@@ -51,6 +52,7 @@ type Client struct {
 	mu        sync.Mutex
 	holds     map[syntax.DID]resolved
 	crews     map[[2]syntax.DID]time.Time
+	located   *lru.Cache[locationKey, location]
 	resolving singleflight.Group
 	now       func() time.Time
 }
@@ -64,7 +66,8 @@ func New(c Config) *Client {
 		client.Timeout = 0 // calls have deadlines of their own; parts of a blob take as long as they move
 	}
 	c.Guarded, c.Trusted = &guarded, &trusted
-	return &Client{Config: c, holds: map[syntax.DID]resolved{}, crews: map[[2]syntax.DID]time.Time{}, now: time.Now}
+	located, _ := lru.New[locationKey, location](20_000)
+	return &Client{Config: c, located: located, holds: map[syntax.DID]resolved{}, crews: map[[2]syntax.DID]time.Time{}, now: time.Now}
 }
 
 func (c *Client) httpFor(h *Hold) *http.Client {

@@ -78,13 +78,13 @@ func keepBytes(ctx context.Context, q store.Tx, d digest.Digest, b []byte) error
 
 // complete fills in what only the bytes say.
 func (m *Mirror) complete(ctx context.Context, row *Manifest, b []byte) {
-	row.Size = int64(len(b))
+	artifactType := ""
 	if doc, err := spec.ParseManifest(b, ""); err == nil {
-		row.ArtifactType = doc.Referrer()
+		artifactType = doc.Referrer()
 	}
 	err := m.Store.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE manifests SET size = $1, artifact_type = $2 WHERE did = $3 AND digest = $4`,
-			row.Size, row.ArtifactType, string(row.DID), string(row.Digest))
+			len(b), artifactType, string(row.DID), string(row.Digest))
 		return err
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -55,6 +56,7 @@ type Mirror struct {
 	mu     sync.Mutex // guards creation of queues
 	flight singleflight.Group
 	bytes  *byteCache
+	recent *lru.Cache[answerKey, answer]
 
 	chosen   *lru.Cache[syntax.DID, chosenHold]
 	profiled *lru.Cache[syntax.DID, struct{}] // users whose profile is known to exist
@@ -63,6 +65,10 @@ type Mirror struct {
 // queue orders the writes and syncs of one DID in this process, and remembers what the database does not.
 type queue struct {
 	mu sync.Mutex
+
+	// generation counts changes of the DID's rows. What was read at one generation is right as long as it lasts: the
+	// embedded store has one process.
+	generation atomic.Uint64
 
 	state    sync.Mutex // guards what follows
 	syncedAt time.Time
@@ -75,7 +81,8 @@ func New(c Config) *Mirror {
 	queues, _ := lru.New[syntax.DID, *queue](50_000)
 	chosen, _ := lru.New[syntax.DID, chosenHold](10_000)
 	profiled, _ := lru.New[syntax.DID, struct{}](50_000)
-	return &Mirror{Config: c, queues: queues, bytes: newByteCache(c.CacheBytes), chosen: chosen, profiled: profiled}
+	recent, _ := lru.New[answerKey, answer](20_000)
+	return &Mirror{Config: c, queues: queues, bytes: newByteCache(c.CacheBytes), recent: recent, chosen: chosen, profiled: profiled}
 }
 
 func (m *Mirror) queue(did syntax.DID) *queue {
@@ -85,6 +92,7 @@ func (m *Mirror) queue(did syntax.DID) *queue {
 		return q
 	}
 	q := &queue{}
+	q.generation.Store(uint64(time.Now().UnixNano())) // never one that an earlier queue of the DID had
 	m.queues.Add(did, q)
 	return q
 }
@@ -172,7 +180,7 @@ func (m *Mirror) Fresh(ctx context.Context, did syntax.DID, maxAge time.Duration
 
 // sync brings the mirror up to the repository's head. The caller holds q.mu.
 func (m *Mirror) sync(ctx context.Context, did syntax.DID, q *queue) (head, error) {
-	h, err := m.syncOnce(ctx, did)
+	h, err := m.syncOnce(ctx, did, q)
 	q.state.Lock()
 	defer q.state.Unlock()
 	if err != nil {
@@ -183,7 +191,7 @@ func (m *Mirror) sync(ctx context.Context, did syntax.DID, q *queue) (head, erro
 	return h, nil
 }
 
-func (m *Mirror) syncOnce(ctx context.Context, did syntax.DID) (head, error) {
+func (m *Mirror) syncOnce(ctx context.Context, did syntax.DID, q *queue) (head, error) {
 	before, err := m.head(ctx, did)
 	if err != nil {
 		return head{}, err
@@ -195,12 +203,13 @@ func (m *Mirror) syncOnce(ctx context.Context, did syntax.DID) (head, error) {
 	}
 	now := head{rev: rev, commit: commit, known: true}
 	if before.known && before.rev == rev {
-		return now, m.Store.Write(ctx, func(tx store.Tx) error { return writeHead(ctx, tx, did, now, started) })
+		return now, nil // nothing to write: this happens for every active DID every few seconds
 	}
 	list, err := m.list(ctx, did)
 	if err != nil {
 		return head{}, err
 	}
+	defer q.generation.Add(1)
 	return now, m.Store.Write(ctx, func(tx store.Tx) error {
 		current, err := readHead(ctx, tx, did)
 		if err != nil {

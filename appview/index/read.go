@@ -15,9 +15,11 @@ func (m *Mirror) Tag(ctx context.Context, did syntax.DID, repository, tag string
 	if err := m.Fresh(ctx, did, m.TTL); err != nil {
 		return "", err
 	}
-	d, err := read(ctx, m.Store, func(q querier) (d digest.Digest, err error) {
-		return d, q.QueryRowContext(ctx, `SELECT digest FROM tags WHERE did = $1 AND repository = $2 AND tag = $3
-			ORDER BY updated_at DESC, rkey DESC LIMIT 1`, string(did), repository, tag).Scan(&d)
+	d, err := remember(m, answerKey{did, repository, tag}, func() (digest.Digest, error) {
+		return read(ctx, m.Store, func(q querier) (d digest.Digest, err error) {
+			return d, q.QueryRowContext(ctx, `SELECT digest FROM tags WHERE did = $1 AND repository = $2 AND tag = $3
+				ORDER BY updated_at DESC, rkey DESC LIMIT 1`, string(did), repository, tag).Scan(&d)
+		})
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", ErrNotFound
@@ -78,7 +80,7 @@ func (m *Mirror) Repositories(ctx context.Context, did syntax.DID, last string, 
 // Manifest is a manifest that a repository may serve. One that is mirrored is answered at once, however old the mirror:
 // its digest cannot change.
 func (m *Mirror) Manifest(ctx context.Context, did syntax.DID, repository string, d digest.Digest) (*Manifest, error) {
-	found, err := m.manifest(ctx, did, repository, d)
+	found, err := remember(m, answerKey{did, repository, string(d)}, func() (*Manifest, error) { return m.manifest(ctx, did, repository, d) })
 	if !errors.Is(err, ErrNotFound) {
 		return found, err
 	}
@@ -86,6 +88,29 @@ func (m *Mirror) Manifest(ctx context.Context, did syntax.DID, repository string
 		return nil, err
 	}
 	return m.manifest(ctx, did, repository, d)
+}
+
+type answerKey struct {
+	did             syntax.DID
+	repository, ref string
+}
+
+type answer struct {
+	generation uint64
+	value      any
+}
+
+// remember answers from memory what was read at the DID's present generation. Failures are not remembered.
+func remember[T any](m *Mirror, key answerKey, query func() (T, error)) (T, error) {
+	generation := m.queue(key.did).generation.Load() // before the query: a change meanwhile makes the answer old
+	if a, ok := m.recent.Get(key); ok && a.generation == generation {
+		return a.value.(T), nil
+	}
+	v, err := query()
+	if err == nil {
+		m.recent.Add(key, answer{generation, v})
+	}
+	return v, err
 }
 
 func (m *Mirror) manifest(ctx context.Context, did syntax.DID, repository string, d digest.Digest) (*Manifest, error) {

@@ -23,7 +23,7 @@ const (
 	maxRecordSize   = 100_000 // bytes of JSON; larger records keep their lists only in manifestBlob
 	maxRepositories = 500     // that one record lists
 	writeTries      = 8
-	swapTries       = 3       // after which a write no longer insists on the head that it was planned against
+	swapTries       = 3 // after which a write no longer insists on the head that it was planned against
 	// MaxTags is how many tags one push may set.
 	MaxTags = 100
 )
@@ -156,6 +156,7 @@ func (m *Mirror) written(ctx context.Context, did syntax.DID, q *queue, before h
 		}
 		return writeHead(ctx, tx, did, after, m.Now())
 	})
+	q.generation.Add(1)
 	q.state.Lock()
 	q.syncedAt, q.failedAt = m.Now(), time.Time{}
 	if err != nil || commit.Rev == "" {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
 
@@ -30,11 +31,18 @@ func (r *Registry) listRepositories(w http.ResponseWriter, q *request) error {
 	if me == "" {
 		return fail(errcode.ErrorCodeDenied, "The catalog lists your own repositories, and you are not logged in.", "Log in first.")
 	}
-	names, more, err := r.Records.Repositories(q.Context(), me, last, n)
+	component, err := r.Owners.Component(q.Context(), me)
 	if err != nil {
 		return err
 	}
-	if more {
+	names, more, err := r.Records.Repositories(q.Context(), me, strings.TrimPrefix(last, component+"/"), n)
+	if err != nil {
+		return err
+	}
+	for i := range names {
+		names[i] = component + "/" + names[i]
+	}
+	if more && len(names) > 0 {
 		w.Header().Set("Link", nextLink("/v2/_catalog", url.Values{"n": {strconv.Itoa(n)}, "last": {names[len(names)-1]}}))
 	}
 	if names == nil {

@@ -36,6 +36,8 @@ type Tokens interface {
 // Owners finds the DID that the first component of a repository name means: a handle, or a DID in a path form.
 type Owners interface {
 	Owner(ctx context.Context, component string) (syntax.DID, error)
+	// Component is the first component of the names of did's repositories: its handle, else its DID in a path form.
+	Component(ctx context.Context, did syntax.DID) (string, error)
 }
 
 // Config is what a [Registry] is made of; every field is needed.

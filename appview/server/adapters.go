@@ -35,6 +35,17 @@ func (o owners) Owner(ctx context.Context, component string) (syntax.DID, error)
 	return who.DID, nil
 }
 
+func (o owners) Component(ctx context.Context, did syntax.DID) (string, error) {
+	who, err := o.directory.ResolveDID(ctx, did)
+	if err != nil {
+		return "", err
+	}
+	if who.Handle != "" && !who.Handle.IsInvalidHandle() {
+		return string(who.Handle), nil
+	}
+	return alias.Encode(did)
+}
+
 // holds finds holds by their DID documents.
 type holds struct{ directory *atproto.Directory }
 
