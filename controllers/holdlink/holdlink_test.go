@@ -1,0 +1,335 @@
+package holdlink_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/controllers/controltest"
+)
+
+func TestMain(m *testing.M) { os.Exit(controltest.Main(m)) }
+
+func appView(change ...func(*v1alpha1.AppViewSpec)) *v1alpha1.AppView {
+	av := &v1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Name: "registry"}}
+	for _, c := range change {
+		c(&av.Spec)
+	}
+	return av
+}
+
+// link attaches hold by its DID and endpoint.
+func link(name string, hold *controltest.Hold, change ...func(*v1alpha1.HoldLinkSpec)) *v1alpha1.HoldLink {
+	l := &v1alpha1.HoldLink{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	l.Spec.AppViewRef.Name = "registry"
+	l.Spec.Hold.DID, l.Spec.Endpoint = v1alpha1.DID(hold.DID), v1alpha1.Origin(hold.URL)
+	l.Spec.HealthCheck = v1alpha1.HealthCheck{Interval: "10s", FailureThreshold: 1}
+	for _, c := range change {
+		c(&l.Spec)
+	}
+	return l
+}
+
+func message(conditions []metav1.Condition, kind string) string {
+	for _, c := range conditions {
+		if c.Type == kind {
+			return c.Message
+		}
+	}
+	return ""
+}
+
+func told(e *controltest.Env) *names.Runtime {
+	e.Helper()
+	cm := &corev1.ConfigMap{}
+	e.Get("registry-runtime", cm)
+	r, err := names.ParseRuntime([]byte(cm.Data[names.FileRuntime]))
+	require.NoError(e, err)
+	return r
+}
+
+func TestAnAppViewAndAHoldLinkFindEachOther(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	hold := e.NewHold()
+	e.Create(link("hold", hold, func(s *v1alpha1.HoldLinkSpec) { s.Download = v1alpha1.DownloadProxy }))
+	l := e.HoldLink("hold", "Ready=False/AppViewNotFound", "Reconciling=True", "Resolved=Unknown")
+	require.Contains(t, message(l.Status.Conditions, "Accepted"), e.Namespace+"/registry")
+	require.Zero(t, hold.Asked.Load(), "a hold is not called before both sides agree")
+
+	e.Create(appView())
+	l = e.HoldLink("hold", "Ready=True", "Accepted=True", "Resolved=True", "Healthy=True", "Programmed=True/InUse", "Reconciling=", "Stalled=")
+	require.Equal(t, hold.DID, l.Status.DID)
+	require.Equal(t, hold.URL, l.Status.Endpoint)
+	require.Equal(t, e.Namespace+"/registry", l.Status.IsDefaultFor)
+	require.Equal(t, v1alpha1.Healthy, l.Status.Health.State)
+
+	av := e.AppView("registry", "Ready=True", "DefaultHoldResolved=True/Resolved", "HoldsHealthy=True/AllHealthy")
+	require.Equal(t, &v1alpha1.DefaultHoldStatus{DID: hold.DID, Source: v1alpha1.DefaultHoldOnlyLink, HoldLink: e.Namespace + "/hold"}, av.Status.DefaultHold)
+	require.Equal(t, v1alpha1.HoldCounts{Linked: 1, Accepted: 1, Healthy: 1}, av.Status.Holds)
+	require.Equal(t, "1/1", av.Status.HoldSummary)
+	require.Equal(t, []names.Hold{{DID: hold.DID, Endpoint: hold.URL, Download: names.Proxy}}, told(e).Holds)
+	require.Equal(t, hold.DID, told(e).DefaultHoldDID)
+	e.Event("hold", "DefaultHold")
+}
+
+func TestAHoldThatIsDownIsReportedAndTheRegistryStaysReady(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	hold := e.NewHold()
+	e.Create(appView(), link("hold", hold))
+	e.AppView("registry", "Ready=True", "HoldsHealthy=True")
+
+	hold.Fail(true)
+	l := e.HoldLink("hold", "Healthy=False/BadStatus", "Ready=True", "Resolved=True")
+	require.NotContains(t, message(l.Status.Conditions, "Healthy"), "version", "no byte of the hold's answer is shown")
+	av := e.AppView("registry", "HoldsHealthy=False/DefaultUnhealthy", "Ready=True", "Available=True")
+	require.Contains(t, message(av.Status.Conditions, "HoldsHealthy"), e.Namespace+"/hold")
+	require.Equal(t, "0/1", av.Status.HoldSummary)
+	e.Event("registry", "DefaultUnhealthy")
+	e.Event("hold", "BadStatus")
+
+	hold.Fail(false)
+	e.HoldLink("hold", "Healthy=True")
+	e.AppView("registry", "HoldsHealthy=True", "Ready=True")
+}
+
+func TestTwoHoldsAndNobodySaysWhichIsDefault(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	one, two := e.NewHold(), e.NewHold()
+	e.Create(link("one", one), link("two", two), appView())
+	av := e.AppView("registry", "Ready=False/Ambiguous", "DefaultHoldResolved=False/Ambiguous")
+	require.Contains(t, message(av.Status.Conditions, "Ready"), "spec.defaultHold.holdLinkRef")
+	require.Contains(t, message(av.Status.Conditions, "Ready"), e.Namespace+"/one")
+	e.Event("registry", "Ambiguous")
+
+	controltest.Update(e, av, func(av *v1alpha1.AppView) {
+		av.Spec.DefaultHold = &v1alpha1.DefaultHold{HoldLinkRef: &v1alpha1.HoldLinkReference{Name: "two"}}
+	})
+	e.AppView("registry", "Ready=True")
+	require.Equal(t, two.DID, told(e).DefaultHoldDID)
+	require.Len(t, told(e).Holds, 2)
+	e.HoldLink("two", "Programmed=True/InUse")
+	e.HoldLink("one", "Programmed=True/NotDefault", "Ready=True")
+}
+
+func TestASecondHoldDoesNotTakeTheDefaultAway(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	one, two := e.NewHold(), e.NewHold()
+	first := link("one", one)
+	e.Create(appView(), first)
+	e.AppView("registry", "Ready=True")
+
+	e.Create(link("two", two))
+	e.HoldLink("two", "Programmed=True/NotDefault")
+	av := e.AppView("registry", "Ready=True", "DefaultHoldResolved=True/UsingLastKnown")
+	require.Equal(t, one.DID, told(e).DefaultHoldDID)
+	require.Equal(t, v1alpha1.DefaultHoldLastKnown, av.Status.DefaultHold.Source)
+
+	// A Member never was a candidate.
+	controltest.Update(e, first, func(l *v1alpha1.HoldLink) { l.Spec.Role = v1alpha1.RoleMember })
+	e.AppView("registry", "DefaultHoldResolved=True/Resolved")
+	e.Eventually("the other is default", func() error {
+		if got := told(e).DefaultHoldDID; got != two.DID {
+			return fmt.Errorf("default is %s", got)
+		}
+		return nil
+	})
+}
+
+func TestWithoutItsHoldLinkTheServerKeepsTheDefaultItHas(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	hold := e.NewHold()
+	l := link("hold", hold)
+	e.Create(appView(), l)
+	e.AppView("registry", "Ready=True")
+	require.NoError(t, e.Client.Delete(t.Context(), l))
+	av := e.AppView("registry", "Ready=False/NoHold", "Available=True")
+	require.Contains(t, message(av.Status.Conditions, "DefaultHoldResolved"), "keeps "+hold.DID)
+	require.Equal(t, hold.DID, told(e).DefaultHoldDID)
+	require.Equal(t, v1alpha1.DefaultHoldLastKnown, av.Status.DefaultHold.Source)
+}
+
+func TestAHoldLinkFromAnotherNamespaceNeedsConsent(t *testing.T) {
+	e := controltest.New(t)
+	e.Operator(controltest.Everywhere())
+	e.Kubelet()
+	hold := e.NewHold()
+	other := e.OtherNamespace(map[string]string{"team": "a"})
+	l := link("hold", hold)
+	l.Namespace = other
+	l.Spec.AppViewRef.Namespace = v1alpha1.NamespaceName(e.Namespace)
+	av := appView()
+	e.Create(av, l)
+	got := e.HoldLinkIn(other, "hold", "Ready=False/NotAllowedByAppView", "Stalled=True", "Resolved=Unknown")
+	require.Contains(t, message(got.Status.Conditions, "Accepted"), "spec.holdLinks.allowedNamespaces")
+	require.Zero(t, hold.Asked.Load())
+	refused := e.AppView("registry", "Ready=False/NoHold")
+	require.Equal(t, v1alpha1.HoldCounts{Linked: 1}, refused.Status.Holds)
+
+	controltest.Update(e, av, func(av *v1alpha1.AppView) {
+		av.Spec.HoldLinks.AllowedNamespaces = v1alpha1.AllowedNamespaces{
+			From: v1alpha1.FromSelector, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "a"}},
+		}
+	})
+	e.HoldLinkIn(other, "hold", "Ready=True", "Stalled=")
+	e.AppView("registry", "Ready=True")
+
+	// Consent is withdrawn by a label alone.
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: other}}
+	controltest.Update(e, ns, func(ns *corev1.Namespace) { delete(ns.Labels, "team") })
+	e.HoldLinkIn(other, "hold", "Ready=False/NotAllowedByAppView")
+	e.AppView("registry", "Ready=False/NoHold", "Available=True")
+}
+
+func TestTheSameHoldTwiceCountsOnce(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	hold := e.NewHold()
+	first := link("a", hold)
+	e.Create(appView(), first)
+	e.AppView("registry", "Ready=True")
+	e.Create(link("b", hold))
+	l := e.HoldLink("b", "Ready=False/DuplicateDID", "Stalled=True/DuplicateDID")
+	require.Contains(t, message(l.Status.Conditions, "Accepted"), e.Namespace+"/a")
+	require.Len(t, told(e).Holds, 1)
+
+	require.NoError(t, e.Client.Delete(t.Context(), first))
+	e.HoldLink("b", "Ready=True", "Stalled=")
+	e.AppView("registry", "Ready=True")
+}
+
+func TestHoldsAreFoundByURL(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	hold := e.NewHold()
+	e.Create(appView(), link("hold", hold, func(s *v1alpha1.HoldLinkSpec) {
+		s.Hold = v1alpha1.HoldSource{URL: v1alpha1.Origin(hold.URL)}
+		s.Endpoint = ""
+	}))
+	l := e.HoldLink("hold", "Ready=True")
+	require.Equal(t, hold.DID, l.Status.DID)
+	require.Equal(t, v1alpha1.DownloadRedirect, l.Status.Download)
+	require.Equal(t, hold.URL, told(e).Holds[0].Endpoint)
+}
+
+func TestWhyAHoldIsNotResolved(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change  func(*controltest.Hold, *v1alpha1.HoldLinkSpec)
+		options []controltest.Option
+		reason  string
+		says    string
+	}{
+		"another DID lives there": {
+			change: func(h *controltest.Hold, _ *v1alpha1.HoldLinkSpec) { h.Claim("did:web:stranger.example.com") },
+			reason: "DIDMismatch", says: "same host",
+		},
+		"nobody answers": {
+			change: func(_ *controltest.Hold, s *v1alpha1.HoldLinkSpec) { s.Endpoint = "http://127.0.0.1:1" },
+			reason: "FetchFailed", says: "is the hold running",
+		},
+		"an address of this machine": {
+			change: func(*controltest.Hold, *v1alpha1.HoldLinkSpec) {}, options: []controltest.Option{controltest.NoLoopback()},
+			reason: "BlockedAddress", says: "--allow-private-holds",
+		},
+		"a service that does not exist": {
+			change: func(_ *controltest.Hold, s *v1alpha1.HoldLinkSpec) {
+				s.Hold, s.Endpoint = v1alpha1.HoldSource{ServiceRef: &v1alpha1.ServiceReference{Name: "nowhere"}}, ""
+			},
+			reason: "ServiceNotFound", says: "Service nowhere",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := controltest.New(t)
+			var requests controltest.Counter
+			e.Operator(append(c.options, controltest.Counted(&requests))...)
+			hold := e.NewHold()
+			l := link("hold", hold)
+			c.change(hold, &l.Spec)
+			e.Create(appView(), l)
+			got := e.HoldLink("hold", "Ready=False/"+c.reason, "Resolved=False/"+c.reason, "Healthy=Unknown")
+			require.Contains(t, message(got.Status.Conditions, "Resolved"), c.says)
+			require.NotContains(t, message(got.Status.Conditions, "Resolved"), "stranger", "no byte of an answer is shown")
+			e.Event("hold", c.reason)
+		})
+	}
+}
+
+// The DID is known from the spec, so the registry runs although its hold does not answer yet.
+func TestARegistryStartsBeforeItsHold(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	hold := e.NewHold()
+	e.Create(appView(), link("hold", hold, func(s *v1alpha1.HoldLinkSpec) { s.Endpoint = "http://127.0.0.1:1" }))
+	e.HoldLink("hold", "Resolved=False/FetchFailed", "Programmed=True")
+	e.AppView("registry", "Ready=True", "HoldsHealthy=Unknown")
+}
+
+func TestASuspendedHoldLinkIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	hold := e.NewHold()
+	l := link("hold", hold)
+	e.Create(appView(), l)
+	e.HoldLink("hold", "Ready=True")
+	controltest.Update(e, l, func(l *v1alpha1.HoldLink) { l.Spec.Reconciliation = v1alpha1.Suspended })
+	e.HoldLink("hold", "Ready=Unknown/Suspended", "Reconciling=True/Suspended")
+	require.Len(t, told(e).Holds, 1)
+	controltest.Update(e, l, func(l *v1alpha1.HoldLink) { l.Spec.Reconciliation = v1alpha1.Active })
+	e.HoldLink("hold", "Ready=True", "Reconciling=")
+}
+
+// Everything about a link is known and the hold is well: nothing is asked of the API server, by either controller.
+func TestSteadyStateOfALinkSendsNoRequest(t *testing.T) {
+	e := controltest.New(t)
+	var requests controltest.Counter
+	e.Operator(controltest.Counted(&requests))
+	e.Kubelet()
+	hold := e.NewHold()
+	e.Create(appView(), link("hold", hold))
+	e.HoldLink("hold", "Ready=True", "Healthy=True")
+	e.AppView("registry", "Ready=True", "HoldsHealthy=True")
+
+	asked := hold.Asked.Load()
+	requests.Reset()
+	e.Eventually("another check of the hold", func() error {
+		if hold.Asked.Load() == asked {
+			return fmt.Errorf("still %d", asked)
+		}
+		return nil
+	})
+	for _, r := range requests.Requests() {
+		require.False(t, strings.Contains(r, "/status"), "%v", requests.Requests())
+	}
+	require.Empty(t, requests.Requests())
+}
