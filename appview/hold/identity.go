@@ -110,7 +110,7 @@ func writeSecret(path string, b []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name())
+	defer func() { _ = os.Remove(tmp.Name()) }()
 	defer tmp.Close()
 	if _, err := tmp.Write(b); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"atcr.io/operator/appview/atproto/diddoc"
 	"atcr.io/operator/appview/hold/slow"
 	"atcr.io/operator/appview/hold/xrpc"
 	"atcr.io/operator/appview/pds"
@@ -16,7 +17,7 @@ import (
 
 // embeddedPDS serves com.atproto.{repo,sync,server}.* over the hold's own repository. Captain and admins may write.
 func (s *Server) embeddedPDS() http.Handler {
-	return pds.NewHandler(s.engine, pds.HandlerConfig{
+	return bySelf(pds.NewHandler(s.engine, pds.HandlerConfig{
 		ServiceDID: s.self.did,
 		Authorize: func(r *http.Request) (syntax.DID, error) {
 			if _, err := s.need(r, strings.TrimPrefix(r.URL.Path, "/xrpc/"), crewAdmin); err != nil {
@@ -35,6 +36,25 @@ func (s *Server) embeddedPDS() http.Handler {
 			doc, err := s.self.document()
 			return s.self.handle, doc, err
 		},
+	}))
+}
+
+// bySelf spells the DIDs of a query as the repository has them: an unescaped did:web arrives with a bare port.
+func bySelf(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		changed := false
+		for _, name := range []string{"did", "repo"} {
+			if c := diddoc.Canonical(q.Get(name)); c != q.Get(name) {
+				q.Set(name, c)
+				changed = true
+			}
+		}
+		if changed {
+			r = r.Clone(r.Context())
+			r.URL.RawQuery = q.Encode()
+		}
+		next.ServeHTTP(w, r)
 	})
 }
 
@@ -47,8 +67,9 @@ func (s *Server) reloading(next http.Handler) http.Handler {
 				io.Closer
 			}{slow.Reader(w, r.Body, requestTime), r.Body}
 		}
-		next.ServeHTTP(w, r)
-		if r.Method != http.MethodPost || !strings.HasPrefix(r.URL.Path, "/xrpc/com.atproto.repo.") {
+		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(rec, r)
+		if r.Method != http.MethodPost || !strings.HasPrefix(r.URL.Path, "/xrpc/com.atproto.repo.") || rec.status >= 300 {
 			return
 		}
 		// Although the client may be gone: a removed member must lose access at once.

@@ -27,12 +27,12 @@ func (s *Server) Serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	defer public.Close()
+	defer func() { _ = public.Close() }() // the server has closed it already, unless we failed before
 	debug, err := net.Listen("tcp", s.cfg.DebugAddr)
 	if err != nil {
 		return fmt.Errorf("listen for probes: %w", err)
 	}
-	defer debug.Close()
+	defer func() { _ = debug.Close() }()
 
 	main, probes := httpServer(s.Handler(), s.log), httpServer(s.DebugHandler(), s.log)
 	failed := make(chan error, 2)
@@ -53,9 +53,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer cancel()
 	if e := main.Shutdown(grace); e != nil {
 		s.log.WarnContext(ctx, "requests were cut off at the end of the grace", "error", e)
-		main.Close()
+		_ = main.Close()
 	}
-	probes.Close()
+	_ = probes.Close()
 	return err
 }
 

@@ -71,7 +71,7 @@ func variables() string {
 		}
 		fmt.Fprintf(t, "  %s\t%s%s\n", v.Name, v.Doc, note)
 	}
-	t.Flush()
+	_ = t.Flush() // into a builder, which takes all
 	return strings.TrimRight(b.String(), "\n")
 }
 

@@ -105,7 +105,7 @@ func (l *Ledger) IdleUploads(ctx context.Context, since time.Time) ([]Upload, er
 	if err != nil {
 		return nil, fmt.Errorf("list idle uploads: %w", err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // rows.Err tells
 	var found []Upload
 	for rows.Next() {
 		var u Upload

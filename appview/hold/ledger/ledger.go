@@ -42,12 +42,10 @@ func Open(ctx context.Context, path string) (*Ledger, error) {
 		return nil, err
 	}
 	if err := migrate(ctx, l.write); err != nil {
-		l.write.Close()
-		return nil, err
+		return nil, errors.Join(err, l.write.Close())
 	}
 	if l.read, err = open(path, 4, "query_only(1)"); err != nil {
-		l.write.Close()
-		return nil, err
+		return nil, errors.Join(err, l.write.Close())
 	}
 	return l, nil
 }

@@ -5,6 +5,7 @@
 package slow
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"time"
@@ -67,7 +68,7 @@ func (w *writer) ReadFrom(src io.Reader) (int64, error) {
 		n, err := io.CopyN(w.ResponseWriter, limited.R, want)
 		total += n
 		limited.N -= n
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return total, nil
 		}
 		if err != nil {

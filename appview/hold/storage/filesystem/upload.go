@@ -78,7 +78,7 @@ func (d *Driver) putPart(id string, n int, body io.Reader) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("part %d: %w", n, err)
 	}
-	defer os.Remove(tmp.Name()) // when it is not renamed
+	defer func() { _ = os.Remove(tmp.Name()) }() // when it is not renamed
 	defer tmp.Close()
 
 	h := u.guess.Hash()

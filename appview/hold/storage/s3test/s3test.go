@@ -154,8 +154,7 @@ func freeAddr() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return l.Addr().String(), l.Close()
 }
 
 // findBinary asks hack/tool.sh for the server's binary; the first time that builds it, which takes minutes.

@@ -79,8 +79,15 @@ func Put(t *testing.T, d storage.Driver, id string, n int, b []byte) storage.Par
 	return storage.Part{Number: n, ETag: resp.Header.Get("ETag")}
 }
 
+// Answer is what a URL answered, read to its end.
+type Answer struct {
+	StatusCode    int
+	ContentLength int64
+	Header        http.Header
+}
+
 // Get reads a blob by its URL.
-func Get(t *testing.T, d storage.Driver, dg digest.Digest, method string, header http.Header) (*http.Response, []byte) {
+func Get(t *testing.T, d storage.Driver, dg digest.Digest, method string, header http.Header) (Answer, []byte) {
 	t.Helper()
 	u, err := d.BlobURL(t.Context(), dg, method)
 	require.NoError(t, err)
@@ -94,7 +101,7 @@ func Get(t *testing.T, d storage.Driver, dg digest.Digest, method string, header
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	return resp, body
+	return Answer{resp.StatusCode, resp.ContentLength, resp.Header}, body
 }
 
 func requireBlob(t *testing.T, d storage.Driver, want []byte, dg digest.Digest) {
