@@ -53,7 +53,7 @@ func start(t *testing.T) *world {
 		})
 	}})
 	require.NoError(t, err)
-	t.Cleanup(func() { w.Net.Close() })
+	t.Cleanup(func() { w.Close() })
 	w.alice = w.Account("alice.test")
 	db, err := store.Open(t.Context(), store.Options{})
 	require.NoError(t, err)
@@ -73,7 +73,7 @@ func directory(url string, client *http.Client, now func() time.Time) *atproto.D
 	return atproto.NewDirectory(atproto.DirectoryConfig{PLCURL: url, HandleResolverURL: url, Operator: client, Guarded: client, Logger: slog.New(slog.DiscardHandler), Now: now})
 }
 
-func (w *world) break_(h http.HandlerFunc) { w.fault.Store(&h) }
+func (w *world) breakWith(h http.HandlerFunc) { w.fault.Store(&h) }
 
 func value(n int) map[string]any { return map[string]any{"$type": collection, "n": n} }
 
@@ -158,22 +158,22 @@ func TestWhatAPDSRefusesHasAName(t *testing.T) {
 		}
 	}
 	get := func() error { _, err := w.pds.GetRecord(ctx, did, collection, "a"); return err }
-	w.break_(answer(429, `{}`, "Retry-After", "17"))
+	w.breakWith(answer(429, `{}`, "Retry-After", "17"))
 	var limit *atproto.TooManyRequests
 	require.ErrorAs(t, get(), &limit)
 	require.Equal(t, 17*time.Second, limit.RetryAfter)
-	w.break_(answer(502, `s3cret`))
+	w.breakWith(answer(502, `s3cret`))
 	require.ErrorIs(t, get(), atproto.ErrUnavailable)
 	require.NotContains(t, get().Error(), "s3cret")
-	w.break_(answer(400, `{"error":"Evil\nName","message":"s3cret"}`))
+	w.breakWith(answer(400, `{"error":"Evil\nName","message":"s3cret"}`))
 	require.ErrorIs(t, get(), atproto.ErrRefused)
 	require.NotContains(t, get().Error(), "\n")
 	require.NotContains(t, get().Error(), "s3cret")
-	w.break_(answer(200, `<html>`))
+	w.breakWith(answer(200, `<html>`))
 	require.ErrorIs(t, get(), atproto.ErrUnavailable)
-	w.break_(answer(200, strings.Repeat("x", 3<<20)))
+	w.breakWith(answer(200, strings.Repeat("x", 3<<20)))
 	require.ErrorIs(t, get(), atproto.ErrUnavailable)
-	w.break_(answer(200, "other bytes"))
+	w.breakWith(answer(200, "other bytes"))
 	_, err = w.pds.GetBlob(ctx, did, "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku", 100)
 	require.ErrorIs(t, err, atproto.ErrBlobNotFound, "bytes that do not hash to the CID are not that blob")
 }
@@ -203,7 +203,7 @@ func TestOneCallerThatGivesUpDoesNotFailTheOthers(t *testing.T) {
 	w := start(t)
 	arrived, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	w.break_(func(rw http.ResponseWriter, r *http.Request) {
+	w.breakWith(func(rw http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "getServiceAuth") {
 			once.Do(func() { close(arrived) })
 			<-release
@@ -248,7 +248,7 @@ func TestAKnownIdentityOutlivesAnOutageAndAnUnknownOneIsAskedForAgain(t *testing
 	dir := directory(w.URL(), w.client, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
 	_, err := dir.Resolve(t.Context(), "alice.test")
 	require.NoError(t, err)
-	w.break_(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(503) })
+	w.breakWith(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusServiceUnavailable) })
 	ahead.Store(int64(time.Hour))
 	who, err := dir.Resolve(t.Context(), "alice.test")
 	require.NoError(t, err)

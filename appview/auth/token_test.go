@@ -14,6 +14,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -365,7 +366,7 @@ func TestMissingKeysAreMadeOnceOrDemanded(t *testing.T) {
 func TestTheJWKSHasPublicKeysOnly(t *testing.T) {
 	f := newFixture(t, ecKey(t))
 	rec := httptest.NewRecorder()
-	f.k.ServeHTTP(rec, httptest.NewRequest("GET", "/", nil))
+	f.k.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/", nil))
 	var set struct{ Keys []map[string]any }
 	require.NoError(t, json.Unmarshal(rec.Body.Bytes(), &set))
 	require.Len(t, set.Keys, 1)
@@ -386,7 +387,7 @@ func TestTheRealmFollowsOnlyHostsThatWereConfigured(t *testing.T) {
 		{"atcr.svc:5000.evil.example.com", "", "https://registry.test"},
 		{"", "", "https://registry.test"},
 	} {
-		r := httptest.NewRequest("GET", "/v2/", nil)
+		r := httptest.NewRequest(http.MethodGet, "/v2/", nil)
 		r.Host = x.host
 		if x.proto != "" {
 			r.Header.Set("X-Forwarded-Proto", x.proto)
@@ -396,7 +397,7 @@ func TestTheRealmFollowsOnlyHostsThatWereConfigured(t *testing.T) {
 		require.Equal(t, fmt.Sprintf(`Bearer realm="%s/auth/token",service="registry.test",scope="repository:a.test/x:pull",error="invalid_token"`, x.want), w.Header().Get("WWW-Authenticate"))
 	}
 	w := httptest.NewRecorder()
-	c.Challenge(w, httptest.NewRequest("GET", "/v2/", nil), "a\"b\r\nX: y", "")
+	c.Challenge(w, httptest.NewRequest(http.MethodGet, "/v2/", nil), "a\"b\r\nX: y", "")
 	require.NotContains(t, w.Header().Get("WWW-Authenticate"), "\n")
 	require.Equal(t, 6, strings.Count(w.Header().Get("WWW-Authenticate"), `"`))
 }

@@ -259,7 +259,7 @@ func HoldDID(v string) (string, error) {
 		return diddoc.CanonicalWebDID(v)
 	}
 	if _, err := syntax.ParseDID(v); err != nil || !strings.HasPrefix(v, "did:plc:") {
-		return "", errors.New("want did:web:hostname[:port] or did:plc:...")
+		return "", errors.New("want did:web:hostname[:port], or a did:plc")
 	}
 	return v, nil
 }

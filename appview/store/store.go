@@ -64,13 +64,11 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 			return nil, err
 		}
 		if d.reader, err = open(o.Path, true, max(4, runtime.GOMAXPROCS(0)*2)); err != nil {
-			d.writer.Close()
-			return nil, err
+			return nil, errors.Join(err, d.writer.Close())
 		}
 	}
 	if err := migrate(ctx, d.writer); err != nil {
-		d.Close()
-		return nil, err
+		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
@@ -106,8 +104,7 @@ func open(path string, readOnly bool, conns int) (*sql.DB, error) {
 	db.SetMaxIdleConns(conns)
 	db.SetConnMaxLifetime(0)
 	if err := db.Ping(); err != nil {
-		db.Close()
-		return nil, fmt.Errorf("opening the database %s: %w", path, err)
+		return nil, errors.Join(fmt.Errorf("opening the database %s: %w", path, err), db.Close())
 	}
 	return db, nil
 }

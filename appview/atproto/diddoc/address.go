@@ -9,7 +9,7 @@ const (
 	public    kind = iota
 	private        // inside somebody's network: RFC 1918, CGNAT, unique local, and ranges that no public host has
 	loopback       // this machine
-	linkLocal      // the neighbours, and the metadata services of clouds
+	linkLocal      // the neighbors, and the metadata services of clouds
 	never          // multicast, unspecified, reserved: no server lives there
 )
 

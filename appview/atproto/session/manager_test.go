@@ -69,7 +69,7 @@ func start(t *testing.T, cfg devnet.Config) *world {
 	var err error
 	w.Net, err = devnet.Start(t.Context(), cfg)
 	require.NoError(t, err)
-	t.Cleanup(func() { w.Net.Close() })
+	t.Cleanup(func() { w.Close() })
 	w.alice = w.Account("alice.test")
 	w.db, err = store.Open(t.Context(), store.Options{Path: filepath.Join(t.TempDir(), "ui.db")})
 	require.NoError(t, err)

@@ -21,7 +21,7 @@ func CreateOnce(path string, content []byte, mode fs.FileMode) error {
 	if err != nil {
 		return fmt.Errorf("making a file in %s: %w; is it writable?", dir, err)
 	}
-	defer os.Remove(tmp.Name())
+	defer os.Remove(tmp.Name()) //nolint:errcheck // a leftover is harmless
 	_, err = tmp.Write(content)
 	err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close())
 	if err != nil {

@@ -43,7 +43,7 @@ func (w *Watcher) Run(ctx context.Context) {
 		w.log.WarnContext(ctx, "file notifications do not work; looking now and then instead", "every", w.poll, "error", err)
 		notify = &fsnotify.Watcher{}
 	} else {
-		defer notify.Close()
+		defer notify.Close() //nolint:errcheck // nothing is lost
 		for dir := range w.dirs {
 			if err := notify.Add(dir); err != nil {
 				w.log.WarnContext(ctx, "directory cannot be watched; looking now and then instead", "directory", dir, "every", w.poll, "error", err)
