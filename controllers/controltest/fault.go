@@ -1,0 +1,81 @@
+package controltest
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"atcr.io/operator/controllers/manager"
+)
+
+// Fault makes the API server refuse requests of the operator while it is on.
+type Fault struct {
+	Method string // of the requests that fail
+	Path   string // part of their path
+
+	// AfterTheFact lets the API server act, and loses its answer.
+	AfterTheFact bool
+
+	mu    sync.Mutex
+	off   bool
+	times []time.Time
+}
+
+// With makes the operator meet f.
+func With(f *Fault) Option {
+	return func(cfg *rest.Config, _ *manager.Options) {
+		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return faulty{next, f} })
+	}
+}
+
+// Off ends the fault.
+func (f *Fault) Off() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.off = true
+}
+
+// Times are when requests failed.
+func (f *Fault) Times() []time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]time.Time(nil), f.times...)
+}
+
+func (f *Fault) hits(r *http.Request) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.off || r.Method != f.Method || !strings.Contains(r.URL.Path, f.Path) {
+		return false
+	}
+	f.times = append(f.times, time.Now())
+	return true
+}
+
+type faulty struct {
+	next http.RoundTripper
+	f    *Fault
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t faulty) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !t.f.hits(r) {
+		return t.next.RoundTrip(r)
+	}
+	if t.f.AfterTheFact {
+		if resp, err := t.next.RoundTrip(r); err == nil {
+			resp.Body.Close()
+		}
+	} else if r.Body != nil {
+		r.Body.Close()
+	}
+	const body = `{"kind":"Status","apiVersion":"v1","status":"Failure","message":"injected","reason":"InternalError","code":500}`
+	return &http.Response{
+		StatusCode: http.StatusInternalServerError, Status: "500 Internal Server Error", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{"Content-Type": []string{"application/json"}}, Body: io.NopCloser(strings.NewReader(body)), Request: r,
+	}, nil
+}
