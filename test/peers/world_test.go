@@ -110,17 +110,25 @@ func logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, nil))
 }
 
-// addCrew lets the hold's captain make a member, with a service token from the captain's PDS.
-func (h holdUnderTest) addCrew(t *testing.T, pds *referencepds.PDS, captain, member string, permissions ...string) {
+// token is a service token for the hold from an account's PDS.
+func (h holdUnderTest) token(t *testing.T, pds *referencepds.PDS, handle string) string {
 	t.Helper()
-	session := login(t, pds.URL, captain, pds.Account(t, captain).AppPassword)
+	session := login(t, pds.URL, handle, pds.Account(t, handle).AppPassword)
 	var service struct{ Token string }
 	call(t, http.MethodGet, pds.URL+"/xrpc/com.atproto.server.getServiceAuth?aud="+url.QueryEscape(h.did), session.token, nil, &service)
-	call(t, http.MethodPost, h.url+"/xrpc/com.atproto.repo.createRecord", service.Token, object{
+	return service.Token
+}
+
+// addCrew lets the hold's captain make a member, and returns the record's URI.
+func (h holdUnderTest) addCrew(t *testing.T, pds *referencepds.PDS, captain, member string, permissions ...string) string {
+	t.Helper()
+	var made struct{ URI string }
+	call(t, http.MethodPost, h.url+"/xrpc/com.atproto.repo.createRecord", h.token(t, pds, captain), object{
 		"repo": h.did, "collection": "io.atcr.hold.crew",
 		"record": object{"$type": "io.atcr.hold.crew", "member": pds.Account(t, member).DID, "role": "member",
 			"permissions": permissions, "addedAt": "2026-01-01T00:00:00.000Z"},
-	}, nil)
+	}, &made)
+	return made.URI
 }
 
 // document is the hold's DID document, read as indigo reads it.
