@@ -12,10 +12,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
-	"fmt"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -277,129 +274,6 @@ func jwtAlg(t *testing.T, token string) string {
 	p, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256, jose.ES256})
 	require.NoError(t, err)
 	return p.Headers[0].Algorithm
-}
-
-func TestKeysThatAreTooWeakOrOfAnotherKindAreRefused(t *testing.T) {
-	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	require.NoError(t, err)
-	good := pemKey(t, ecKey(t))
-	for name, in := range map[string][3][]byte{
-		"P-384":                   {pemKey(t, p384)},
-		"RSA 1024":                {weakRSA(t)},
-		"nothing":                 {nil},
-		"a certificate only":      {[]byte("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n")},
-		"encrypted":               {[]byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n")},
-		"a broken key":            {[]byte("-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n")},
-		"a broken bundle":         {good, []byte("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n")},
-		"a broken JWK set":        {good, nil, []byte("{")},
-		"a symmetric key in JWKS": {good, nil, []byte(`{"keys":[{"kty":"oct","k":"AAAA"}]}`)},
-	} {
-		_, err := NewKeySet(in[0], in[1], in[2])
-		require.Error(t, err, name)
-	}
-}
-
-// weakRSA is a 1024-bit key; Go makes none of that size any more.
-func weakRSA(t *testing.T) []byte {
-	t.Helper()
-	t.Setenv("GODEBUG", "rsa1024min=0")
-	return pemKey(t, rsaKey(t, 1024))
-}
-
-func TestKIDsAreRFC7638ThumbprintsAlsoWithLeadingZeros(t *testing.T) {
-	zeros := 0
-	for range 2000 {
-		key := ecKey(t)
-		s := &KeySet{public: map[string]jose.JSONWebKey{}}
-		k, err := s.add(key.Public())
-		require.NoError(t, err)
-		point, err := key.PublicKey.Bytes() // 0x04, then x and y of 32 bytes each
-		require.NoError(t, err)
-		x, y := point[1:33], point[33:]
-		if x[0] == 0 || y[0] == 0 {
-			zeros++
-		}
-		enc := base64.RawURLEncoding.EncodeToString
-		sum := sha256.Sum256([]byte(`{"crv":"P-256","kty":"EC","x":"` + enc(x) + `","y":"` + enc(y) + `"}`))
-		require.Equal(t, enc(sum[:]), k.KeyID)
-	}
-	require.Positive(t, zeros, "some keys have the leading zero that others get wrong")
-}
-
-func TestMissingKeysAreMadeOnceOrDemanded(t *testing.T) {
-	for _, kind := range []string{"ecdsa", "rsa"} {
-		dir := filepath.Join(t.TempDir(), "auth")
-		f := KeyFiles{KeyPath: filepath.Join(dir, "k.pem"), CertPath: filepath.Join(dir, "k.crt"), Service: testService, Kind: kind, Required: true}
-		_, err := OpenKeys(f, discard)
-		require.ErrorContains(t, err, names.AuthKeyRequired)
-		require.NoDirExists(t, dir)
-		f.Required = false
-		kids := make(chan string, 8)
-		var wg sync.WaitGroup
-		for range cap(kids) {
-			wg.Go(func() {
-				k, err := OpenKeys(f, discard)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				kids <- k.Set().Hash()
-			})
-		}
-		wg.Wait()
-		close(kids)
-		first := <-kids
-		for other := range kids {
-			require.Equal(t, first, other)
-		}
-		info, err := os.Stat(f.KeyPath)
-		require.NoError(t, err)
-		require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
-		certs, err := os.ReadFile(f.CertPath)
-		require.NoError(t, err)
-		block, _ := pem.Decode(certs)
-		_, err = x509.ParseCertificate(block.Bytes)
-		require.NoError(t, err)
-	}
-}
-
-func TestTheJWKSHasPublicKeysOnly(t *testing.T) {
-	f := newFixture(t, ecKey(t))
-	rec := httptest.NewRecorder()
-	f.k.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/", nil))
-	var set struct{ Keys []map[string]any }
-	require.NoError(t, json.Unmarshal(rec.Body.Bytes(), &set))
-	require.Len(t, set.Keys, 1)
-	require.NotContains(t, set.Keys[0], "d")
-	require.Equal(t, f.k.Set().SignerKID(), set.Keys[0]["kid"])
-	require.Equal(t, "ES256", set.Keys[0]["alg"])
-}
-
-func TestTheRealmFollowsOnlyHostsThatWereConfigured(t *testing.T) {
-	c := &Challenger{BaseURL: "https://registry.test", Service: testService, AllowedHosts: func() []string { return []string{"atcr.svc:5000", "127.0.0.1:5000"} }}
-	for _, x := range []struct{ host, proto, want string }{
-		{"registry.test", "", "https://registry.test"},
-		{"REGISTRY.test", "", "https://registry.test"},
-		{"atcr.svc:5000", "", "http://atcr.svc:5000"},
-		{"ATCR.svc:5000", "https", "https://atcr.svc:5000"},
-		{"evil.example.com", "", "https://registry.test"},
-		{"atcr.svc", "", "https://registry.test"},
-		{"atcr.svc:5000.evil.example.com", "", "https://registry.test"},
-		{"", "", "https://registry.test"},
-	} {
-		r := httptest.NewRequest(http.MethodGet, "/v2/", nil)
-		r.Host = x.host
-		if x.proto != "" {
-			r.Header.Set("X-Forwarded-Proto", x.proto)
-		}
-		w := httptest.NewRecorder()
-		c.Challenge(w, r, "repository:a.test/x:pull", "invalid_token")
-		require.Equal(t, fmt.Sprintf(`Bearer realm="%s/auth/token",service="registry.test",scope="repository:a.test/x:pull",error="invalid_token"`, x.want), w.Header().Get("WWW-Authenticate"))
-	}
-	w := httptest.NewRecorder()
-	c.Challenge(w, httptest.NewRequest(http.MethodGet, "/v2/", nil), "a\"b\r\nX: y", "")
-	require.NotContains(t, w.Header().Get("WWW-Authenticate"), "\n")
-	require.Equal(t, 6, strings.Count(w.Header().Get("WWW-Authenticate"), `"`))
 }
 
 func FuzzVerify(f *testing.F) {
