@@ -8,6 +8,7 @@ import (
 	"net/url"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"atcr.io/operator/appview/atproto"
 	"atcr.io/operator/appview/atproto/alias"
@@ -18,12 +19,24 @@ import (
 )
 
 // owners finds accounts by the first component of a repository name.
-type owners struct{ directory *atproto.Directory }
+type owners struct {
+	directory *atproto.Directory
+	decoded   *lru.Cache[string, syntax.AtIdentifier] // reading one costs as much as the rest of a manifest's GET
+}
+
+func newOwners(directory *atproto.Directory) owners {
+	decoded, _ := lru.New[string, syntax.AtIdentifier](10_000)
+	return owners{directory, decoded}
+}
 
 func (o owners) Owner(ctx context.Context, component string) (syntax.DID, error) {
-	id, err := alias.Decode(component)
-	if err != nil {
-		return "", fmt.Errorf("%w: %w", atproto.ErrUnknownIdentity, err)
+	id, ok := o.decoded.Get(component)
+	if !ok {
+		var err error
+		if id, err = alias.Decode(component); err != nil {
+			return "", fmt.Errorf("%w: %w", atproto.ErrUnknownIdentity, err)
+		}
+		o.decoded.Add(component, id)
 	}
 	if did, err := id.AsDID(); err == nil {
 		return did, nil // a DID needs no look-up here; its PDS is found when it is asked

@@ -110,7 +110,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	registry := oci.New(oci.Config{
 		Tokens: tokens{auth.NewVerifier(s.keys, s.cfg.ServiceName, time.Now),
 			&auth.Challenger{BaseURL: s.cfg.BaseURL, Service: s.cfg.ServiceName, AllowedHosts: s.runtime.AllowedHosts}},
-		Owners: owners{directory}, Holds: s.holds, Records: s.mirror, Uploads: s.uploads, Log: s.log, BodyIdle: bodyIdle,
+		Owners: newOwners(directory), Holds: s.holds, Records: s.mirror, Uploads: s.uploads, Log: s.log, BodyIdle: bodyIdle,
 		DefaultHold: s.defaultHold,
 	})
 	issuer := &auth.Handler{
