@@ -1,0 +1,211 @@
+package holdclient_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/require"
+
+	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/appview/holdclient"
+)
+
+const (
+	holdDID = syntax.DID("did:web:hold.example.com")
+	alice   = syntax.DID("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa")
+	bob     = syntax.DID("did:plc:bbbbbbbbbbbbbbbbbbbbbbbb")
+)
+
+// foreign is a hold that answers as it likes: real holds of other releases do, and no real one can be run here.
+type foreign struct {
+	*httptest.Server
+	client *holdclient.Client
+	conf   map[string]names.Hold
+}
+
+type directory string
+
+func (d directory) HoldEndpoint(context.Context, syntax.DID) (string, error) { return string(d), nil }
+
+type tokens struct{}
+
+func (tokens) ServiceToken(_ context.Context, user, hold syntax.DID) (string, error) {
+	return "secret of " + string(user) + " for " + string(hold), nil
+}
+
+func newForeign(t *testing.T, handler http.HandlerFunc) *foreign {
+	f := &foreign{Server: httptest.NewServer(handler), conf: map[string]names.Hold{}}
+	t.Cleanup(f.Close)
+	f.client = holdclient.New(holdclient.Config{Directory: directory(f.URL), Tokens: tokens{}, Guarded: http.DefaultClient, Trusted: http.DefaultClient,
+		Configured: func(did string) (names.Hold, bool) { h, ok := f.conf[did]; return h, ok }})
+	return f
+}
+
+func (f *foreign) resolve(t *testing.T) *holdclient.Hold {
+	t.Helper()
+	h, err := f.client.Resolve(t.Context(), holdDID)
+	require.NoError(t, err)
+	return h
+}
+
+func TestABlobIsFoundWhateverFormTheAnswerHas(t *testing.T) {
+	blob := "the bytes"
+	for name, serve := range map[string]http.HandlerFunc{
+		"JSON with size": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json; charset=utf-8")
+			fmt.Fprintf(w, `{"url":"http://%s/direct","size":9}`, r.Host)
+		},
+		"JSON without size": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprintf(w, `{"url":"http://%s/direct"}`, r.Host)
+		},
+		"a redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/direct", http.StatusTemporaryRedirect)
+		},
+		"raw bytes": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, blob) },
+		"raw bytes of a JSON blob": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, blob)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newForeign(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/direct" {
+					_, _ = io.WriteString(w, blob)
+					return
+				}
+				require.Equal(t, string(alice), r.URL.Query().Get("did"))
+				serve(w, r)
+			})
+			h, d := f.resolve(t), digest.FromString(blob)
+			loc, err := f.client.Locate(t.Context(), h, alice, "", d, http.MethodGet)
+			require.NoError(t, err)
+			resp, err := f.client.Open(t.Context(), h, loc, nil)
+			require.NoError(t, err)
+			defer resp.Body.Close()
+			got, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.Equal(t, blob, string(got))
+			size, err := f.client.Stat(t.Context(), h, alice, "", d)
+			require.NoError(t, err)
+			require.EqualValues(t, len(blob), size)
+		})
+	}
+}
+
+func TestAHoldThatNeedsNoLoginLearnsNothingAboutTheReader(t *testing.T) {
+	public := true
+	var seen []string
+	f := newForeign(t, func(w http.ResponseWriter, r *http.Request) {
+		seen = append(seen, r.Header.Get("Authorization"))
+		if !public && r.Header.Get("Authorization") == "" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		_, _ = io.WriteString(w, "x")
+	})
+	h := f.resolve(t)
+	_, err := f.client.Locate(t.Context(), h, alice, bob, digest.FromString("1"), http.MethodGet)
+	require.NoError(t, err)
+	require.Equal(t, []string{""}, seen)
+	public = false
+	_, err = f.client.Locate(t.Context(), h, alice, bob, digest.FromString("2"), http.MethodGet)
+	require.NoError(t, err)
+	require.Equal(t, []string{"", "", "Bearer secret of " + string(bob) + " for " + string(holdDID)}, seen)
+}
+
+func TestFailuresSayWhatHappensNextAndKeepSecrets(t *testing.T) {
+	for _, c := range []struct {
+		status int
+		body   string
+		want   holdclient.Kind
+	}{
+		{401, `{"error":"AuthRequired"}`, holdclient.NeedsLogin},
+		{403, `no`, holdclient.Refused},
+		{404, `{"error":"BlobNotFound"}`, holdclient.NotFound},
+		{400, `{"error":"InvalidDigest"}`, holdclient.InvalidDigest},
+		{400, `{"error":"InvalidUploadId"}`, holdclient.InvalidUpload},
+		{403, `{"error":"QuotaExceeded"}`, holdclient.QuotaExceeded},
+		{429, ``, holdclient.RateLimited},
+		{502, `<html>`, holdclient.Unavailable},
+		{418, ``, holdclient.Misconfigured},
+		{200, `not json`, holdclient.Misconfigured},
+		{302, ``, holdclient.Misconfigured},
+	} {
+		f := newForeign(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "7")
+			w.WriteHeader(c.status)
+			_, _ = io.WriteString(w, c.body)
+		})
+		_, err := f.client.Initiate(t.Context(), f.resolve(t), alice, digest.FromString("x"))
+		kind, ok := holdclient.KindOf(err)
+		require.True(t, ok)
+		require.Equal(t, c.want, kind, "%d %s", c.status, c.body)
+		require.NotContains(t, err.Error(), "secret")
+		require.NotContains(t, err.Error(), "not json")
+		var e *holdclient.Error
+		if errors.As(err, &e) && c.status == 429 {
+			require.Equal(t, 7*time.Second, e.RetryAfter)
+		}
+	}
+	f := newForeign(t, nil)
+	h := f.resolve(t)
+	f.Close()
+	_, err := f.client.Locate(t.Context(), h, alice, "", digest.FromString("x"), http.MethodGet)
+	kind, _ := holdclient.KindOf(err)
+	require.Equal(t, holdclient.Unavailable, kind)
+	require.NotContains(t, err.Error(), "cid=", "no query in an error")
+}
+
+func TestAConfiguredEndpointMustNameTheSameHold(t *testing.T) {
+	document := `{"id":"did:web:other.example.com"}`
+	f := newForeign(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/.well-known/did.json" {
+			_, _ = io.WriteString(w, document)
+			return
+		}
+		require.Equal(t, "hold.example.com", r.Host, "URLs on the declared host are dialled at the configured endpoint")
+		_, _ = io.WriteString(w, "x")
+	})
+	f.conf[string(holdDID)] = names.Hold{DID: string(holdDID), Endpoint: f.URL, Download: names.Proxy}
+	_, err := f.client.Resolve(t.Context(), holdDID)
+	kind, _ := holdclient.KindOf(err)
+	require.Equal(t, holdclient.Misconfigured, kind)
+
+	// Another configuration is another hold: the failure is not remembered for it.
+	document = `{"id":"` + string(holdDID) + `","service":[{"id":"#atcr_hold","type":"AtcrHoldService","serviceEndpoint":"https://hold.example.com"}]}`
+	f.conf[string(holdDID)] = names.Hold{DID: string(holdDID), Endpoint: strings.Replace(f.URL, "127.0.0.1", "localhost", 1), Download: names.Proxy}
+	h := f.resolve(t)
+	require.Equal(t, "https://hold.example.com", h.Declared)
+	require.Equal(t, names.Proxy, h.Download)
+	resp, err := f.client.Open(t.Context(), h, holdclient.Location{URL: "https://hold.example.com/blob?sig=1"}, nil)
+	require.NoError(t, err)
+	resp.Body.Close()
+}
+
+func TestURLsThatAreNotForHTTPAreRefused(t *testing.T) {
+	for _, bad := range []string{"file:///etc/passwd", "gopher://x/", "//x/y", "http://user:pw@x/", ":", ""} {
+		f := newForeign(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprintf(w, `{"url":%q,"size":1}`, bad)
+		})
+		h := f.resolve(t)
+		loc, err := f.client.Locate(t.Context(), h, alice, "", digest.FromString("x"), http.MethodGet)
+		if err == nil { // an empty url is no url: the answer counts as the blob itself
+			require.Empty(t, bad)
+			require.True(t, strings.HasPrefix(loc.URL, f.URL))
+			continue
+		}
+		kind, _ := holdclient.KindOf(err)
+		require.Equal(t, holdclient.Misconfigured, kind, bad)
+	}
+}

@@ -1,0 +1,207 @@
+package upload_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/require"
+
+	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/appview/holdclient"
+	"atcr.io/operator/appview/oci/upload"
+	"atcr.io/operator/appview/store"
+)
+
+const alice = syntax.DID("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa")
+
+// hold keeps parts as a hold does, and fails when it is told to.
+type hold struct {
+	*httptest.Server
+	mu        sync.Mutex
+	initiated string // JSON members of the answer to initiateUpload besides uploadId
+	parts     map[string][]byte
+	lengths   []int64 // Content-Length of each part received
+	failures  int     // parts to refuse with 503
+	completed []byte
+	aborted   int
+}
+
+func (h *hold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch r.URL.Path {
+	case "/xrpc/io.atcr.hold.initiateUpload":
+		fmt.Fprintf(w, `{"uploadId":"u1"%s}`, h.initiated)
+	case "/xrpc/io.atcr.hold.getPartUploadUrl":
+		var in struct{ PartNumber int }
+		_ = json.NewDecoder(r.Body).Decode(&in)
+		fmt.Fprintf(w, `{"url":"%s/part/%d","method":"PUT"}`, h.URL, in.PartNumber)
+	case "/xrpc/io.atcr.hold.completeUpload":
+		var in struct{ Parts []struct{ ETag string } }
+		_ = json.NewDecoder(r.Body).Decode(&in)
+		h.completed = []byte{}
+		for _, p := range in.Parts {
+			h.completed = append(h.completed, h.parts[p.ETag]...)
+		}
+		fmt.Fprint(w, `{"status":"completed"}`)
+	case "/xrpc/io.atcr.hold.abortUpload":
+		h.aborted++
+		fmt.Fprint(w, `{"status":"aborted"}`)
+	case "/xrpc/io.atcr.hold.requestCrew":
+		fmt.Fprint(w, `{"status":"created"}`)
+	default:
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return // the connection broke: no part
+		}
+		if h.failures > 0 {
+			h.failures--
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		h.lengths = append(h.lengths, r.ContentLength)
+		h.parts[r.URL.Path] = body
+		w.Header().Set("ETag", r.URL.Path)
+	}
+}
+
+type directory string
+
+func (d directory) HoldEndpoint(context.Context, syntax.DID) (string, error) { return string(d), nil }
+
+type tokens struct{}
+
+func (tokens) ServiceToken(context.Context, syntax.DID, syntax.DID) (string, error) { return "t", nil }
+
+func start(t *testing.T, initiated string) (*hold, *upload.Uploader, *upload.Session) {
+	t.Helper()
+	h := &hold{initiated: initiated, parts: map[string][]byte{}}
+	h.Server = httptest.NewServer(h)
+	t.Cleanup(h.Close)
+	db, err := store.Open(t.Context(), store.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { db.Close() })
+	client := holdclient.New(holdclient.Config{Directory: directory(h.URL), Tokens: tokens{}, Guarded: http.DefaultClient, Trusted: http.DefaultClient,
+		Configured: func(string) (names.Hold, bool) { return names.Hold{}, false }})
+	u := &upload.Uploader{Holds: client, Sessions: &upload.Sessions{Store: db, Now: time.Now}, Log: slog.New(slog.DiscardHandler)}
+	at, err := client.Resolve(t.Context(), "did:web:hold.example.com")
+	require.NoError(t, err)
+	s, err := u.Start(t.Context(), at, alice, "app", digest.SHA256, "")
+	require.NoError(t, err)
+	return h, u, s
+}
+
+func bytesOf(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i * i >> 7)
+	}
+	return b
+}
+
+func TestAForeignHoldGetsPartsOfEightMebibytes(t *testing.T) {
+	h, u, s := start(t, "")
+	blob := bytesOf(20 << 20)
+	require.NoError(t, u.Append(t.Context(), s, bytes.NewReader(blob), -1))
+	require.Equal(t, []int64{8 << 20, 8 << 20, 4 << 20}, h.lengths)
+	require.EqualValues(t, 5<<20, s.Upload.MinPart)
+	require.ErrorIs(t, u.Append(t.Context(), s, bytes.NewReader(blob[:10]), 10), upload.ErrShortPart, "S3 takes no part after a short one")
+	require.NoError(t, u.Finish(t.Context(), s, digest.FromBytes(blob)))
+	require.True(t, bytes.Equal(blob, h.completed))
+}
+
+func TestOurHoldsGetChunksOfAnySize(t *testing.T) {
+	h, u, s := start(t, `,"partSize":1000`)
+	blob := bytesOf(5555)
+	for i := 0; i < len(blob); i += 1111 {
+		require.NoError(t, u.Append(t.Context(), s, bytes.NewReader(blob[i:i+1111]), 1111))
+		again, err := u.Sessions.Get(t.Context(), alice, "app", s.ID)
+		require.NoError(t, err)
+		s = again // each chunk may meet another replica
+	}
+	require.Len(t, h.lengths, 10)
+	require.NoError(t, u.Finish(t.Context(), s, digest.FromBytes(blob)))
+	require.True(t, bytes.Equal(blob, h.completed))
+	_, err := u.Sessions.Get(t.Context(), alice, "app", s.ID)
+	require.ErrorIs(t, err, upload.ErrUnknown)
+}
+
+func TestAStreamingHoldGetsOnePartOfUnknownLength(t *testing.T) {
+	h, u, s := start(t, `,"partSize":8388608,"streaming":true`)
+	blob := bytesOf(3 << 20)
+	require.NoError(t, u.Append(t.Context(), s, iotest.OneByteReader(bytes.NewReader(blob[:100])), -1))
+	require.NoError(t, u.Append(t.Context(), s, bytes.NewReader(blob[100:]), int64(len(blob)-100)))
+	require.NoError(t, u.Append(t.Context(), s, bytes.NewReader(nil), -1), "an empty body is no part")
+	require.Equal(t, []int64{-1, int64(len(blob) - 100)}, h.lengths)
+	require.NoError(t, u.Finish(t.Context(), s, digest.FromBytes(blob)))
+	require.True(t, bytes.Equal(blob, h.completed))
+}
+
+func TestAPartIsSentAgainWhenTheHoldFails(t *testing.T) {
+	h, u, s := start(t, `,"partSize":1000`)
+	h.failures = 2
+	blob := bytesOf(2500)
+	require.NoError(t, u.Append(t.Context(), s, bytes.NewReader(blob), -1))
+	require.NoError(t, u.Finish(t.Context(), s, digest.FromBytes(blob)))
+	require.True(t, bytes.Equal(blob, h.completed))
+}
+
+func TestABrokenBodyLeavesTheUploadAsItWas(t *testing.T) {
+	for _, initiated := range []string{`,"partSize":1000`, `,"partSize":1000,"streaming":true`} {
+		_, u, s := start(t, initiated)
+		blob := bytesOf(2500)
+		require.NoError(t, u.Append(t.Context(), s, bytes.NewReader(blob[:500]), 500))
+		broken := io.MultiReader(bytes.NewReader(blob[500:2000]), iotest.ErrReader(errors.New("the client is gone")))
+		var body *upload.BodyError
+		require.ErrorAs(t, u.Append(t.Context(), s, broken, 2000), &body)
+		again, err := u.Sessions.Get(t.Context(), alice, "app", s.ID)
+		require.NoError(t, err)
+		require.EqualValues(t, 500, again.Offset)
+		require.NoError(t, u.Append(t.Context(), again, bytes.NewReader(blob[500:]), 2000))
+		require.NoError(t, u.Finish(t.Context(), again, digest.FromBytes(blob)))
+	}
+}
+
+func TestOfTwoRequestsAtOnceOnlyOneMovesTheUpload(t *testing.T) {
+	_, u, s := start(t, `,"partSize":1000`)
+	other, err := u.Sessions.Get(t.Context(), alice, "app", s.ID)
+	require.NoError(t, err)
+	require.NoError(t, u.Append(t.Context(), s, bytes.NewReader(bytesOf(10)), 10))
+	require.ErrorIs(t, u.Append(t.Context(), other, bytes.NewReader(bytesOf(10)), 10), upload.ErrConflict)
+	require.Zero(t, other.Offset)
+}
+
+func TestAWrongDigestEndsTheUploadBeforeTheHoldCompletesIt(t *testing.T) {
+	h, u, s := start(t, `,"partSize":1000`)
+	require.NoError(t, u.Append(t.Context(), s, bytes.NewReader([]byte("these")), 5))
+	require.ErrorIs(t, u.Finish(t.Context(), s, digest.FromString("those")), upload.ErrDigest)
+	require.Nil(t, h.completed)
+	require.Equal(t, 1, h.aborted)
+	_, err := u.Sessions.Get(t.Context(), alice, "app", s.ID)
+	require.ErrorIs(t, err, upload.ErrUnknown)
+}
+
+func TestUploadsAreForgottenWhenTheyStandStill(t *testing.T) {
+	_, u, s := start(t, "")
+	n, err := u.Sessions.Forget(t.Context(), time.Now().Add(-time.Hour))
+	require.NoError(t, err)
+	require.Zero(t, n)
+	n, err = u.Sessions.Forget(t.Context(), time.Now().Add(time.Second))
+	require.NoError(t, err)
+	require.EqualValues(t, 1, n)
+	_, err = u.Sessions.Get(t.Context(), alice, "app", s.ID)
+	require.ErrorIs(t, err, upload.ErrUnknown)
+}
