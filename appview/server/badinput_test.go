@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -384,4 +385,55 @@ func TestALoginThatIsWrong(t *testing.T) {
 		refuses(t, resp, 401, "UNAUTHORIZED", says)
 		resp.Body.Close()
 	}
+}
+
+func TestAPDSThatLimitsRequests(t *testing.T) {
+	var limit atomic.Bool
+	w := servertest.Start(t, servertest.Options{WrapPDS: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if limit.Load() && strings.HasSuffix(r.URL.Path, "applyWrites") {
+				w.Header().Set("Retry-After", "17")
+				w.WriteHeader(http.StatusTooManyRequests)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}})
+	config, layer := push(t, w, app, []byte("{}")), push(t, w, app, []byte("layer"))
+	limit.Store(true)
+	resp := putManifest(w, servertest.Alice, app, "v1", manifestOf(config, layer, 2, 5))
+	require.Equal(t, "17", resp.Header.Get("Retry-After"))
+	refuses(t, resp, 429, "TOOMANYREQUESTS", "PDS limits")
+	require.Empty(t, recordsOf(t, w, records.CollectionManifest))
+}
+
+func TestWithoutTheWebInterfaceNothingIsKeptOnDisk(t *testing.T) {
+	dir := t.TempDir()
+	w := servertest.Start(t, servertest.Options{Dir: dir, AppViewEnv: map[string]string{names.UIEnabled: "false"}})
+	config, layer := push(t, w, app, []byte("{}")), push(t, w, app, []byte("layer"))
+	body := manifestOf(config, layer, 2, 5)
+	require.Equal(t, http.StatusCreated, putManifest(w, servertest.Alice, app, "v1", body).StatusCode)
+	require.Equal(t, 200, w.Do("", http.MethodGet, "/v2/"+app+"/manifests/v1", app, nil, nil).StatusCode)
+	require.NoFileExists(t, filepath.Join(dir, "appview", "ui.db"))
+}
+
+func TestReadyNamesTheKeysAndTheRuntimeFile(t *testing.T) {
+	w := servertest.Start(t, servertest.Options{Proxy: true})
+	resp, err := http.Get(w.DebugURL + names.PathReady)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	var ready names.Ready
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&ready))
+	require.Equal(t, "ok", ready.Status)
+	require.Len(t, ready.KeySetHash, 64)
+	require.Len(t, ready.RuntimeHash, 64)
+
+	w.Do("", http.MethodGet, "/v2/"+app+"/tags/list", app, nil, nil)
+	resp, err = http.Get(w.DebugURL + names.PathMetrics)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	metrics, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Contains(t, string(metrics), `atcr_requests_total{method="GET",route="tags",status="404"} 1`)
+	require.NotContains(t, string(metrics), "alice", "names are never label values")
 }
