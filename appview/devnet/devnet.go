@@ -166,7 +166,7 @@ func (n *Net) Handler() http.Handler {
 			return string(a.Handle), doc, err
 		},
 	})
-	var h http.Handler = pds.Methods{
+	h := pds.Methods{
 		"_health": {Verb: http.MethodGet, Serve: n.health},
 
 		"com.atproto.identity.resolveHandle": {Verb: http.MethodGet, Serve: n.resolveHandle},

@@ -47,7 +47,7 @@ func (m Methods) Handler(log *slog.Logger, next http.Handler) http.Handler {
 		case !known:
 			WriteError(w, &XRPCError{http.StatusNotImplemented, "MethodNotImplemented", "Method Not Implemented"})
 			return
-		case r.Method != method.Verb && !(method.Verb == http.MethodGet && r.Method == http.MethodHead):
+		case r.Method != method.Verb && (method.Verb != http.MethodGet || r.Method != http.MethodHead):
 			WriteError(w, InvalidRequest("Incorrect HTTP method (%s) expected %s", r.Method, method.Verb))
 			return
 		}
