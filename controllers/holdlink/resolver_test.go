@@ -1,0 +1,180 @@
+package holdlink
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"atcr.io/operator/api/v1alpha1"
+)
+
+const plcDID = "did:plc:abcdefghijklmnopqrstuvwx"
+
+// document serves a DID document at any path, and counts.
+func document(t *testing.T, did *atomic.Value, endpoint string) (base string, asked *atomic.Int64) {
+	t.Helper()
+	asked = &atomic.Int64{}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		fmt.Fprintf(w, `{"id":%q,"service":[{"id":"#atcr_hold","type":"AtcrHoldService","serviceEndpoint":%q}]}`, did.Load(), endpoint)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL, asked
+}
+
+func resolver(services ...*corev1.Service) *Resolver {
+	b := fake.NewClientBuilder()
+	for _, s := range services {
+		b = b.WithObjects(s)
+	}
+	return NewResolver(b.Build(), "cluster.local", []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
+}
+
+func appView(plc string) *v1alpha1.AppView {
+	av := &v1alpha1.AppView{}
+	av.Spec.Identity.PLCURL = v1alpha1.Origin(plc)
+	return av
+}
+
+func byDID(did string) *v1alpha1.HoldLink {
+	l := &v1alpha1.HoldLink{}
+	l.Spec.Hold.DID = v1alpha1.DID(did)
+	return l
+}
+
+func TestADIDInTheDirectoryIsLookedUpThere(t *testing.T) {
+	var did atomic.Value
+	did.Store(plcDID)
+	plc, _ := document(t, &did, "https://hold.example.com/")
+	found := resolver().look(t.Context(), appView(plc), byDID(plcDID))
+	require.Equal(t, Found{DID: plcDID, Endpoint: "https://hold.example.com"}, found)
+
+	did.Store("did:plc:zzzzzzzzzzzzzzzzzzzzzzzz")
+	found = resolver().look(t.Context(), appView(plc), byDID(plcDID))
+	require.Equal(t, v1alpha1.ReasonDIDMismatch, found.Reason)
+	require.False(t, found.Passing)
+
+	found = resolver().look(t.Context(), appView("http://127.0.0.1:1"), byDID(plcDID))
+	require.Equal(t, v1alpha1.ReasonFetchFailed, found.Reason)
+	require.True(t, found.Passing)
+}
+
+func TestADIDOfTheWebIsLookedUpAtItsHost(t *testing.T) {
+	var did atomic.Value
+	base, _ := document(t, &did, "https://hold.example.com")
+	id := "did:web:127.0.0.1%3A" + base[strings.LastIndex(base, ":")+1:]
+	did.Store(id)
+	require.Equal(t, Found{DID: id, Endpoint: "https://hold.example.com"}, resolver().look(t.Context(), appView(""), byDID(id)))
+}
+
+func TestAServiceIsReachedByItsFullNameAndPort(t *testing.T) {
+	svc := func(ports ...int32) *corev1.Service {
+		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "hold"}}
+		for _, p := range ports {
+			s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Port: p})
+		}
+		return s
+	}
+	for name, c := range map[string]struct {
+		service *corev1.Service
+		ask     int32
+		port    int32
+		ok      bool
+	}{
+		"its only port":              {svc(8080), 0, 8080, true},
+		"80 of several":              {svc(443, 80), 0, 80, true},
+		"the one asked for":          {svc(443, 8080), 8080, 8080, true},
+		"none that was asked for":    {svc(443), 8080, 8080, false},
+		"several, and none is 80":    {svc(1, 2), 0, 80, false},
+		"a service without a port":   {svc(), 0, 80, false},
+		"80 though there is another": {svc(80), 80, 80, true},
+	} {
+		port, ok := choosePort(c.service, c.ask)
+		require.Equal(t, c.port, port, name)
+		require.Equal(t, c.ok, ok, name)
+	}
+
+	found := resolver(svc(80)).byService(t.Context(), "n", &v1alpha1.ServiceReference{Name: "hold", Port: 81})
+	require.Equal(t, v1alpha1.ReasonServiceNotFound, found.Reason)
+	require.Contains(t, found.Message, "no port 81")
+}
+
+func TestTheDIDOfAURL(t *testing.T) {
+	for base, want := range map[string]string{
+		"https://hold.example.com": "did:web:hold.example.com", "https://hold.example.com:443": "did:web:hold.example.com",
+		"http://Hold.example.com:80": "did:web:hold.example.com", "http://hold.svc:8080": "did:web:hold.svc%3A8080",
+	} {
+		got, err := webDID(base)
+		require.NoError(t, err)
+		require.Equal(t, want, got, base)
+	}
+	_, err := webDID("https://[::1]:8080")
+	require.Error(t, err)
+}
+
+func TestAnOutcomeIsRememberedForItsTime(t *testing.T) {
+	var did atomic.Value
+	did.Store(plcDID)
+	plc, asked := document(t, &did, "https://hold.example.com")
+	r, key := resolver(), types.NamespacedName{Namespace: "n", Name: "hold"}
+	now := time.Now()
+	r.now = func() time.Time { return now }
+	resolve := func(from string) (Found, time.Duration) {
+		return r.Resolve(t.Context(), key, from, appView(plc), byDID(plcDID))
+	}
+
+	_, wait := resolve("a")
+	require.GreaterOrEqual(t, wait, time.Hour)
+	_, _ = resolve("a")
+	require.EqualValues(t, 1, asked.Load())
+	_, _ = resolve("b")
+	require.EqualValues(t, 2, asked.Load(), "another spec")
+	now = now.Add(2 * time.Hour)
+	_, _ = resolve("b")
+	require.EqualValues(t, 3, asked.Load(), "an hour is over")
+
+	did.Store("did:plc:zzzzzzzzzzzzzzzzzzzzzzzz")
+	var waits []time.Duration
+	for range 12 {
+		now = now.Add(2 * time.Hour)
+		_, wait = resolve("b")
+		waits = append(waits, wait)
+	}
+	require.Equal(t, 2*time.Second, waits[0])
+	require.Equal(t, 4*time.Second, waits[1])
+	require.Equal(t, 5*time.Minute, waits[11], "less and less often")
+
+	r.Forget(key)
+	did.Store(plcDID)
+	found, _ := resolve("b")
+	require.Empty(t, found.Reason)
+}
+
+// Addresses that a HoldLink names may be private; those of this machine, of the neighbours and of clouds' metadata
+// services are never called, and nothing is told but that.
+func TestAddressesThatAreNeverCalled(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	r := NewResolver(fake.NewClientBuilder().Build(), "cluster.local", nil)
+	for _, endpoint := range []string{
+		"http://" + l.Addr().String(), "http://localhost:8080", "http://169.254.169.254", "http://[::1]:8080", "http://[fe80::1]", "http://0.0.0.0:80",
+		"http://[::ffff:127.0.0.1]:8080", "http://224.0.0.1",
+	} {
+		found := r.at(t.Context(), "did:web:hold.example.com", endpoint)
+		require.Equal(t, v1alpha1.ReasonBlockedAddress, found.Reason, endpoint)
+		require.False(t, found.Passing)
+	}
+}

@@ -1,0 +1,216 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/appview/atproto/diddoc"
+)
+
+const patience = 30 * time.Second
+
+var one = types.NamespacedName{Namespace: "n", Name: "one"}
+
+func loopback() *http.Client {
+	return diddoc.NewClient(diddoc.Policy{AllowedPrivateCIDRs: func() []netip.Prefix {
+		return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	}}, diddoc.Options{TLS: &tls.Config{MinVersion: tls.VersionTLS12}})
+}
+
+func start(t *testing.T) *Prober {
+	t.Helper()
+	p, err := New(prometheus.NewRegistry())
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- p.Start(ctx) }()
+	t.Cleanup(func() { cancel(); require.NoError(t, <-done) })
+	return p
+}
+
+func target(url string) Target {
+	return Target{URL: url, Client: client, Interval: 5 * time.Millisecond, Timeout: time.Second, FailureThreshold: 3, SuccessThreshold: 2}
+}
+
+var client = loopback()
+
+func next(t *testing.T, p *Prober) event.GenericEvent {
+	t.Helper()
+	select {
+	case e := <-p.Events():
+		return e
+	case <-time.After(patience):
+		t.Fatal("no event")
+		return event.GenericEvent{}
+	}
+}
+
+func TestAHoldGoesDownAndComesBack(t *testing.T) {
+	var status, asked atomic.Int64
+	status.Store(200)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(int(status.Load()))
+	}))
+	t.Cleanup(s.Close)
+	p := start(t)
+	p.Set(one, target(s.URL), State{})
+	state := func() State {
+		require.Equal(t, "one", next(t, p).Object.GetName())
+		got, ok := p.Published(one)
+		require.True(t, ok)
+		return got
+	}
+	require.Equal(t, v1alpha1.Healthy, state().Health)
+
+	status.Store(500)
+	down := state()
+	require.Equal(t, v1alpha1.Unhealthy, down.Health)
+	require.Equal(t, v1alpha1.ReasonBadStatus, down.Reason)
+	require.GreaterOrEqual(t, down.ConsecutiveFailures, 3)
+
+	status.Store(200)
+	require.Equal(t, v1alpha1.Healthy, state().Health)
+
+	// Nothing is published while nothing changes, however often it is asked.
+	n := asked.Load()
+	require.Eventually(t, func() bool { return asked.Load() > n+20 }, patience, time.Millisecond)
+	require.Empty(t, p.Events())
+}
+
+func TestThresholds(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	well, ill := Result{}, Result{Reason: v1alpha1.ReasonTimeout}
+	for name, c := range map[string]struct {
+		from    v1alpha1.HealthState
+		results []Result
+		want    v1alpha1.HealthState
+		changes int
+	}{
+		"the first good answer is enough":        {v1alpha1.Unknown, []Result{well}, v1alpha1.Healthy, 1},
+		"two failures are not three":             {v1alpha1.Healthy, []Result{ill, ill, well, ill, ill}, v1alpha1.Healthy, 0},
+		"three in a row are":                     {v1alpha1.Healthy, []Result{ill, ill, ill}, v1alpha1.Unhealthy, 1},
+		"an unknown hold is given its three":     {v1alpha1.Unknown, []Result{ill, ill}, v1alpha1.Unknown, 0},
+		"one good answer is not two":             {v1alpha1.Unhealthy, []Result{well, ill, well}, v1alpha1.Unhealthy, 0},
+		"two in a row are":                       {v1alpha1.Unhealthy, []Result{well, well}, v1alpha1.Healthy, 1},
+		"down, up, down":                         {v1alpha1.Healthy, []Result{ill, ill, ill, well, well, ill, ill, ill}, v1alpha1.Unhealthy, 3},
+		"a relapse on the way starts over again": {v1alpha1.Unhealthy, []Result{well, ill, well, well}, v1alpha1.Healthy, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, streak, changes := State{Health: c.from}, 0, 0
+			for i, r := range c.results {
+				var changed bool
+				at := now.Add(time.Duration(i) * time.Minute)
+				if s, changed = record(s, &streak, r, 3, 2, at); changed {
+					changes++
+					require.Equal(t, at, s.Since)
+				}
+				require.Equal(t, at, s.LastProbe)
+			}
+			require.Equal(t, c.want, s.Health)
+			require.Equal(t, c.changes, changes)
+		})
+	}
+}
+
+func TestEveryFailureHasItsClass(t *testing.T) {
+	hang := make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-hang:
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(slow.Close)
+	t.Cleanup(func() { close(hang) })
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = nil
+	t.Cleanup(secure.Close)
+	missing := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(missing.Close)
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	strict := diddoc.NewClient(diddoc.Policy{}, diddoc.Options{})
+
+	for url, want := range map[string]string{
+		missing.URL: v1alpha1.ReasonBadStatus, gone.URL: v1alpha1.ReasonUnreachable, secure.URL: v1alpha1.ReasonTLSError,
+		slow.URL: v1alpha1.ReasonTimeout, "http://%zz": v1alpha1.ReasonUnreachable,
+	} {
+		require.Equal(t, want, check(t.Context(), client, url, 300*time.Millisecond).Reason, url)
+	}
+	require.Equal(t, v1alpha1.ReasonBlockedAddress, check(t.Context(), strict, missing.URL, time.Second).Reason)
+}
+
+func TestAForgottenHoldIsNotAsked(t *testing.T) {
+	var asked atomic.Int64
+	release := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1); <-release }))
+	t.Cleanup(s.Close)
+	p := start(t)
+	p.Set(one, target(s.URL), State{})
+	require.Eventually(t, func() bool { return asked.Load() == 1 }, patience, time.Millisecond)
+	p.Forget(one) // while it is being asked
+	close(release)
+	_, ok := p.Published(one)
+	require.False(t, ok)
+
+	two := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
+	t.Cleanup(two.Close)
+	p.Set(types.NamespacedName{Name: "two"}, target(two.URL), State{})
+	require.Equal(t, "two", next(t, p).Object.GetName(), "the answer for the forgotten one is dropped")
+	require.EqualValues(t, 1, asked.Load())
+}
+
+func TestWhatWasKnownSurvivesARestartButNotAnotherHold(t *testing.T) {
+	p, err := New(prometheus.NewRegistry()) // not started: nothing is asked
+	require.NoError(t, err)
+	since := time.Now().Add(-time.Hour)
+	known := State{Health: v1alpha1.Unhealthy, Reason: v1alpha1.ReasonTimeout, Since: since}
+	p.Set(one, target("http://a"), known)
+	got, _ := p.Published(one)
+	require.Equal(t, known, got)
+
+	changed := target("http://a")
+	changed.Interval = time.Minute
+	p.Set(one, changed, State{})
+	got, _ = p.Published(one)
+	require.Equal(t, known, got, "another interval, the same hold")
+
+	p.Set(one, target("http://b"), known)
+	got, _ = p.Published(one)
+	require.Equal(t, v1alpha1.Unknown, got.Health)
+}
+
+func TestAThousandHoldsAreAllAsked(t *testing.T) {
+	var asked atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	t.Cleanup(s.Close)
+	p := start(t)
+	const holds = 1000
+	go func() {
+		for i := range holds {
+			tg := target(s.URL)
+			tg.Interval = time.Hour
+			p.Set(types.NamespacedName{Name: fmt.Sprint(i)}, tg, State{})
+		}
+	}()
+	seen := map[string]bool{}
+	for len(seen) < holds {
+		seen[next(t, p).Object.GetName()] = true
+	}
+	require.EqualValues(t, holds, asked.Load(), "each once, since the interval is an hour")
+}
