@@ -92,6 +92,22 @@ func (m *Mirror) complete(ctx context.Context, row *Manifest, b []byte) {
 	}
 }
 
+// fill reads a row's references out of the manifest's bytes, when its record left them out.
+func (m *Mirror) fill(ctx context.Context, row *Manifest) {
+	b, err := m.Bytes(ctx, row)
+	if err != nil {
+		m.Log.InfoContext(ctx, "a manifest's references are not known: its bytes cannot be read", "did", row.DID, "digest", row.Digest, "error", err)
+		return
+	}
+	doc, err := spec.ParseManifest(b, "")
+	if err != nil {
+		return // pushed through another AppView, which takes what we would not
+	}
+	row.references(doc)
+	row.ArtifactType, row.Size = doc.Referrer(), int64(len(b))
+	row.Annotations = doc.Annotations
+}
+
 // byteCache keeps the manifests used last, bounded by their bytes.
 type byteCache struct {
 	mu    sync.Mutex

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -16,6 +17,7 @@ import (
 // Fields that we add to io.atcr.manifest records. Lexicons are open: other readers skip them.
 const (
 	extraRepositories = "repositories" // every repository that the manifest was pushed to; the lexicon's "repository" has the last
+	extraTrimmed      = "trimmed"      // true: layers, manifests or annotations are in manifestBlob only
 	extraArtifactType = "artifactType" // what the referrers API lists, which the lexicon has no field for
 )
 
@@ -32,6 +34,23 @@ func manifestOf(did syntax.DID, r atproto.Record) (*Manifest, error) {
 	m := rowOf(did, d, rec)
 	m.RKey, m.CID = r.URI.RecordKey().String(), r.CID
 	return m, nil
+}
+
+// trimmed says whether a record of ours leaves out what its manifest says.
+func trimmed(record []byte) bool { return bytes.Contains(record, []byte(`"`+extraTrimmed+`":true`)) }
+
+// references takes over what a manifest names.
+func (m *Manifest) references(doc *spec.Document) {
+	m.Blobs, m.Children = nil, nil
+	if doc.Config != nil {
+		m.Blobs = append(m.Blobs, doc.Config.Digest)
+	}
+	for _, l := range doc.Layers {
+		m.Blobs = append(m.Blobs, l.Digest)
+	}
+	for _, c := range doc.Manifests {
+		m.Children = append(m.Children, c.Digest)
+	}
 }
 
 // rowOf is the mirror row of a record, without key and CID.

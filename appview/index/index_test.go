@@ -225,6 +225,25 @@ func TestManifestsThatARecordCannotHoldWhole(t *testing.T) {
 	}
 }
 
+func TestWhatARecordLeavesOutIsStillKnownWhenTheMirrorIsReadAgain(t *testing.T) {
+	w := start(t, servertest.Options{})
+	layer := digest.FromString("layer")
+	status, body := w.do(http.MethodPost, "app", "/blobs/uploads/?digest="+string(layer), []byte("layer"), "")
+	require.Equal(t, 201, status, body)
+	d := digest.FromString("config")
+	status, body = w.do(http.MethodPost, "app", "/blobs/uploads/?digest="+string(d), []byte("config"), "")
+	require.Equal(t, 201, status, body)
+	m := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/b","digest":%q,"size":6},"layers":[{"mediaType":"a/b","digest":%q,"size":5}],"annotations":{"text":%q}}`,
+		imageType, d, layer, strings.Repeat("a", 200_000))
+	status, body = w.do(http.MethodPut, "app", "/manifests/v1", m, imageType)
+	require.Equal(t, 201, status, body)
+
+	// Another AppView tags it: this one reads all records again.
+	w.putRecord("io.atcr.tag", "second", map[string]any{"repository": "app", "tag": "v2", "manifestDigest": string(digest.FromBytes(m)), "createdAt": "2025-11-01T00:00:00Z"})
+	require.Eventually(t, func() bool { return w.status(http.MethodGet, "app", "/manifests/v2") == 200 }, 10*time.Second, 20*time.Millisecond)
+	require.Equal(t, 409, w.status(http.MethodDelete, "app", "/blobs/"+string(layer)), "the layer is known to be in use")
+}
+
 func TestSomebodyElseWritesToTheRepositoryMeanwhile(t *testing.T) {
 	w := start(t, servertest.Options{})
 	w.image("app", "v0", "config", "")

@@ -152,10 +152,7 @@ func (m *Mirror) Fresh(ctx context.Context, did syntax.DID, maxAge time.Duration
 		ch := m.flight.DoChan(string(did), func() (any, error) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 			defer cancel()
-			q.mu.Lock()
-			defer q.mu.Unlock()
-			_, err := m.sync(ctx, did, q)
-			return nil, err
+			return nil, m.syncUnlessWriting(ctx, did, q)
 		})
 		select {
 		case <-ctx.Done():
@@ -176,6 +173,20 @@ func (m *Mirror) Fresh(ctx context.Context, did syntax.DID, maxAge time.Duration
 	}
 	m.Log.DebugContext(ctx, "answering from the mirror", "did", did, "age", now.Sub(h.at).Round(time.Second), "error", failure)
 	return nil
+}
+
+// syncUnlessWriting syncs, but does not wait for a write in progress when there is something to answer from: a push to
+// a slow PDS must not hold up pulls, and brings the mirror up to date itself.
+func (m *Mirror) syncUnlessWriting(ctx context.Context, did syntax.DID, q *queue) error {
+	if !q.mu.TryLock() {
+		if h, err := m.head(ctx, did); err != nil || h.known {
+			return err
+		}
+		q.mu.Lock()
+	}
+	defer q.mu.Unlock()
+	_, err := m.sync(ctx, did, q)
+	return err
 }
 
 // sync brings the mirror up to the repository's head. The caller holds q.mu.
@@ -246,6 +257,9 @@ func (m *Mirror) list(ctx context.Context, did syntax.DID) (*listed, error) {
 		if err != nil {
 			m.Log.DebugContext(ctx, "record is not a manifest", "uri", r.URI, "error", err)
 			continue
+		}
+		if trimmed(r.Value) && row.BlobCID != "" {
+			m.fill(ctx, row)
 		}
 		if i, twice := place[row.Digest]; !twice {
 			place[row.Digest] = len(l.manifests)

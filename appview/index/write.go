@@ -195,6 +195,13 @@ func (m *Mirror) planPut(ctx context.Context, did syntax.DID, p Push, rec record
 		}
 	}
 	row := rowOf(did, p.Digest, &rec)
+	row.references(p.Document)
+	row.Annotations = p.Document.Annotations
+	if len(rec.Annotations) == 0 && len(row.Annotations) > 0 { // keys that mean something else in a record
+		if err := setExtra(&rec, extraTrimmed, true); err != nil {
+			return nil, err
+		}
+	}
 	row.RKey, row.Size, row.ArtifactType = rkey, int64(len(p.Raw)), p.Document.Referrer()
 	if err := trim(&rec); err != nil {
 		return nil, err
@@ -224,6 +231,7 @@ func (m *Mirror) keepUnknown(ctx context.Context, did syntax.DID, rkey string, r
 		return nil // not readable as a manifest: nothing to keep
 	}
 	rec.Extra = old.Extra
+	delete(rec.Extra, extraTrimmed)
 	if !old.CreatedAt.IsZero() {
 		rec.CreatedAt = old.CreatedAt
 	}
@@ -238,6 +246,9 @@ func trim(rec *records.Manifest) error {
 	}
 	if len(b) > maxRecordSize {
 		rec.Layers, rec.Manifests, rec.Annotations = nil, nil, nil
+		if err := setExtra(rec, extraTrimmed, true); err != nil {
+			return err
+		}
 		if rec.Config != nil {
 			rec.Config.Annotations, rec.Config.URLs = nil, nil
 		}

@@ -9,11 +9,9 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/distribution/distribution/v3/registry/api/errcode"
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
 
 	"atcr.io/operator/appview/config/names"
@@ -140,30 +138,36 @@ func copyBuffered(w io.Writer, r io.Reader) (int64, error) {
 // findBlob tries an operation at the holds that may have a blob of the owner, likely ones first, and gives the hold at
 // which it went well. An answer other than "not there" is final only when no other hold has the blob.
 func (r *Registry) findBlob(q *request, d digest.Digest, try func(context.Context, *holdclient.Hold) error) (*holdclient.Hold, error) {
-	if did := r.blobs.last(q.Owner, d); did != "" { // mostly right, and costs no query
-		if hold, err := r.Holds.Resolve(q.Context(), did); err == nil {
-			if err := try(q.Context(), hold); err == nil {
-				return hold, nil
+	var worst error
+	at := func(did syntax.DID) *holdclient.Hold {
+		hold, err := r.Holds.Resolve(q.Context(), did)
+		if err == nil {
+			if err = try(q.Context(), hold); err == nil {
+				return hold
 			}
+		}
+		if kind, ok := holdclient.KindOf(err); (!ok || kind != holdclient.NotFound) && worst == nil {
+			worst = err
+		}
+		return nil
+	}
+	last := r.blobs.last(q.Owner, d) // mostly right, and costs no query
+	if last != "" {
+		if hold := at(last); hold != nil {
+			return hold, nil
 		}
 	}
 	candidates, err := r.candidates(q, d)
 	if err != nil {
 		return nil, err
 	}
-	var worst error
 	for _, did := range candidates {
-		hold, err := r.Holds.Resolve(q.Context(), did)
-		if err == nil {
-			if err = try(q.Context(), hold); err == nil {
-				r.blobs.remember(q.Owner, d, did)
-				return hold, nil
-			}
+		if did == last {
+			continue
 		}
-		if kind, ok := holdclient.KindOf(err); !ok || kind != holdclient.NotFound {
-			if worst == nil {
-				worst = err
-			}
+		if hold := at(did); hold != nil {
+			r.blobs.remember(q.Owner, d, did)
+			return hold, nil
 		}
 	}
 	if worst != nil {
@@ -172,8 +176,8 @@ func (r *Registry) findBlob(q *request, d digest.Digest, try func(context.Contex
 	return nil, index.ErrNotFound
 }
 
-// candidates are the holds that may have a blob: where it was found last, those that manifests naming it name, and the
-// one that the owner pushes to now.
+// candidates are the holds that may have a blob: those that manifests naming it name, and the one that the owner pushes
+// to now.
 func (r *Registry) candidates(q *request, d digest.Digest) ([]syntax.DID, error) {
 	var list []syntax.DID
 	add := func(did syntax.DID) {
@@ -186,7 +190,6 @@ func (r *Registry) candidates(q *request, d digest.Digest) ([]syntax.DID, error)
 			list = append(list, did)
 		}
 	}
-	add(r.blobs.last(q.Owner, d))
 	named, err := r.Records.Holds(q.Context(), q.Owner, d)
 	if err != nil {
 		return nil, err
@@ -262,59 +265,4 @@ func (r *Registry) deleteBlob(w http.ResponseWriter, q *request) error {
 	r.blobs.forget(q.Owner, hold.DID, d)
 	w.WriteHeader(http.StatusAccepted)
 	return nil
-}
-
-// blobCache remembers where blobs were found, and the sizes of those just pushed, so that the manifest that follows
-// does not ask the hold for each of them again.
-type blobCache struct {
-	holds *lru.Cache[blobKey, syntax.DID]
-	sizes *lru.Cache[placedBlob, pushedBlob]
-}
-
-type blobKey struct {
-	owner syntax.DID
-	d     digest.Digest
-}
-
-type placedBlob struct {
-	blobKey
-	hold syntax.DID
-}
-
-type pushedBlob struct {
-	size    int64
-	expires time.Time
-}
-
-// pushedTTL is short: the blob may be deleted through another replica.
-const pushedTTL = 30 * time.Second
-
-func newBlobCache() *blobCache {
-	holds, _ := lru.New[blobKey, syntax.DID](50_000)
-	sizes, _ := lru.New[placedBlob, pushedBlob](10_000)
-	return &blobCache{holds, sizes}
-}
-
-func (c *blobCache) last(owner syntax.DID, d digest.Digest) syntax.DID {
-	hold, _ := c.holds.Get(blobKey{owner, d})
-	return hold
-}
-
-func (c *blobCache) remember(owner syntax.DID, d digest.Digest, hold syntax.DID) {
-	c.holds.Add(blobKey{owner, d}, hold)
-}
-
-func (c *blobCache) pushed(owner, hold syntax.DID, d digest.Digest, size int64) {
-	c.remember(owner, d, hold)
-	c.sizes.Add(placedBlob{blobKey{owner, d}, hold}, pushedBlob{size, time.Now().Add(pushedTTL)})
-}
-
-func (c *blobCache) size(owner, hold syntax.DID, d digest.Digest) (int64, bool) {
-	p, ok := c.sizes.Get(placedBlob{blobKey{owner, d}, hold})
-	return p.size, ok && time.Now().Before(p.expires)
-}
-
-func (c *blobCache) forget(owner, hold syntax.DID, d digest.Digest) {
-	c.holds.Remove(blobKey{owner, d})
-	c.sizes.Remove(placedBlob{blobKey{owner, d}, hold})
 }

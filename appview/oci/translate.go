@@ -28,6 +28,9 @@ func translate(err error) *Error {
 	case errors.As(err, &limited):
 		return &Error{Code: errcode.ErrorCodeTooManyRequests, RetryAfter: limited.RetryAfter, Err: err,
 			Sentence: "Your PDS limits the number of requests.", Remedy: "Try again after the time in Retry-After."}
+	case errors.As(err, &token) && errors.Is(token.Err, atproto.ErrRefused):
+		return fail(errcode.ErrorCodeDenied, "Your PDS gives no token for the hold "+string(token.Hold)+".",
+			"PDSes sign for holds with a host name and no port (localhost excepted): ask the operator to give the hold such a DID.").because(err)
 	case errors.As(err, &token):
 		e := translate(token.Err)
 		e.Err = err

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -50,7 +52,8 @@ func (m *metrics) observed(log *slog.Logger, next http.Handler) http.Handler {
 		defer m.inFlight.Dec()
 		out := &recorder{ResponseWriter: w}
 		defer func() {
-			aborted := recover()
+			panicked := recover()
+			cause, _ := panicked.(error)
 			status := out.status
 			if status == 0 {
 				status = http.StatusOK
@@ -62,10 +65,10 @@ func (m *metrics) observed(log *slog.Logger, next http.Handler) http.Handler {
 			m.sent.Add(float64(out.bytes))
 			log.LogAttrs(r.Context(), slog.LevelInfo, "request", slog.String("method", r.Method), slog.String("path", r.URL.Path),
 				slog.Int("status", status), slog.Duration("took", took.Round(time.Microsecond)), slog.Int64("sent", out.bytes),
-				slog.String("client", agent(r)), slog.Bool("aborted", aborted != nil))
-			if aborted != nil {
-				if aborted != http.ErrAbortHandler {
-					log.ErrorContext(r.Context(), "handler panicked", "panic", aborted)
+				slog.String("client", agent(r)), slog.Bool("aborted", panicked != nil))
+			if panicked != nil {
+				if !errors.Is(cause, http.ErrAbortHandler) {
+					log.ErrorContext(r.Context(), "handler panicked", "panic", panicked, "stack", string(debug.Stack()))
 				}
 				panic(http.ErrAbortHandler)
 			}

@@ -123,7 +123,7 @@ func TestAPushGoesOnAfterTheServerWasKilled(t *testing.T) {
 			req.ContentLength = chunk
 			req.Header.Set("Authorization", "Bearer "+token)
 			req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", chunk, 2*chunk-1))
-			_, err = http.DefaultClient.Do(req) //nolint:bodyclose // it fails
+			_, err = http.DefaultClient.Do(req)
 		}
 		broken <- err
 	}()
@@ -180,7 +180,7 @@ func TestSIGTERMLetsAnUploadComeToItsEnd(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	require.Eventually(t, func() bool { // it has stopped to accept
-		_, err := http.Get(w.URL + "/") //nolint:bodyclose // it fails
+		_, err := http.Get(w.URL + "/")
 		return err != nil && strings.Contains(err.Error(), "refused")
 	}, 5*time.Second, 5*time.Millisecond)
 	_, err = write.Write(blob[100:])
