@@ -16,121 +16,60 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/crane"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/stretchr/testify/require"
 
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/test/peers/referencepds"
 )
 
-// registry is AppView and hold over the reference PDS.
-type registry struct {
-	t       *testing.T
-	pds     *referencepds.PDS
-	hold    holdUnderTest
-	appView appView
+// The path of a push and of a pull, with each account on the reference PDS. Every subtest has accounts of its own: the
+// first login writes the default hold into the account's profile.
+func TestTheRegistryOnTheReferencePDS(t *testing.T) {
+	pds := referencepds.Start(t, referencepds.Options{Handles: []string{
+		"alice.test", "bob.test", "carol.test", "dave.test", "erin.test", "frank.test", "grace.test", "heidi.test", "ivan.test",
+	}})
+	r := startRegistry(t, pds, publicHold)
+	t.Run("an image is pushed and pulled byte for byte", func(t *testing.T) { pushAndPull(r.in(t), "alice.test", "bob.test") })
+	t.Run("an image is records that the PDS serves itself", func(t *testing.T) { recordsOfAPush(r.in(t), "carol.test") })
+	t.Run("a push is one commit of the firehose", func(t *testing.T) { eventsOfAPush(r.in(t), "dave.test") })
+	t.Run("a manifest of 4 MiB is accepted, and one byte more is not", func(t *testing.T) { largeManifests(r.in(t), "erin.test") })
+	t.Run("a private hold serves its crew only", func(t *testing.T) {
+		captain := map[string]string{names.HoldOwner: pds.Account(t, "frank.test").DID}
+		privateHold(startRegistry(t, pds, captain), "frank.test", "grace.test", "heidi.test")
+	})
+	t.Run("a newcomer becomes crew of a private hold by pushing", func(t *testing.T) {
+		r := startRegistry(t, pds, map[string]string{names.HoldAllowAllCrew: "true"})
+		img := randomImage(t)
+		r.push("ivan.test", "ivan.test/app:v1", img)
+		r.requireImage(img, "ivan.test/app:v1", r.as("ivan.test"))
+	})
 }
 
-func startRegistry(t *testing.T, opts referencepds.Options, holdEnv map[string]string) *registry {
-	t.Helper()
-	pds := referencepds.Start(t, opts)
-	hold := startHold(t, pds, holdEnv)
-	return &registry{t, pds, hold, startAppView(t, pds, hold)}
-}
+func pushAndPull(r *registry, captain, other string) {
+	t := r.t
+	first, second := randomImage(t), randomImage(t)
+	r.push(captain, captain+"/team/app:v1", first)
+	r.push(other, other+"/app:v1", second) // no captain: the hold takes them as crew by a service token
+	r.requireImage(first, captain+"/team/app:v1")
+	r.requireImage(first, captain+"/team/app@"+digestOf(t, first).String(), r.as(other))
+	r.requireImage(second, strings.ReplaceAll(r.pds.Account(t, other).DID, ":", "_")+"/app:v1")
 
-var publicHold = map[string]string{names.HoldPublic: "true", names.HoldAllowAllCrew: "true"}
-
-func (r *registry) as(handle string) crane.Option {
-	return crane.WithAuth(&authn.Basic{Username: handle, Password: r.pds.Account(r.t, handle).AppPassword})
-}
-
-func (r *registry) image(repository string) string { return r.appView.host + "/" + repository }
-
-func (r *registry) push(handle, repository string, img v1.Image) {
-	r.t.Helper()
-	require.NoError(r.t, crane.Push(img, r.image(repository), r.as(handle)))
-}
-
-// requireImage pulls an image and compares it byte for byte, layers too.
-func (r *registry) requireImage(want v1.Image, repository string, opts ...crane.Option) {
-	r.t.Helper()
-	got, err := crane.Pull(r.image(repository), opts...)
-	require.NoError(r.t, err)
-	require.NoError(r.t, validate.Image(got)) // reads every layer and compares it with its digest
-	wantRaw, err := want.RawManifest()
-	require.NoError(r.t, err)
-	gotRaw, err := got.RawManifest()
-	require.NoError(r.t, err)
-	require.Equal(r.t, string(wantRaw), string(gotRaw))
-}
-
-// records of a collection as the PDS itself lists them, by record key.
-func (r *registry) records(handle, collection string) map[string]object {
-	r.t.Helper()
-	var out struct {
-		Records []struct {
-			URI   string
-			Value object
-		}
-	}
-	call(r.t, http.MethodGet, r.pds.URL+"/xrpc/com.atproto.repo.listRecords?"+url.Values{
-		"repo": {r.pds.Account(r.t, handle).DID}, "collection": {collection}, "limit": {"100"},
-	}.Encode(), "", nil, &out)
-	byKey := map[string]object{}
-	for _, rec := range out.Records {
-		byKey[rec.URI[strings.LastIndexByte(rec.URI, '/')+1:]] = rec.Value
-	}
-	return byKey
-}
-
-// manifestBlob reads the manifest's bytes from the PDS, without the AppView.
-func (r *registry) manifestBlob(handle string, manifest object) []byte {
-	r.t.Helper()
-	ref := manifest["manifestBlob"].(object)["ref"].(object)["$link"].(string)
-	return get(r.t, r.pds.URL+"/xrpc/com.atproto.sync.getBlob?"+url.Values{"did": {r.pds.Account(r.t, handle).DID}, "cid": {ref}}.Encode())
-}
-
-func randomImage(t *testing.T) v1.Image {
-	t.Helper()
-	img, err := random.Image(300_000, 2)
-	require.NoError(t, err)
-	return mutate.MediaType(img, types.OCIManifestSchema1)
-}
-
-func digestOf(t *testing.T, img v1.Image) v1.Hash {
-	t.Helper()
-	d, err := img.Digest()
-	require.NoError(t, err)
-	return d
-}
-
-func TestAnImageIsPushedAndPulledWithAccountsOfTheReferencePDS(t *testing.T) {
-	r := startRegistry(t, referencepds.Options{}, publicHold)
-	alice, bob := randomImage(t), randomImage(t)
-	r.push("alice.test", "alice.test/team/app:v1", alice)
-	r.push("bob.test", "bob.test/app:v1", bob) // no captain: the hold takes bob as crew by a service token
-	r.requireImage(alice, "alice.test/team/app:v1")
-	r.requireImage(alice, "alice.test/team/app@"+digestOf(t, alice).String(), r.as("bob.test"))
-	r.requireImage(bob, strings.ReplaceAll(r.pds.Account(t, "bob.test").DID, ":", "_")+"/app:v1")
-
-	err := crane.Push(bob, r.image("alice.test/team/app:v2"), r.as("bob.test"))
+	err := crane.Push(second, r.image(captain+"/team/app:v2"), r.as(other))
 	require.ErrorContains(t, err, "does not allow push", "a repository of somebody else")
-	err = crane.Push(alice, r.image("alice.test/team/app:v2"), crane.WithAuth(&authn.Basic{Username: "alice.test", Password: "aaaa-bbbb-cccc-dddd"}))
+	err = crane.Push(first, r.image(captain+"/team/app:v2"), crane.WithAuth(&authn.Basic{Username: captain, Password: "aaaa-bbbb-cccc-dddd"}))
 	require.ErrorContains(t, err, "UNAUTHORIZED")
 }
 
-func TestAnImageIsRecordsThatThePDSServesItself(t *testing.T) {
-	r := startRegistry(t, referencepds.Options{}, publicHold)
+func recordsOfAPush(r *registry, handle string) {
+	t := r.t
 	img := randomImage(t)
-	r.push("alice.test", "alice.test/team/app:v1", img)
+	r.push(handle, handle+"/team/app:v1", img)
 	raw, err := img.RawManifest()
 	require.NoError(t, err)
 	digest := digestOf(t, img)
 
-	manifests := r.records("alice.test", "io.atcr.manifest")
+	manifests := r.records(handle, "io.atcr.manifest")
 	require.Len(t, manifests, 1)
 	manifest := manifests[digest.Hex]
 	require.NotNil(t, manifest, "the record key is the digest's hex")
@@ -139,43 +78,30 @@ func TestAnImageIsRecordsThatThePDSServesItself(t *testing.T) {
 	require.Equal(t, r.hold.did, manifest["holdDid"])
 	require.Len(t, manifest["layers"], 2)
 	require.Equal(t, string(types.OCIManifestSchema1), manifest["manifestBlob"].(object)["mimeType"])
-	require.Equal(t, raw, r.manifestBlob("alice.test", manifest))
+	require.Equal(t, raw, r.manifestBlob(handle, manifest))
 
-	tags := r.records("alice.test", "io.atcr.tag")
+	tags := r.records(handle, "io.atcr.tag")
 	require.Len(t, tags, 1)
 	for key, tag := range tags {
 		require.Equal(t, "v1", tag["tag"])
-		require.Equal(t, "at://"+r.pds.Account(t, "alice.test").DID+"/io.atcr.manifest/"+digest.Hex, tag["manifest"])
+		require.Equal(t, "at://"+r.pds.Account(t, handle).DID+"/io.atcr.manifest/"+digest.Hex, tag["manifest"])
 		var one struct{ Value object }
 		call(t, http.MethodGet, r.pds.URL+"/xrpc/com.atproto.repo.getRecord?"+url.Values{
-			"repo": {"alice.test"}, "collection": {"io.atcr.tag"}, "rkey": {key}}.Encode(), "", nil, &one)
+			"repo": {handle}, "collection": {"io.atcr.tag"}, "rkey": {key}}.Encode(), "", nil, &one)
 		require.Equal(t, tag, one.Value)
 	}
-	require.Contains(t, r.records("alice.test", "io.atcr.sailor.profile"), "self")
-	require.Eventually(t, func() bool { return len(r.layers()) == 2 }, 30*time.Second, 100*time.Millisecond, "the hold hears of the push")
+	require.Contains(t, r.records(handle, "io.atcr.sailor.profile"), "self")
+	require.Eventually(t, func() bool { return len(r.layersOf(handle)) == 2 }, 30*time.Second, 100*time.Millisecond, "the hold hears of the push")
 }
 
-// layers are the hold's layer records.
-func (r *registry) layers() []object {
-	r.t.Helper()
-	var out struct{ Records []struct{ Value object } }
-	call(r.t, http.MethodGet, r.hold.url+"/xrpc/com.atproto.repo.listRecords?"+url.Values{
-		"repo": {r.hold.did}, "collection": {"io.atcr.hold.layer"}, "limit": {"100"}}.Encode(), "", nil, &out)
-	var layers []object
-	for _, rec := range out.Records {
-		layers = append(layers, rec.Value)
-	}
-	return layers
-}
-
-func TestAPushIsOneCommitOfTheFirehose(t *testing.T) {
-	r := startRegistry(t, referencepds.Options{}, publicHold)
-	did := r.pds.Account(t, "alice.test").DID
+func eventsOfAPush(r *registry, handle string) {
+	t := r.t
+	did := r.pds.Account(t, handle).DID
 	hose := follow(t, r.pds.URL)
 	first, second := randomImage(t), randomImage(t)
 	manifest := func(op string, img v1.Image) string { return op + " io.atcr.manifest/" + digestOf(t, img).Hex }
 
-	r.push("alice.test", "alice.test/app:latest", first)
+	r.push(handle, handle+"/app:latest", first)
 	commit := hose.nextCommit(did)
 	for !slices.Contains(ops(commit), manifest("create", first)) { // the account's first commit, the profile
 		commit = hose.nextCommit(did)
@@ -183,149 +109,43 @@ func TestAPushIsOneCommitOfTheFirehose(t *testing.T) {
 	require.Len(t, ops(commit), 2, "manifest and tag become visible together: %v", ops(commit))
 	tag := ops(commit)[slices.IndexFunc(ops(commit), func(op string) bool { return strings.HasPrefix(op, "create io.atcr.tag/") })]
 
-	r.push("alice.test", "alice.test/app:latest", second)
+	r.push(handle, handle+"/app:latest", second)
 	commit = hose.nextCommit(did)
 	require.ElementsMatch(t, []string{manifest("create", second), strings.Replace(tag, "create", "update", 1)}, ops(commit))
-	r.requireImage(second, "alice.test/app:latest")
-	r.requireImage(first, "alice.test/app@"+digestOf(t, first).String())
+	r.requireImage(second, handle+"/app:latest")
+	r.requireImage(first, handle+"/app@"+digestOf(t, first).String())
 
 	// Two tags that differ in what a record key cannot hold stay apart.
-	r.push("alice.test", "alice.test/a/b:c", first)
-	r.push("alice.test", "alice.test/a-b:c", second)
-	r.requireImage(first, "alice.test/a/b:c")
-	r.requireImage(second, "alice.test/a-b:c")
-	require.Len(t, r.records("alice.test", "io.atcr.tag"), 3)
+	r.push(handle, handle+"/a/b:c", first)
+	r.push(handle, handle+"/a-b:c", second)
+	r.requireImage(first, handle+"/a/b:c")
+	r.requireImage(second, handle+"/a-b:c")
+	require.Len(t, r.records(handle, "io.atcr.tag"), 3)
 
-	require.NoError(t, crane.Delete(r.image("alice.test/app:latest"), r.as("alice.test")))
-	require.Len(t, r.records("alice.test", "io.atcr.tag"), 2)
-	_, err := crane.Pull(r.image("alice.test/app:latest"), r.as("alice.test"))
+	require.NoError(t, crane.Delete(r.image(handle+"/app:latest"), r.as(handle)))
+	require.Len(t, r.records(handle, "io.atcr.tag"), 2)
+	_, err := crane.Pull(r.image(handle+"/app:latest"), r.as(handle))
 	require.ErrorContains(t, err, "MANIFEST_UNKNOWN")
 }
 
-func TestAPrivateHoldServesItsCrewOnly(t *testing.T) {
-	r := startRegistry(t, referencepds.Options{Handles: []string{"alice.test", "bob.test", "carol.test"}}, nil)
-	img := randomImage(t)
-	r.push("alice.test", "alice.test/app:v1", img)
-	r.requireImage(img, "alice.test/app:v1", r.as("alice.test"))
-	require.ErrorContains(t, crane.Push(img, r.image("bob.test/app:v1"), r.as("bob.test")), "DENIED", "bob is no crew")
-
-	r.hold.addCrew(t, r.pds, "alice.test", "bob.test", "blob:write")
-	r.push("bob.test", "bob.test/app:v1", img)
-	r.requireImage(img, "alice.test/app:v1", r.as("bob.test"))
-
-	for who, opts := range map[string][]crane.Option{"nobody": nil, "carol": {r.as("carol.test")}} {
-		layers, err := img.Layers()
-		require.NoError(t, err)
-		digest, err := layers[0].Digest()
-		require.NoError(t, err)
-		layer, err := crane.PullLayer(r.image("alice.test/app@"+digest.String()), opts...)
-		if err == nil {
-			var content io.ReadCloser
-			if content, err = layer.Compressed(); err == nil {
-				content.Close()
-			}
-		}
-		require.Error(t, err, "%s reads a layer of a private hold", who)
-	}
-}
-
-func TestANewcomerBecomesCrewOfAPrivateHoldByPushing(t *testing.T) {
-	r := startRegistry(t, referencepds.Options{}, map[string]string{names.HoldAllowAllCrew: "true"})
-	img := randomImage(t)
-	r.push("bob.test", "bob.test/app:v1", img)
-	r.requireImage(img, "bob.test/app:v1", r.as("bob.test"))
-}
-
-// A kubelet logs in for every pull, and the reference PDS takes 30 logins in five minutes.
-func TestAThousandTokensCostOneLogin(t *testing.T) {
-	r := startRegistry(t, referencepds.Options{RateLimits: true}, publicHold)
-	alice := r.pds.Account(t, "alice.test")
-	var workers sync.WaitGroup
-	failures := make(chan string, 1000)
-	for range 20 {
-		workers.Go(func() {
-			for range 50 {
-				if status, _, err := requestToken(r.appView.url, alice.Handle, alice.AppPassword); err != nil || status != http.StatusOK {
-					failures <- fmt.Sprint(status, err)
-				}
-			}
-		})
-	}
-	workers.Wait()
-	close(failures)
-	for f := range failures {
-		t.Error(f)
-	}
-	require.Equal(t, 1, r.pds.Count("com.atproto.server.createSession", 0))
-}
-
-// Wrong passwords use up the limit of the PDS; what the PDS then says is not that the password is wrong.
-func TestALimitOfThePDSIsTold(t *testing.T) {
-	r := startRegistry(t, referencepds.Options{RateLimits: true}, publicHold)
-	var statuses []int
-	for n := range 40 {
-		status, header, err := requestToken(r.appView.url, "alice.test", fmt.Sprintf("aaaa-bbbb-cccc-%04d", n))
-		require.NoError(t, err)
-		if status == http.StatusTooManyRequests {
-			require.NotEmpty(t, header.Get("Retry-After"))
-			require.NotEmpty(t, statuses, "the first wrong password is a wrong password")
-			return
-		}
-		require.Equal(t, http.StatusUnauthorized, status)
-		statuses = append(statuses, status)
-	}
-	t.Fatalf("the limit of the PDS was never told; %d logins were refused by it", r.pds.Count("com.atproto.server.createSession", http.StatusTooManyRequests))
-}
-
-func requestToken(appView, user, password string) (int, http.Header, error) {
-	req, err := http.NewRequest(http.MethodGet, appView+"/auth/token?scope=repository:"+user+"/app:pull,push", nil)
-	if err != nil {
-		return 0, nil, err
-	}
-	req.SetBasicAuth(user, password)
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer res.Body.Close()
-	_, err = io.Copy(io.Discard, res.Body)
-	return res.StatusCode, res.Header, err
-}
-
-// The PDS takes blobs of 5 MiB and records of about 1 MB; the registry promises manifests of 4 MiB.
-func TestAManifestOf4MiBIsAcceptedAndOneByteMoreIsNot(t *testing.T) {
+// The PDS takes blobs of 5 MiB and requests of about 1 MB; the registry promises manifests of 4 MiB.
+func largeManifests(r *registry, handle string) {
 	const limit = 4 << 20
-	r := startRegistry(t, referencepds.Options{}, publicHold)
+	t := r.t
 	img := randomImage(t)
-	r.push("alice.test", "alice.test/app:small", img)
+	r.push(handle, handle+"/app:small", img)
 	raw, err := img.RawManifest()
 	require.NoError(t, err)
 
-	put := func(tag string, manifest []byte) *http.Response {
-		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, r.appView.url+"/v2/alice.test/app/manifests/"+tag, bytes.NewReader(manifest))
-		require.NoError(t, err)
-		req.Header.Set("Content-Type", string(types.OCIManifestSchema1))
-		req.Header.Set("Authorization", "Bearer "+r.token("alice.test", "alice.test/app"))
-		res, err := http.DefaultClient.Do(req)
-		require.NoError(t, err)
-		t.Cleanup(func() { res.Body.Close() })
-		return res
-	}
 	big := padded(t, raw, limit)
-	res := put("big", big)
-	answer, err := io.ReadAll(res.Body)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusCreated, res.StatusCode, "%s", answer)
-	got, err := crane.Manifest(r.image("alice.test/app:big"))
-	require.NoError(t, err)
-	require.True(t, bytes.Equal(big, got), "the bytes that were pushed")
-	record := r.records("alice.test", "io.atcr.manifest")[strings.TrimPrefix(res.Header.Get("Docker-Content-Digest"), "sha256:")]
+	digest := r.putManifest(handle, "app", "big", big, http.StatusCreated)
+	r.requireManifest(big, handle+"/app:big")
+	record := r.records(handle, "io.atcr.manifest")[strings.TrimPrefix(digest, "sha256:")]
 	require.NotNil(t, record)
-	require.True(t, bytes.Equal(big, r.manifestBlob("alice.test", record)))
+	require.True(t, bytes.Equal(big, r.manifestBlob(handle, record)))
 
-	require.Equal(t, http.StatusRequestEntityTooLarge, put("bigger", padded(t, raw, limit+1)).StatusCode)
-	_, err = crane.Manifest(r.image("alice.test/app:bigger"))
+	r.putManifest(handle, "app", "bigger", padded(t, raw, limit+1), http.StatusRequestEntityTooLarge)
+	_, err = crane.Manifest(r.image(handle + "/app:bigger"))
 	require.Error(t, err)
 
 	// Many small parts of a manifest are as heavy for a record as one large.
@@ -341,13 +161,32 @@ func TestAManifestOf4MiBIsAcceptedAndOneByteMoreIsNot(t *testing.T) {
 	}
 	manyLayers, err := json.Marshal(wide)
 	require.NoError(t, err)
-	res = put("wide", manyLayers)
-	answer, err = io.ReadAll(res.Body)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusCreated, res.StatusCode, "%s", answer)
-	got, err = crane.Manifest(r.image("alice.test/app:wide"))
-	require.NoError(t, err)
-	require.True(t, bytes.Equal(manyLayers, got))
+	r.putManifest(handle, "app", "wide", manyLayers, http.StatusCreated)
+	r.requireManifest(manyLayers, handle+"/app:wide")
+}
+
+// putManifest pushes bytes that no client would make, and returns their digest as the registry says it.
+func (r *registry) putManifest(handle, repository, tag string, manifest []byte, status int) string {
+	r.t.Helper()
+	address := r.appView.url + "/v2/" + handle + "/" + repository + "/manifests/" + tag
+	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodPut, address, bytes.NewReader(manifest))
+	require.NoError(r.t, err)
+	req.Header.Set("Content-Type", string(types.OCIManifestSchema1))
+	req.Header.Set("Authorization", "Bearer "+r.token(handle, handle+"/"+repository))
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(r.t, err)
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	require.NoError(r.t, err)
+	require.Equal(r.t, status, res.StatusCode, "%s", answer)
+	return res.Header.Get("Docker-Content-Digest")
+}
+
+func (r *registry) requireManifest(want []byte, repository string) {
+	r.t.Helper()
+	got, err := crane.Manifest(r.image(repository))
+	require.NoError(r.t, err)
+	require.True(r.t, bytes.Equal(want, got), "not the bytes that were pushed")
 }
 
 // padded makes a manifest size bytes long with an annotation.
@@ -365,27 +204,79 @@ func padded(t *testing.T, raw []byte, size int) []byte {
 	return out
 }
 
-// token of the registry for everything in a repository.
-func (r *registry) token(handle, repository string) string {
-	r.t.Helper()
-	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, r.appView.url+"/auth/token?scope=repository:"+repository+":pull,push,delete", nil)
-	require.NoError(r.t, err)
-	req.SetBasicAuth(handle, r.pds.Account(r.t, handle).AppPassword)
-	res, err := http.DefaultClient.Do(req)
-	require.NoError(r.t, err)
-	defer res.Body.Close()
-	require.Equal(r.t, http.StatusOK, res.StatusCode)
-	var out struct{ Token string }
-	require.NoError(r.t, json.NewDecoder(res.Body).Decode(&out))
-	return out.Token
+func privateHold(r *registry, captain, member, stranger string) {
+	t := r.t
+	img := randomImage(t)
+	r.push(captain, captain+"/private:v1", img)
+	r.requireImage(img, captain+"/private:v1", r.as(captain))
+	require.ErrorContains(t, crane.Push(img, r.image(member+"/app:v1"), r.as(member)), "DENIED", "not yet a member")
+
+	r.hold.addCrew(t, r.pds, captain, member, "blob:write")
+	r.push(member, member+"/app:v1", img)
+	r.requireImage(img, captain+"/private:v1", r.as(member))
+
+	layers, err := img.Layers()
+	require.NoError(t, err)
+	digest, err := layers[0].Digest()
+	require.NoError(t, err)
+	for who, opts := range map[string][]crane.Option{"nobody": nil, stranger: {r.as(stranger)}} {
+		layer, err := crane.PullLayer(r.image(captain+"/private@"+digest.String()), opts...)
+		require.NoError(t, err) // asks for nothing yet
+		_, err = layer.Compressed()
+		require.Error(t, err, "%s reads a layer of a private hold", who)
+	}
+}
+
+// A kubelet logs in for every pull, and the reference PDS takes 30 logins in five minutes. Wrong passwords use that up
+// for the account; what is told then is not that the password is wrong.
+func TestTheRegistryIsGentleToAPDSWithLimits(t *testing.T) {
+	pds := referencepds.Start(t, referencepds.Options{RateLimits: true})
+	r := startRegistry(t, pds, publicHold)
+	const createSession = "com.atproto.server.createSession"
+
+	t.Run("a thousand tokens cost one login", func(t *testing.T) {
+		alice, before := pds.Account(t, "alice.test"), pds.Count(createSession, 0)
+		var workers sync.WaitGroup
+		failures := make(chan string, 1000)
+		for range 20 {
+			workers.Go(func() {
+				for range 50 {
+					if status, _, err := requestToken(r.appView.url, alice.Handle, alice.AppPassword); err != nil || status != http.StatusOK {
+						failures <- fmt.Sprint(status, err)
+					}
+				}
+			})
+		}
+		workers.Wait()
+		close(failures)
+		for f := range failures {
+			t.Error(f)
+		}
+		require.Equal(t, 1, pds.Count(createSession, 0)-before)
+	})
+
+	t.Run("the limit is told when it is reached", func(t *testing.T) {
+		for n := range 40 {
+			status, header, err := requestToken(r.appView.url, "bob.test", fmt.Sprintf("aaaa-bbbb-cccc-%04d", n))
+			require.NoError(t, err)
+			if status == http.StatusTooManyRequests {
+				require.NotZero(t, n, "the first wrong password is a wrong password")
+				require.NotEmpty(t, header.Get("Retry-After"))
+				return
+			}
+			require.Equal(t, http.StatusUnauthorized, status)
+		}
+		t.Fatalf("never; the PDS refused %d logins by its limit", pds.Count(createSession, http.StatusTooManyRequests))
+	})
 }
 
 func TestPullsGoOnWhileThePDSIsDown(t *testing.T) {
-	r := startRegistry(t, referencepds.Options{}, publicHold)
+	pds := referencepds.Start(t, referencepds.Options{})
+	r := startRegistry(t, pds, publicHold)
 	img := randomImage(t)
 	r.push("alice.test", "alice.test/app:v1", img)
 	r.requireImage(img, "alice.test/app:v1")
-	r.pds.Stop()
+	pds.Stop()
 	r.requireImage(img, "alice.test/app:v1")
 	r.requireImage(img, "alice.test/app@"+digestOf(t, img).String())
 	r.requireImage(img, "alice.test/app:v1", r.as("alice.test"))
