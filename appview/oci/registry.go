@@ -124,8 +124,8 @@ func (r *Registry) authorize(w http.ResponseWriter, q *request, need right) erro
 	if need == catalog {
 		kind, name = "registry", "catalog"
 	}
-	raw, ok := strings.CutPrefix(q.Header.Get("Authorization"), "Bearer ")
-	if !ok {
+	scheme, raw, _ := strings.Cut(q.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
 		r.challenge(w, q, need, "")
 		return fail(errcode.ErrorCodeUnauthorized, "A token is needed.",
 			"Clients fetch one by themselves; to push, log in first: docker login "+q.Host+" with your handle and an app password.")

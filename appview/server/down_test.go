@@ -130,6 +130,17 @@ func TestWithoutTheWebInterfaceNothingIsKeptOnDisk(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(dir, "appview", "ui.db"))
 }
 
+func TestOutsideTestModePrivateAddressesAreReachedOnlyWhenAllowed(t *testing.T) {
+	env := map[string]string{names.TestMode: "false", names.AllowedPrivateCIDRs: "127.0.0.0/8,::1/128"}
+	w := servertest.Start(t, servertest.Options{Proxy: true, AppViewEnv: env})
+	config, layer := push(t, w, app, []byte("{}")), push(t, w, app, []byte("layer"))
+	require.Equal(t, http.StatusCreated, putManifest(w, servertest.Alice, app, "v1", manifestOf(config, layer, 2, 5)).StatusCode)
+	require.Equal(t, 200, w.Do("", http.MethodGet, "/v2/"+app+"/blobs/"+string(layer), app, nil, nil).StatusCode)
+
+	w = servertest.Start(t, servertest.Options{Proxy: true, AppViewEnv: map[string]string{names.TestMode: "false"}})
+	refuses(t, w.Do("", http.MethodGet, "/v2/"+app+"/manifests/v1", app, nil, nil), 503, "UNAVAILABLE", "PDS")
+}
+
 func TestReadyNamesTheKeysAndTheRuntimeFile(t *testing.T) {
 	w := servertest.Start(t, servertest.Options{Proxy: true})
 	resp, err := http.Get(w.DebugURL + names.PathReady)

@@ -83,7 +83,7 @@ func (u *Uploader) Append(ctx context.Context, s *Session, body io.Reader, size 
 	if s.Upload.Streaming {
 		err = u.stream(ctx, hold, &next, in, size)
 	} else {
-		err = u.inParts(ctx, hold, &next, in)
+		err = u.inParts(ctx, hold, &next, in, size)
 	}
 	if in.err != nil {
 		return &BodyError{in.err}
@@ -125,12 +125,16 @@ func (u *Uploader) stream(ctx context.Context, hold *holdclient.Hold, s *Session
 }
 
 // inParts sends the body in parts of the hold's preferred size, each read whole first, so that a part can be retried.
-func (u *Uploader) inParts(ctx context.Context, hold *holdclient.Hold, s *Session, in *bodyReader) error {
+func (u *Uploader) inParts(ctx context.Context, hold *holdclient.Hold, s *Session, in *bodyReader, size int64) error {
 	buf, _ := u.buffers.Get().(*bytes.Buffer)
 	if buf == nil {
 		buf = new(bytes.Buffer)
 	}
 	defer u.buffers.Put(buf)
+	if size < 0 || size >= s.Upload.PartSize {
+		buf.Reset()
+		buf.Grow(int(s.Upload.PartSize) + bytes.MinRead) // else it doubles until it has twice the room
+	}
 	for {
 		buf.Reset()
 		if _, err := io.CopyN(buf, in, s.Upload.PartSize); err != nil && !errors.Is(err, io.EOF) {
