@@ -123,7 +123,7 @@ func startTap(t *testing.T, hold holdUnderTest, plc string) *tap {
 	var conn *websocket.Conn
 	require.Eventually(t, func() bool {
 		var err error
-		conn, _, err = websocket.Dial(t.Context(), "ws://"+address+"/channel", nil) //nolint:bodyclose // the connection is it
+		conn, _, err = websocket.Dial(t.Context(), "ws://"+address+"/channel", nil)
 		return err == nil
 	}, tapTimeout, 50*time.Millisecond)
 	t.Cleanup(func() { _ = conn.CloseNow() })
