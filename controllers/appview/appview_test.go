@@ -304,6 +304,6 @@ func gone(e *controltest.Env, o client.Object) {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return fmt.Errorf("still there: %v", err)
+		return fmt.Errorf("still there, or: %w", err)
 	})
 }

@@ -113,21 +113,28 @@ func podTrouble(pods []corev1.Pod) (available, bool) {
 	return available{}, false
 }
 
+// crashesInARow is from how many restarts on a container that is not ready counts as crashing while it runs.
+const crashesInARow = 2
+
 func containerTrouble(pod string, c corev1.ContainerStatus) (available, bool) {
+	code := ""
+	if t := c.LastTerminationState.Terminated; t != nil {
+		code = fmt.Sprintf(", exit code %d", t.ExitCode)
+	}
+	crashing := func(why string) available {
+		return available{reason: v1alpha1.ReasonCrashLooping, message: fmt.Sprintf(
+			"the server in pod %s does not stay up (%s%s): kubectl logs %s --previous says why", pod, why, code, pod)}
+	}
 	if c.State.Waiting == nil {
-		return available{}, false
+		// Between two crashes it runs for a moment; the condition does not follow it back and forth.
+		return crashing("CrashLoopBackOff"), !c.Ready && code != "" && c.RestartCount >= crashesInARow
 	}
 	switch why := c.State.Waiting.Reason; why {
 	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable", "ImageInspectError":
 		return available{reason: v1alpha1.ReasonImagePullFailed, message: fmt.Sprintf(
 			"image %s of pod %s cannot be pulled (%s): check spec.image and spec.imagePullSecrets; kubectl describe pod %s has the registry's answer", c.Image, pod, why, pod)}, true
 	case "CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
-		code := ""
-		if t := c.LastTerminationState.Terminated; t != nil {
-			code = fmt.Sprintf(", exit code %d", t.ExitCode)
-		}
-		return available{reason: v1alpha1.ReasonCrashLooping, message: fmt.Sprintf(
-			"the server in pod %s does not stay up (%s%s): kubectl logs %s --previous says why", pod, why, code, pod)}, true
+		return crashing(why), true
 	}
 	return available{}, false
 }

@@ -108,7 +108,7 @@ func (r *Reconciler) ensureSecret(ctx context.Context, sc *scope, name string, b
 		}
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("Secret %s: %w", name, err)
+		return nil, false, fmt.Errorf("reading or making Secret %s: %w", name, err)
 	}
 	if !sc.owned(s) {
 		sc.explained = true
@@ -118,7 +118,7 @@ func (r *Reconciler) ensureSecret(ctx context.Context, sc *scope, name string, b
 		return nil, false, outcome.Stall(v1alpha1.ReasonSecretNotOwned, "%s", message)
 	}
 	if !s.DeletionTimestamp.IsZero() {
-		return nil, false, fmt.Errorf("Secret %s is being deleted", name)
+		return nil, false, outcome.Wait(v1alpha1.ReasonProgressing, predecessorRetry, "waiting until Secret %s, which is being deleted, is gone", name)
 	}
 	return s, made, r.adopt(ctx, sc.appView, s, "Secret")
 }

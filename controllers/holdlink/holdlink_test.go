@@ -333,3 +333,12 @@ func TestSteadyStateOfALinkSendsNoRequest(t *testing.T) {
 	}
 	require.Empty(t, requests.Requests())
 }
+
+func TestAnAppViewInANamespaceThatIsNotWatched(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Create(link("hold", e.NewHold(), func(s *v1alpha1.HoldLinkSpec) { s.AppViewRef.Namespace = "elsewhere" }))
+	l := e.HoldLink("hold", "Ready=False/AppViewNotFound", "Stalled=True/AppViewNotFound")
+	require.Contains(t, message(l.Status.Conditions, "Accepted"), "--watch-namespaces")
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -129,6 +130,12 @@ func (r *Reconciler) validate(_ context.Context, sc *scope) error {
 // admit asks whether the AppView takes the link, by the same functions that the AppView controller uses.
 func (r *Reconciler) admit(ctx context.Context, sc *scope) error {
 	ref := links.AppViewOf(sc.link)
+	if watched := r.options.Namespaces; len(watched) > 0 && !slices.Contains(watched, ref.Namespace) {
+		sc.stalled = true
+		sc.conditions.False(v1alpha1.ConditionAccepted, v1alpha1.ReasonAppViewNotFound, fmt.Sprintf(
+			"spec.appViewRef names AppView %s, and this operator does not watch namespace %s: add it to --watch-namespaces", ref, ref.Namespace))
+		return nil
+	}
 	av := &v1alpha1.AppView{}
 	if err := r.client.Get(ctx, ref, av); apierrors.IsNotFound(err) {
 		sc.conditions.False(v1alpha1.ConditionAccepted, v1alpha1.ReasonAppViewNotFound, fmt.Sprintf(

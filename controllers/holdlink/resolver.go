@@ -178,7 +178,7 @@ func (r *Resolver) byService(ctx context.Context, namespace string, ref *v1alpha
 	}
 	scheme := cmp.Or(ref.Scheme, "http")
 	base := scheme + "://" + render.ServiceHosts(svc.Name, namespace, r.domain)[0]
-	if !(scheme == "http" && port == 80 || scheme == "https" && port == 443) {
+	if own := map[string]int32{"http": 80, "https": 443}; port != own[scheme] {
 		base += fmt.Sprintf(":%d", port)
 	}
 	found := r.byURL(ctx, base)
