@@ -28,12 +28,15 @@ import (
 func TestTheRegistryOnTheReferencePDS(t *testing.T) {
 	pds := referencepds.Start(t, referencepds.Options{Handles: []string{
 		"alice.test", "bob.test", "carol.test", "dave.test", "erin.test", "frank.test", "grace.test", "heidi.test", "ivan.test",
+		"judy.test", "kevin.test",
 	}})
 	r := startRegistry(t, pds, publicHold)
 	t.Run("an image is pushed and pulled byte for byte", func(t *testing.T) { pushAndPull(r.in(t), "alice.test", "bob.test") })
 	t.Run("an image is records that the PDS serves itself", func(t *testing.T) { recordsOfAPush(r.in(t), "carol.test") })
 	t.Run("a push is one commit of the firehose", func(t *testing.T) { eventsOfAPush(r.in(t), "dave.test") })
 	t.Run("a manifest of 4 MiB is accepted, and one byte more is not", func(t *testing.T) { largeManifests(r.in(t), "erin.test") })
+	t.Run("annotations that a PDS would read as data survive", func(t *testing.T) { strangeAnnotations(r.in(t), "judy.test") })
+	t.Run("records of other programs break nothing", func(t *testing.T) { foreignRecords(r.in(t), "kevin.test", "alice.test") })
 	t.Run("a private hold serves its crew only", func(t *testing.T) {
 		captain := map[string]string{names.HoldOwner: pds.Account(t, "frank.test").DID}
 		privateHold(startRegistry(t, pds, captain), "frank.test", "grace.test", "heidi.test")
