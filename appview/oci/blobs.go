@@ -218,7 +218,8 @@ func (r *Registry) blobError(w http.ResponseWriter, q *request, d digest.Digest,
 		// may not learns why from its answer, which has a body.
 		return unknownBlob(nil)
 	case ok && (kind == holdclient.NeedsLogin || kind == holdclient.Refused) && q.reader() == "":
-		r.challenge(w, q, pull, "")
+		// Without an error code containerd repeats the request a dozen times.
+		r.challenge(w, q, pull, "insufficient_scope")
 		return fail(errcode.ErrorCodeUnauthorized, "The blob is in a private hold, and you are not logged in.",
 			"Log in with an account that its captain has added to the crew.").because(err)
 	}
