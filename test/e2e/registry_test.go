@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -73,18 +74,19 @@ func TestRegistry(t *testing.T) {
 		require.Contains(t, w.waitOutput(t, "anonymous"), "hello")
 	})
 
+	// As bob: alice's profile names the public hold since her first push, and a user's own choice wins.
 	t.Run("a private hold gives its blobs to a pull secret only", func(t *testing.T) {
 		w.createAppView(t, "vault", privatePort)
 		w.createHoldLink(t, "safe", "vault")
 		w.waitAppView(t, "vault")
-		w.pushVariant(t, archive, fmt.Sprintf("%s/alice.test/secret:v1", w.address("vault", privatePort)))
+		w.pushVariant(t, archive, fmt.Sprintf("%s/bob.test/secret:v1", w.address("vault", privatePort)), "bob.test")
 
-		w.pod(t, "stranger", privateRegistry+"/alice.test/secret:v1")
+		w.pod(t, "stranger", privateRegistry+"/bob.test/secret:v1")
 		refusal := w.waitRefused(t, "stranger")
 		require.Regexp(t, "401|403|[Uu]nauthorized|denied", refusal)
 
-		w.createPullSecret(t, "alice", privateRegistry)
-		w.pod(t, "friend", privateRegistry+"/alice.test/secret:v1", "alice")
+		w.createPullSecret(t, "bob", privateRegistry, "bob.test")
+		w.pod(t, "friend", privateRegistry+"/bob.test/secret:v1", "bob")
 		require.Contains(t, w.waitOutput(t, "friend"), "hello")
 	})
 
@@ -151,24 +153,24 @@ func (w *world) createHoldLink(t *testing.T, hold, appView string) {
 }
 
 // pushVariant pushes the archive's image with one more layer, so that no node has it already.
-func (w *world) pushVariant(t *testing.T, archive, reference string) {
+func (w *world) pushVariant(t *testing.T, archive, reference, user string) {
 	t.Helper()
 	image := imageOf(t, archive)
-	extra, err := random.Layer(64<<10, "application/vnd.oci.image.layer.v1.tar")
+	extra, err := random.Layer(64<<10, types.OCILayer)
 	require.NoError(t, err)
 	image, err = mutate.AppendLayers(image, extra)
 	require.NoError(t, err)
 	ref, err := name.ParseReference(reference, name.Insecure)
 	require.NoError(t, err)
 	eventually(t, "push of "+reference, func(ctx context.Context) error {
-		return remote.Write(ref, image, remote.WithContext(ctx), remote.WithAuth(&authn.Basic{Username: "alice.test", Password: appPassword}))
+		return remote.Write(ref, image, remote.WithContext(ctx), remote.WithAuth(&authn.Basic{Username: user, Password: appPassword}))
 	})
 }
 
-func (w *world) createPullSecret(t *testing.T, name, registry string) {
+func (w *world) createPullSecret(t *testing.T, name, registry, user string) {
 	t.Helper()
 	config, err := json.Marshal(map[string]any{"auths": map[string]any{registry: map[string]string{
-		"auth": base64.StdEncoding.EncodeToString([]byte("alice.test:" + appPassword)),
+		"auth": base64.StdEncoding.EncodeToString([]byte(user + ":" + appPassword)),
 	}}})
 	require.NoError(t, err)
 	require.NoError(t, w.Create(t.Context(), &corev1.Secret{

@@ -81,7 +81,7 @@ func (w *world) start(t *testing.T) {
 	w.waitDeployment(t, "devnet")
 	w.alice = w.resolve(t, "alice.test")
 	w.apply(t, "testdata/hold.yaml", map[string]string{"HOLD": "hold", "PUBLIC": "true", "OWNER": w.alice})
-	w.apply(t, "testdata/hold.yaml", map[string]string{"HOLD": "safe", "PUBLIC": "false", "OWNER": w.alice})
+	w.apply(t, "testdata/hold.yaml", map[string]string{"HOLD": "safe", "PUBLIC": "false", "OWNER": w.resolve(t, "bob.test")})
 	w.waitDeployment(t, "hold")
 	w.waitDeployment(t, "safe")
 }
