@@ -117,7 +117,8 @@ case $command in
   up) up ;;
   down) down ;;
   status | exec | load | hosts | logs)
-    load_provider "$(current_provider)"
+    provider=$(current_provider)
+    load_provider "$provider"
     case $command in
       logs) logs "$@" ;;
       hosts) (($# == 2)) || usage; "provider_$command" "$@" ;;
