@@ -123,7 +123,7 @@ func (h *healthSummary) report(sc *scope) {
 	case h.unknown > 0:
 		c.Unknown(v1alpha1.ConditionHoldsHealthy, v1alpha1.ReasonUnknown, fmt.Sprintf("%d of %d holds were not asked yet", h.unknown, h.total))
 	default:
-		c.True(v1alpha1.ConditionHoldsHealthy, v1alpha1.ReasonAllHealthy, fmt.Sprintf("all holds answer, %d in number", h.total))
+		c.True(v1alpha1.ConditionHoldsHealthy, v1alpha1.ReasonAllHealthy, fmt.Sprintf("%d of %d holds answer", h.total, h.total))
 	}
 }
 

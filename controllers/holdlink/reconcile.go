@@ -51,7 +51,7 @@ var (
 		{"see whether the server was told", (*Reconciler).programmed},
 	}
 	parts   = []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionResolved, v1alpha1.ConditionProgrammed}
-	evented = append([]string{v1alpha1.ConditionReady, v1alpha1.ConditionHealthy}, parts...)
+	evented = []string{v1alpha1.ConditionReady, v1alpha1.ConditionAccepted, v1alpha1.ConditionResolved, v1alpha1.ConditionHealthy}
 )
 
 // scope is one reconcile of one HoldLink.

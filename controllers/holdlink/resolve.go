@@ -42,7 +42,7 @@ func (r *Reconciler) resolve(ctx context.Context, sc *scope) error {
 		if sc.status.LastResolvedTime == nil || sc.status.DID != found.DID || sc.status.Endpoint != found.Endpoint {
 			sc.status.DID, sc.status.Endpoint, sc.status.LastResolvedTime = found.DID, found.Endpoint, &sc.now
 		}
-		sc.conditions.True(v1alpha1.ConditionResolved, v1alpha1.ReasonResolved, fmt.Sprintf("%s at %s, by %s", found.DID, found.Endpoint, from))
+		sc.conditions.True(v1alpha1.ConditionResolved, v1alpha1.ReasonResolved, found.DID+" at "+found.Endpoint)
 	case found.Passing && sc.status.LastResolvedTime != nil && before != nil && before.Status == metav1.ConditionTrue:
 		sc.conditions.True(v1alpha1.ConditionResolved, v1alpha1.ReasonResolved, before.Message) // it will answer again
 	default:

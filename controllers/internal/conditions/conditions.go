@@ -129,22 +129,26 @@ type Transition struct {
 var benign = []string{
 	v1alpha1.ReasonProgressing, v1alpha1.ReasonProgressingWithRetry, v1alpha1.ReasonRollingOut, v1alpha1.ReasonWaiting,
 	v1alpha1.ReasonClaimPending, v1alpha1.ReasonUnknown, v1alpha1.ReasonPending, v1alpha1.ReasonSuspended,
+	v1alpha1.ReasonDIDUnresolved,
 }
 
-// Transitions are the changes between two sets of conditions that are worth an event: of the named types, to true from
-// something else, and to a failure with another reason than before.
+// Transitions are the changes between two sets of conditions that are worth an event: of the named types, a failure that
+// is new or has another reason, its end, and Ready becoming true. That things come up one by one is not news.
 func Transitions(before, after []metav1.Condition, kinds []string) []Transition {
 	var out []Transition
 	for _, kind := range kinds {
-		now := meta.FindStatusCondition(after, kind)
-		if now == nil || (now.Status != metav1.ConditionTrue && slices.Contains(benign, now.Reason)) {
-			continue
+		was, now := meta.FindStatusCondition(before, kind), meta.FindStatusCondition(after, kind)
+		switch {
+		case now == nil:
+		case failure(now) && (!failure(was) || was.Reason != now.Reason),
+			now.Status == metav1.ConditionTrue && failure(was),
+			now.Status == metav1.ConditionTrue && kind == v1alpha1.ConditionReady && (was == nil || was.Status != metav1.ConditionTrue):
+			out = append(out, Transition{Type: kind, Status: now.Status, Reason: now.Reason, Message: now.Message})
 		}
-		if was := meta.FindStatusCondition(before, kind); was != nil && was.Status == now.Status &&
-			(now.Status == metav1.ConditionTrue || was.Reason == now.Reason) {
-			continue
-		}
-		out = append(out, Transition{Type: kind, Status: now.Status, Reason: now.Reason, Message: now.Message})
 	}
 	return out
+}
+
+func failure(c *metav1.Condition) bool {
+	return c != nil && c.Status != metav1.ConditionTrue && !slices.Contains(benign, c.Reason)
 }

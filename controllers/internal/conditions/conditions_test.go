@@ -102,11 +102,15 @@ func TestOnlyNewsIsAnEvent(t *testing.T) {
 	of := func(status metav1.ConditionStatus, reason string) []metav1.Condition {
 		return []metav1.Condition{{Type: "First", Status: status, Reason: reason}}
 	}
+	ready := []metav1.Condition{{Type: "Ready", Status: "True", Reason: "Ready"}}
+	require.Len(t, conditions.Transitions(nil, ready, []string{"Ready"}), 1)
+	require.Empty(t, conditions.Transitions(ready, ready, []string{"Ready"}))
 	for name, c := range map[string]struct {
 		before, after []metav1.Condition
 		events        int
 	}{
-		"something appears that is well":   {nil, of("True", "A"), 1},
+		"something appears that is well":   {nil, of("True", "A"), 0},
+		"something gets there":             {of("False", "Progressing"), of("True", "A"), 0},
 		"something appears that is broken": {nil, of("False", "Broken"), 1},
 		"something starts":                 {nil, of("False", "Progressing"), 0},
 		"something recovers":               {of("False", "Broken"), of("True", "A"), 1},
