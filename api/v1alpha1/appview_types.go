@@ -29,6 +29,7 @@ type AppView struct {
 
 	// Spec is what you ask for.
 	// +optional
+	// +kubebuilder:default={}
 	Spec AppViewSpec `json:"spec,omitempty"`
 
 	// Status is what the operator sees.
@@ -83,8 +84,9 @@ type AppViewSpec struct {
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([A-Za-z0-9.:_-]*[A-Za-z0-9])?$`
 	ServiceName string `json:"serviceName,omitempty"`
 
-	// Replicas of the server, 0 or 1 with SQLite. Default: 1.
+	// Replicas of the server, 0 or 1 with SQLite. Default: 1, written by the API server: kubectl scale needs the field.
 	// +optional
+	// +kubebuilder:default=1
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=50
 	Replicas *int32 `json:"replicas,omitempty"`

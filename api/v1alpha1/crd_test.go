@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -191,6 +192,19 @@ func TestChangesOfAppViewsThatAreTaken(t *testing.T) {
 	av.Spec.Database.SQLite.Size = new(resource.MustParse("3Gi"))
 	av.Spec.Database.SQLite.AccessMode = "ReadWriteOnce" // what it is by default
 	require.NoError(t, e.Client.Update(t.Context(), av))
+}
+
+func TestAnAppViewWithoutASpecCanBeScaled(t *testing.T) {
+	e := controltest.New(t)
+	av := &unstructured.Unstructured{Object: map[string]any{}}
+	av.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("AppView"))
+	av.SetNamespace(e.Namespace)
+	av.SetName("registry")
+	require.NoError(t, e.Client.Create(t.Context(), av))
+	replicas, found, err := unstructured.NestedInt64(av.Object, "spec", "replicas")
+	require.NoError(t, err)
+	require.True(t, found)
+	require.EqualValues(t, 1, replicas)
 }
 
 func TestSpecsOfHoldLinksThatAreRefused(t *testing.T) {

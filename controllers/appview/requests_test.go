@@ -74,6 +74,7 @@ func TestSteadyStateSendsNoRequest(t *testing.T) {
 			}
 			quiet(e, op)
 			require.Empty(t, requests.Requests())
+			require.Zero(t, requests.Events())
 		})
 	}
 }

@@ -47,6 +47,19 @@ func (c *Counter) Reset() {
 	c.seen = nil
 }
 
+// Events are those that wrote an event.
+func (c *Counter) Events() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for k, times := range c.seen {
+		if strings.Contains(k, "/events") {
+			n += times
+		}
+	}
+	return n
+}
+
 // Requests are all that were counted, as "METHOD path (times)", without events.
 func (c *Counter) Requests() []string { return c.list(func(string, string) bool { return true }) }
 

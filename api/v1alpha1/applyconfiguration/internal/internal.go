@@ -47,6 +47,7 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: spec
       type:
         namedType: io.atcr.operator.api.v1alpha1.AppViewSpec
+      default: {}
     - name: status
       type:
         namedType: io.atcr.operator.api.v1alpha1.AppViewStatus
@@ -129,6 +130,7 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: replicas
       type:
         scalar: numeric
+      default: 1
     - name: serviceName
       type:
         scalar: string

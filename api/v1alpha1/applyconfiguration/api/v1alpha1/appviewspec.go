@@ -23,7 +23,7 @@ type AppViewSpecApplyConfiguration struct {
 	Insecure *apiv1alpha1.InsecurePolicy `json:"insecure,omitempty"`
 	// ServiceName is the issuer and service of registry tokens. Immutable once set. Default: the host of baseURL.
 	ServiceName *string `json:"serviceName,omitempty"`
-	// Replicas of the server, 0 or 1 with SQLite. Default: 1.
+	// Replicas of the server, 0 or 1 with SQLite. Default: 1, written by the API server: kubectl scale needs the field.
 	Replicas *int32 `json:"replicas,omitempty"`
 	// DefaultHold serves users whose profile names no hold. Default: the only accepted HoldLink of role Candidate.
 	DefaultHold *DefaultHoldApplyConfiguration `json:"defaultHold,omitempty"`
