@@ -143,6 +143,9 @@ func (n *Net) createSession(w http.ResponseWriter, r *http.Request) error {
 	if err := pds.ReadJSON(w, r, pds.MaxJSONBytes, &in); err != nil {
 		return err
 	}
+	if in.Identifier == "" || in.Password == "" {
+		return pds.InvalidRequest("identifier and password are required")
+	}
 	if err := n.limiter.take(w, in.Identifier); err != nil {
 		return err
 	}

@@ -79,8 +79,8 @@ func (in *recordInput) write(op Op) (Write, error) {
 }
 
 func parseInput(raw json.RawMessage, collection string, validate *bool) (map[string]any, error) {
-	if len(raw) == 0 {
-		return nil, InvalidRequest("the record is missing")
+	if len(raw) == 0 || raw[0] != '{' {
+		return nil, InvalidRequest("the record is missing, or no object")
 	}
 	value, err := ParseRecord(raw)
 	if err != nil {

@@ -103,8 +103,12 @@ func checkValue(v any, depth int) error {
 		return fmt.Errorf("nested deeper than %d levels", atdata.MAX_CBOR_NESTED_LEVELS)
 	}
 	switch v := v.(type) {
-	case nil, bool, int, int64, atdata.Bytes:
+	case nil, bool, atdata.Bytes:
 		return nil
+	case int:
+		return checkInteger(int64(v))
+	case int64:
+		return checkInteger(v)
 	case float32, float64:
 		return fmt.Errorf("floating point numbers are not allowed")
 	case string:
@@ -145,6 +149,16 @@ func checkValue(v any, depth int) error {
 	default:
 		return fmt.Errorf("values of type %T are not in the data model", v)
 	}
+}
+
+// maxInteger is the largest that every reader of JSON keeps exact.
+const maxInteger = 1<<53 - 1
+
+func checkInteger(n int64) error {
+	if n > maxInteger || n < -maxInteger {
+		return fmt.Errorf("integers have at most 53 bits")
+	}
+	return nil
 }
 
 func cborBlock(raw []byte) (blocks.Block, error) {

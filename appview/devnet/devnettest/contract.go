@@ -117,6 +117,7 @@ func (s *suite) sessions(t *testing.T) {
 	c.post("com.atproto.server.createSession", obj{"identifier": s.did, "password": s.appPassword}).ok()
 	c.post("com.atproto.server.createSession", obj{"identifier": s.Handle, "password": "wrong"}).fails(http.StatusUnauthorized, "AuthenticationRequired")
 	c.post("com.atproto.server.createSession", obj{"identifier": "nobody-has-this.test", "password": "x"}).fails(http.StatusUnauthorized, "AuthenticationRequired")
+	c.post("com.atproto.server.createSession", obj{"identifier": s.Handle}).fails(http.StatusBadRequest, "InvalidRequest")
 
 	require.Equal(t, s.did, c.as(first.str("accessJwt")).get("com.atproto.server.getSession").ok().str("did"))
 	c.as(first.str("refreshJwt")).get("com.atproto.server.getSession").fails(http.StatusBadRequest, "InvalidToken")
@@ -254,6 +255,12 @@ func (s *suite) values(t *testing.T) {
 	c := s.app.in(t)
 	s.put(c, "float", obj{"$type": s.collection, "n": 1.5}).fails(http.StatusBadRequest, "InvalidRequest")
 	s.put(c, "type", obj{"$type": "test.contract.other"}).fails(http.StatusBadRequest, "InvalidRequest")
+	for _, none := range []any{nil, "text", 5, []any{}} {
+		s.put(c, "none", none).fails(http.StatusBadRequest, "InvalidRequest")
+	}
+	s.put(c, "integer", obj{"$type": s.collection, "n": 1<<53 - 1}).ok()
+	// The reference fails with 500, which says nothing; neither keeps it.
+	require.NotEqual(t, http.StatusOK, s.put(c, "integer", obj{"$type": s.collection, "n": 1 << 53}).status)
 	s.put(c, "large", s.record(strings.Repeat("a", 140_000))).ok()
 	s.put(c, "larger", s.record(strings.Repeat("a", 1_100_000))).fails(http.StatusRequestEntityTooLarge, "PayloadTooLargeError")
 
