@@ -83,7 +83,7 @@ func TestRegistry(t *testing.T) {
 
 		w.pod(t, "stranger", privateRegistry+"/bob.test/secret:v1")
 		refusal := w.waitRefused(t, "stranger")
-		require.Regexp(t, "401|403|[Uu]nauthorized|denied", refusal)
+		require.Regexp(t, "401|403|[Uu]nauthorized|authorization failed|denied", refusal)
 
 		w.createPullSecret(t, "bob", privateRegistry, "bob.test")
 		w.pod(t, "friend", privateRegistry+"/bob.test/secret:v1", "bob")
