@@ -3,8 +3,11 @@
 //
 // A reader starts at:
 //
-//   - cmd/atcr-operator: flags, cache, the two controllers
+//   - cmd/atcr-operator: flags; manager: cache, limits, the two controllers
 //   - appview, holdlink: one folder per kind; the step list is on one screen, then one file per aspect
 //   - keyset, render: pure: which key signs and verifies; spec and resolved inputs to the objects to apply
 //   - probe: asks holds for their health, on the leader only
+//   - internal/links: which HoldLinks an AppView admits, and which hold is its default; internal/apply: server-side apply
+//     that sends nothing when nothing changes; internal/conditions: the rules of kstatus
+//   - controltest: the operator on a real API server, for tests
 package controllers

@@ -6,6 +6,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/config/names"
@@ -64,7 +65,7 @@ func (sc *scope) mayWrite(kind string, o metav1.Object) error {
 		"%s %s exists and belongs to somebody else: rename the AppView, or delete or rename that %s", kind, o.GetName(), kind)
 }
 
-// name of one of the AppView's objects, as a key.
-func (sc *scope) key(name string) objectKey {
-	return objectKey{Namespace: sc.appView.Namespace, Name: name}
+// key of an object in the AppView's namespace.
+func (sc *scope) key(name string) client.ObjectKey {
+	return client.ObjectKey{Namespace: sc.appView.Namespace, Name: name}
 }

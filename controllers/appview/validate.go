@@ -3,14 +3,10 @@ package appview
 import (
 	"context"
 
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/internal/outcome"
 	"atcr.io/operator/controllers/render"
 )
-
-type objectKey = client.ObjectKey
 
 // validate refuses a spec that cannot work. What runs goes on running: the later steps are not taken.
 func (r *Reconciler) validate(_ context.Context, sc *scope) error {

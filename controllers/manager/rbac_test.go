@@ -2,6 +2,7 @@ package manager_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -39,7 +40,7 @@ func install(t *testing.T, e *controltest.Env, folder string) {
 		d := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(raw), 4096)
 		for {
 			o := &unstructured.Unstructured{}
-			if err := d.Decode(o); err == io.EOF {
+			if err := d.Decode(o); errors.Is(err, io.EOF) {
 				break
 			} else {
 				require.NoError(t, err, file)
