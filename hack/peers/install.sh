@@ -12,40 +12,33 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 here=$REPO/hack/peers
-dir=$CACHE/peers/$(content_key "$here/package.json" "$here/package-lock.json" "$here/install.sh")
+dir=$CACHE/peers/$(content_key "$here/package.json" "$here/package-lock.json")
 
-# bundled_node ROOT: the node that the lock brought, when there is one for this machine.
-bundled_node() {
+# link_node ROOT: ROOT/node is the node that the lock brought, or the user's own where it has none for this machine.
+link_node() {
   local node
-  for node in "$1"/node_modules/node-linux-{x64,arm64}/bin/node; do
-    if [[ -x $node ]] && "$node" --version >/dev/null 2>&1; then
-      echo "$node"
+  for node in node_modules/node-linux-{x64,arm64}/bin/node; do
+    if [[ -x $1/$node ]] && "$1/$node" --version >/dev/null 2>&1; then
+      ln -s "$node" "$1/node"
       return
     fi
   done
+  node=$(command -v node) && (($("$node" -p 'process.versions.node.split(".")[0]') >= 22)) && ln -s "$node" "$1/node" && return
+  say "error: the lock has no node for this machine, and none of version 22 or newer is on the PATH"
+  return 1
 }
 
-# build ROOT: better-sqlite3 for that node and with its own headers, without looking for a prebuilt one elsewhere.
-build() {
-  local node=$1/node
-  PATH=$(dirname "$(readlink -f "$node")"):$PATH \
-    npm_config_nodedir=$(dirname "$(dirname "$(readlink -f "$node")")") npm_config_build_from_source=true \
-    npm --prefix "$1" rebuild better-sqlite3 --foreground-scripts
-}
-
-# install ROOT: everything into a new folder.
+# install ROOT: everything into a new folder. better-sqlite3 is built for that node and with its own headers; npm would
+# look for a prebuilt one elsewhere.
 install() {
-  local node
+  local bin
   mkdir -p "$1"
   cp "$here/package.json" "$here/package-lock.json" "$1/"
   npm --prefix "$1" ci --ignore-scripts --no-audit --no-fund || return 1
-  node=$(bundled_node "$1")
-  if [[ -z $node ]]; then
-    node=$(command -v node) || fail "no node for this machine in the lock, and none on the PATH"
-    [[ $("$node" -p 'process.versions.node.split(".")[0]') -ge 22 ]] || fail "the reference PDS needs node 22 or newer"
-  fi
-  ln -sfn "$node" "$1/node"
-  build "$1" || return 1
+  link_node "$1" || return 1
+  bin=$(dirname "$(readlink -f "$1/node")")
+  PATH=$bin:$PATH npm_config_nodedir=$(dirname "$bin") npm_config_build_from_source=true \
+    npm --prefix "$1" rebuild better-sqlite3 --foreground-scripts
 }
 
 if [[ ! -x $dir/node ]]; then
@@ -59,10 +52,6 @@ if [[ ! -x $dir/node ]]; then
   if ! install "$new" >"$CACHE/peers.log" 2>&1; then
     tail -n 20 "$CACHE/peers.log" >&2
     fail "npm could not install the peers (whole log: $CACHE/peers.log)"
-  fi
-  # The link to a bundled node is absolute and named the temporary folder.
-  if [[ $(readlink "$new/node") == "$new"/* ]]; then
-    ln -sfn "$(readlink "$new/node" | sed "s|^$new/||")" "$new/node"
   fi
   mv "$new" "$dir"
   forget_old "$CACHE/peers" 2
