@@ -58,7 +58,8 @@ func bySelf(next http.Handler) http.Handler {
 	})
 }
 
-// reloading lets a write to the repository take effect on who may do what. Bodies may be slow, but must move.
+// reloading lets a write to the repository take effect on who may do what. Bodies and
+// answers may be slow, but must move.
 func (s *Server) reloading(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body != nil {
@@ -67,7 +68,7 @@ func (s *Server) reloading(next http.Handler) http.Handler {
 				io.Closer
 			}{slow.Reader(w, r.Body, requestTime), r.Body}
 		}
-		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+		rec := &recorder{ResponseWriter: slow.Writer(w, requestTime), status: http.StatusOK}
 		next.ServeHTTP(rec, r)
 		if r.Method != http.MethodPost || !strings.HasPrefix(r.URL.Path, "/xrpc/com.atproto.repo.") || rec.status >= 300 {
 			return

@@ -1,12 +1,15 @@
 package pds
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 
 	"github.com/bluesky-social/indigo/atproto/repo/mst"
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -30,8 +33,39 @@ func writeCAR(w io.Writer, root cid.Cid, content ...blocks.Block) error {
 
 // WriteRepoCAR writes the current repository as a CAR file, the commit first; with since, only blocks newer than that
 // revision. Nothing is written before the repository is known to exist, so a caller can still answer an error.
+//
+// The file is complete on the disk before its first byte goes out: whoever takes the bytes slowly, or not at all, holds
+// no connection to the database. At most maxExports run at a time, which bounds that space; more wait.
 func (e *Engine) WriteRepoCAR(ctx context.Context, did syntax.DID, since string, w io.Writer) error {
-	// One read transaction: the blocks of exactly one commit, whatever is written meanwhile.
+	select {
+	case e.exports <- struct{}{}:
+		defer func() { <-e.exports }()
+	case <-ctx.Done():
+		return fmt.Errorf("export %s: %w", did, ctx.Err())
+	}
+	spool, err := os.CreateTemp(filepath.Join(e.cfg.Dir, tempFolder), "export-*")
+	if err != nil {
+		return fmt.Errorf("export %s: %w", did, err)
+	}
+	defer spool.Close()
+	// Only the open file is needed: so nothing is left of it, however this ends.
+	if err := os.Remove(spool.Name()); err != nil {
+		return fmt.Errorf("export %s: %w", did, err)
+	}
+	if err := e.export(ctx, did, since, spool); err != nil {
+		return fmt.Errorf("export %s: %w", did, err)
+	}
+	if _, err := spool.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("export %s: %w", did, err)
+	}
+	if _, err := io.Copy(w, spool); err != nil {
+		return fmt.Errorf("export %s: %w", did, err)
+	}
+	return nil
+}
+
+// export writes the CAR file in one read transaction: the blocks of exactly one commit, whatever is written meanwhile.
+func (e *Engine) export(ctx context.Context, did syntax.DID, since string, to io.Writer) error {
 	tx, err := e.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return fmt.Errorf("begin reading: %w", err)
@@ -41,41 +75,42 @@ func (e *Engine) WriteRepoCAR(ctx context.Context, did syntax.DID, since string,
 	var head []byte
 	err = tx.QueryRowContext(ctx, `SELECT id, head FROM repo WHERE did = ?`, did).Scan(&id, &head)
 	if errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("%s: %w", did, ErrRepoNotFound)
+		return ErrRepoNotFound
 	}
 	if err != nil {
-		return fmt.Errorf("read the repository of %s: %w", did, err)
+		return fmt.Errorf("read the repository: %w", err)
 	}
 	root, err := cid.Cast(head)
 	if err != nil {
-		return fmt.Errorf("parse the head of %s: %w", did, err)
+		return fmt.Errorf("parse the head: %w", err)
 	}
 	commit, err := readBlock(ctx, tx, id, root)
 	if err != nil {
-		return fmt.Errorf("export %s: %w", did, err)
+		return err
 	}
 	first, err := blocks.NewBlockWithCid(commit, root)
 	if err != nil {
-		return fmt.Errorf("export %s: %w", did, err)
+		return err
 	}
 	rows, err := tx.QueryContext(ctx, `SELECT cid, content FROM block WHERE repo_id = ? AND rev > ? AND cid <> ? ORDER BY rowid`, id, since, head)
 	if err != nil {
-		return fmt.Errorf("export %s: %w", did, err)
+		return err
 	}
 	defer rows.Close()
+	w := bufio.NewWriter(to)
 	if err := writeCAR(w, root, first); err != nil {
-		return fmt.Errorf("export %s: %w", did, err)
+		return err
 	}
 	for rows.Next() {
 		var c, content sql.RawBytes
 		if err := rows.Scan(&c, &content); err != nil {
-			return fmt.Errorf("export %s: %w", did, err)
+			return err
 		}
 		if err := carutil.LdWrite(w, c, content); err != nil {
-			return fmt.Errorf("export %s: write a CAR block: %w", did, err)
+			return fmt.Errorf("write a CAR block: %w", err)
 		}
 	}
-	return rows.Err()
+	return errors.Join(rows.Err(), w.Flush())
 }
 
 // WriteRecordProofCAR writes the commit and the MST path that prove that a record exists or does not, and the record.

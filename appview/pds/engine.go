@@ -28,7 +28,9 @@ var migrations embed.FS
 
 const (
 	// maxCachedRepos bounds the MSTs kept in memory; a tree of 10,000 records is about 5 MB.
-	maxCachedRepos        = 64
+	maxCachedRepos = 64
+	// maxExports bounds the disk space of exports whose readers are slow: each takes as much as its repository.
+	maxExports            = 8
 	defaultTempBlobTTL    = time.Hour
 	defaultEventRetention = 72 * time.Hour
 	sweepInterval         = 15 * time.Minute
@@ -48,6 +50,8 @@ type Engine struct {
 	tids  *syntax.TIDClock
 
 	ids sync.Map // DID -> row id; repositories are never removed
+
+	exports chan struct{} // one element for each WriteRepoCAR under way
 
 	news   *bell
 	closed chan struct{}
@@ -72,7 +76,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := os.MkdirAll(filepath.Join(cfg.Dir, tempFolder), 0o700); err != nil {
 		return nil, fmt.Errorf("create the data folder: %w", err)
 	}
-	e := &Engine{cfg: cfg, log: cfg.Logger, news: newBell(), closed: make(chan struct{})}
+	e := &Engine{cfg: cfg, log: cfg.Logger, news: newBell(), exports: make(chan struct{}, maxExports), closed: make(chan struct{})}
 	var err error
 	if e.repos, err = lru.New[syntax.DID, *repoState](maxCachedRepos); err != nil {
 		return nil, fmt.Errorf("make the tree cache: %w", err)
