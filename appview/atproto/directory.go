@@ -68,7 +68,8 @@ type Directory struct {
 type cached struct {
 	identity *Identity
 	err      error
-	until    time.Time // fresh until; a stale identity still serves during an outage
+	until    time.Time // fresh until
+	usable   time.Time // until when a stale identity still serves during an outage
 }
 
 // NewDirectory checks nothing and asks nobody; errors show at the first look-up.
@@ -129,17 +130,18 @@ func (d *Directory) refresh(ctx context.Context, id syntax.AtIdentifier, old cac
 	now := d.now()
 	switch {
 	case err == nil:
-		d.cache.Add(string(id), cached{identity: found, until: now.Add(ttl)})
+		fresh := cached{identity: found, until: now.Add(ttl), usable: now.Add(ttl + staleTTL)}
+		d.cache.Add(string(id), fresh)
 		if id.IsHandle() {
-			d.cache.Add(string(found.DID), cached{identity: found, until: now.Add(ttl)})
+			d.cache.Add(string(found.DID), fresh)
 		}
 		return found, nil
 	case errors.Is(err, ErrUnknownIdentity):
 		d.cache.Add(string(id), cached{err: err, until: now.Add(negativeTTL)})
 		return nil, err
-	case old.identity != nil && now.Before(old.until.Add(staleTTL)):
+	case old.identity != nil && now.Before(old.usable):
 		d.log.WarnContext(ctx, "identity could not be refreshed; using what was known", "identity", string(id), "error", err)
-		d.cache.Add(string(id), cached{identity: old.identity, until: now.Add(negativeTTL)})
+		d.cache.Add(string(id), cached{identity: old.identity, until: now.Add(negativeTTL), usable: old.usable})
 		return old.identity, nil
 	}
 	return nil, err

@@ -303,3 +303,20 @@ func TestAHandleThatItsDIDDoesNotNameIsUnknown(t *testing.T) {
 	_, err := dir.Resolve(t.Context(), "mallory.test")
 	require.ErrorIs(t, err, atproto.ErrUnknownIdentity)
 }
+
+func TestAKnownIdentityIsForgottenWhenTheOutageLastsADayHoweverOftenItIsAskedFor(t *testing.T) {
+	w := start(t)
+	var ahead atomic.Int64
+	dir := directory(w.URL(), w.client, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
+	_, err := dir.Resolve(t.Context(), "alice.test")
+	require.NoError(t, err)
+	w.breakWith(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusServiceUnavailable) })
+	for _, after := range []time.Duration{8 * time.Hour, 16 * time.Hour, 24 * time.Hour} {
+		ahead.Store(int64(after))
+		_, err = dir.Resolve(t.Context(), "alice.test")
+		require.NoError(t, err, after)
+	}
+	ahead.Store(int64(25 * time.Hour))
+	_, err = dir.Resolve(t.Context(), "alice.test")
+	require.ErrorIs(t, err, atproto.ErrUnavailable)
+}
