@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
@@ -79,6 +80,10 @@ func restrict(path string) error {
 	if err != nil {
 		return fmt.Errorf("opening the database %s: %w; is its directory writable?", path, err)
 	}
+	// On a volume that another user wrote before, its group lets us in and the mode is not ours to change.
+	if err := f.Chmod(0o600); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return errors.Join(fmt.Errorf("restricting the database %s to its owner: %w", path, err), f.Close())
+	}
 	return f.Close()
 }
 
@@ -90,7 +95,9 @@ func open(path string, readOnly bool, conns int) (*sql.DB, error) {
 		// A write transaction takes its lock at the start, so it never fails half-way because another process wrote.
 		q.Set("_txlock", "immediate")
 		q.Add("_pragma", "journal_mode(wal)")
-		q.Add("_pragma", "synchronous(normal)")
+		// NORMAL would lose the last commits in a power cut: a refresh token that the PDS has already replaced, a
+		// notification that was promised to a hold.
+		q.Add("_pragma", "synchronous(full)")
 	}
 	name := path
 	if path[:min(5, len(path))] != "file:" {

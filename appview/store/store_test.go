@@ -167,3 +167,26 @@ func TestAFileThatIsNoDatabaseIsRefused(t *testing.T) {
 	_, err := Open(t.Context(), Options{Path: path})
 	require.Error(t, err)
 }
+
+func TestACommitIsOnTheDiskWhenWriteReturns(t *testing.T) {
+	db, err := Open(t.Context(), Options{Path: filepath.Join(t.TempDir(), "ui.db")})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	var level int
+	require.NoError(t, db.Write(t.Context(), func(tx Tx) error {
+		return tx.QueryRowContext(t.Context(), `PRAGMA synchronous`).Scan(&level)
+	}))
+	require.Equal(t, 2, level, "FULL; NORMAL loses the last commits in a power cut")
+}
+
+func TestAnOldFileIsNoLongerReadableByOthers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ui.db")
+	require.NoError(t, os.WriteFile(path, nil, 0o644))
+	require.NoError(t, os.Chmod(path, 0o644)) // whatever the umask
+	db, err := Open(t.Context(), Options{Path: path})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+}
