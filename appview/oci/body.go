@@ -20,13 +20,16 @@ type movingBody struct {
 	control *http.ResponseController
 	idle    time.Duration
 	next    time.Time // when the deadline is moved again; moving it for each read would cost a timer each
+	ended   bool      // net/http now waits for the connection to break: a deadline would look like that
 }
 
 func (b *movingBody) Read(p []byte) (int, error) {
-	if now := time.Now(); now.After(b.next) {
+	if now := time.Now(); now.After(b.next) && !b.ended {
 		// Not every ResponseWriter has deadlines (HTTP/2 test recorders); then the server's own limits apply.
 		_ = b.control.SetReadDeadline(now.Add(b.idle))
 		b.next = now.Add(b.idle / 8)
 	}
-	return b.ReadCloser.Read(p)
+	n, err := b.ReadCloser.Read(p)
+	b.ended = err != nil
+	return n, err
 }
