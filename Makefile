@@ -6,7 +6,7 @@ SHELL := bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export VERSION
 
-include hack/hack.mk controllers/generate.mk
+include hack/hack.mk hack/peers/peers.mk controllers/generate.mk
 
 .PHONY: help run build test test-unit test-e2e lint lint-go lint-fresh fmt fuzz clean
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the real parts that tests drive, when they are missing: OCI clients and PostgreSQL from Debian, the S3
-# server from its Go module. Idempotent. Where it cannot install, it names what is missing and goes on: outside CI
+# Installs the real parts that tests drive, when they are missing: OCI clients from Debian, the S3 server and the
+# conformance program from their Go modules, the reference PDS from npm. Idempotent. Where it cannot install, it names what is missing and goes on: outside CI
 # the tests that need it skip with a reason, in CI they fail.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -10,6 +10,9 @@ need() { command -v "$1" >/dev/null 2>&1 || packages+=("$2"); }
 need skopeo skopeo
 need podman podman
 need buildah buildah
+need g++ g++
+need make make
+need python3 python3
 
 if ((${#packages[@]})); then
   if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
@@ -23,3 +26,9 @@ fi
 
 hack/tool.sh versitygw >/dev/null
 hack/tool.sh conformance >/dev/null
+hack/tool.sh tap >/dev/null
+if command -v npm >/dev/null 2>&1; then
+  hack/peers/install.sh >/dev/null
+else
+  echo "missing npm: the tests against the reference PDS need it" >&2
+fi
