@@ -35,8 +35,14 @@ const (
 func TestRegistry(t *testing.T) {
 	w := newWorld(t)
 	w.start(t)
+	// Each step builds on the ones before it.
+	step := func(name string, run func(t *testing.T)) {
+		if !t.Run(name, run) {
+			t.FailNow()
+		}
+	}
 
-	t.Run("an AppView that nobody gave a hold says what is missing", func(t *testing.T) {
+	step("an AppView that nobody gave a hold says what is missing", func(t *testing.T) {
 		w.createAppView(t, "registry", publicPort)
 		eventually(t, "DefaultHoldResolved is False", func(ctx context.Context) error {
 			var a operatorv1alpha1.AppView
@@ -51,7 +57,7 @@ func TestRegistry(t *testing.T) {
 		})
 	})
 
-	t.Run("an AppView and its HoldLink become Ready", func(t *testing.T) {
+	step("an AppView and its HoldLink become Ready", func(t *testing.T) {
 		w.createHoldLink(t, "hold", "registry")
 		link := w.waitHoldLink(t, "hold")
 		require.Equal(t, holdDID("hold"), link.Status.DID)
@@ -61,21 +67,22 @@ func TestRegistry(t *testing.T) {
 	})
 
 	archive := filepath.Join(w.images, "hello.oci.tar")
-	t.Run("a real client pushes a real image", func(t *testing.T) {
+	step("a real client pushes a real image", func(t *testing.T) {
 		skopeo := testenv.Program(t, "skopeo", "install it from your distribution")
+		w.waitAnswers(t, w.address("registry", publicPort))
 		destination := fmt.Sprintf("docker://%s/alice.test/hello:v1", w.address("registry", publicPort))
 		out, err := exec.CommandContext(t.Context(), skopeo, "--insecure-policy", "copy", "--dest-tls-verify=false",
 			"--dest-creds", "alice.test:"+appPassword, "oci-archive:"+archive, destination).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 	})
 
-	t.Run("a pod runs from it anonymously, by tag", func(t *testing.T) {
+	step("a pod runs from it anonymously, by tag", func(t *testing.T) {
 		w.pod(t, "anonymous", publicRegistry+"/alice.test/hello:v1")
 		require.Contains(t, w.waitOutput(t, "anonymous"), "hello")
 	})
 
 	// As bob: alice's profile names the public hold since her first push, and a user's own choice wins.
-	t.Run("a private hold gives its blobs to a pull secret only", func(t *testing.T) {
+	step("a private hold gives its blobs to a pull secret only", func(t *testing.T) {
 		w.createAppView(t, "vault", privatePort)
 		w.createHoldLink(t, "safe", "vault")
 		w.waitAppView(t, "vault")
@@ -90,7 +97,7 @@ func TestRegistry(t *testing.T) {
 		require.Contains(t, w.waitOutput(t, "friend"), "hello")
 	})
 
-	t.Run("deletion keeps data and keys, and a new AppView of the name takes them up", func(t *testing.T) {
+	step("deletion keeps data and keys, and a new AppView of the name takes them up", func(t *testing.T) {
 		before := w.secret(t, "registry-signing")
 		var claim corev1.PersistentVolumeClaimList
 		require.NoError(t, w.Delete(t.Context(), &operatorv1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Name: "registry", Namespace: namespace}}))

@@ -186,6 +186,26 @@ func (w *world) waitHoldLink(t *testing.T, name string) *operatorv1alpha1.HoldLi
 	return l
 }
 
+// waitAnswers waits until a registry can be reached: kube-proxy follows a Service's endpoints with a delay.
+func (w *world) waitAnswers(t *testing.T, address string) {
+	t.Helper()
+	eventually(t, "registry at "+address+" answers", func(ctx context.Context) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/v2/", nil)
+		if err != nil {
+			return err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusUnauthorized {
+			return fmt.Errorf("status %d, want 401", response.StatusCode)
+		}
+		return nil
+	})
+}
+
 // pod starts a pod from an image that the node must pull.
 func (w *world) pod(t *testing.T, name, image string, pullSecrets ...string) {
 	t.Helper()

@@ -216,6 +216,9 @@ start_proxy() {
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: $(proxy_mode)
+# A Service is reachable this soon after it has endpoints; the default is a second.
+nftables: {minSyncPeriod: 100ms}
+iptables: {minSyncPeriod: 100ms}
 clusterCIDR: 10.244.0.0/16
 hostnameOverride: $node_name
 clientConnection: {kubeconfig: "$pki/proxy.kubeconfig"}
