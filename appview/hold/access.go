@@ -46,8 +46,8 @@ func (r *roster) reload(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("read captain record: %w", err)
 	default:
-		if err := decode(rec.Value, &c); err != nil {
-			return err
+		if decode(rec.Value, &c) != nil {
+			c = captain{} // an admin wrote it wrongly: as if there were none, until the next start writes it again
 		}
 	}
 	crew := map[syntax.DID]crewMember{}

@@ -1,7 +1,6 @@
 package hold_test
 
 import (
-	"bytes"
 	"net/http"
 	"net/url"
 	"testing"
@@ -78,13 +77,7 @@ func TestARemovedMemberLosesAccessAtOnce(t *testing.T) {
 	w := newWorld(t, nil)
 	w.addCrew(bob, "blob:write")
 	require.Equal(t, http.StatusOK, w.call(bob, "io.atcr.hold.initiateUpload", object{"digest": "x"}).status)
-	for _, r := range w.records("io.atcr.hold.crew") {
-		if r.Value["member"] == w.did(bob).String() {
-			rkey := r.URI[bytes.LastIndexByte([]byte(r.URI), '/')+1:]
-			a := w.call(alice, "com.atproto.repo.deleteRecord", object{"repo": w.hold.DID(), "collection": "io.atcr.hold.crew", "rkey": rkey})
-			require.Equal(t, http.StatusOK, a.status, "%s", a.body)
-		}
-	}
+	w.removeCrew(alice, bob)
 	require.Equal(t, http.StatusForbidden, w.call(bob, "io.atcr.hold.initiateUpload", object{"digest": "x"}).status)
 }
 
@@ -186,4 +179,21 @@ func TestManyMembersAreAllKnown(t *testing.T) {
 	w.addCrew(bob, "blob:write")
 	w.restart(nil)
 	require.Equal(t, http.StatusOK, w.call(bob, "io.atcr.hold.initiateUpload", object{"digest": "x"}).status)
+}
+
+func TestACaptainRecordThatAnAdminWroteWronglyTakesNothingFromTheRoster(t *testing.T) {
+	w := newWorld(t, nil)
+	w.addCrew(bob, "blob:write")
+	w.addCrew(carol, "crew:admin")
+	a := w.call(carol, "com.atproto.repo.putRecord", object{
+		"repo": w.hold.DID(), "collection": "io.atcr.hold.captain", "rkey": "self",
+		"record": object{"$type": "io.atcr.hold.captain", "owner": 1, "public": "yes", "deployedAt": 5},
+	})
+	require.Equal(t, http.StatusOK, a.status, "%s", a.body)
+	w.removeCrew(carol, bob)
+	require.Equal(t, http.StatusForbidden, w.call(bob, "io.atcr.hold.initiateUpload", object{"digest": "x"}).status)
+	require.Equal(t, http.StatusUnauthorized, w.getBlob(nobody, alice, digest.FromString("x")).status, "nothing is public by mistake")
+
+	w.restart(nil)
+	require.Equal(t, http.StatusOK, w.call(alice, "io.atcr.hold.initiateUpload", object{"digest": "x"}).status, "the settings are written again")
 }

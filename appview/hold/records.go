@@ -22,13 +22,11 @@ const (
 // captainKey is the record key of the only captain record.
 const captainKey = syntax.RecordKey("self")
 
-// captain is io.atcr.hold.captain. Booleans that early records lack read as false.
+// captain is what io.atcr.hold.captain decides. Booleans that early records lack read as false.
 type captain struct {
-	Owner              syntax.DID `json:"owner"`
-	Public             bool       `json:"public"`
-	AllowAllCrew       bool       `json:"allowAllCrew"`
-	EnableBlueskyPosts bool       `json:"enableBlueskyPosts"`
-	DeployedAt         string     `json:"deployedAt"`
+	Owner        syntax.DID `json:"owner"`
+	Public       bool       `json:"public"`
+	AllowAllCrew bool       `json:"allowAllCrew"`
 }
 
 // crewMember is io.atcr.hold.crew.

@@ -302,6 +302,18 @@ func (w *world) addCrew(handle string, permissions ...string) {
 	require.Equal(w.t, http.StatusOK, a.status, "%s", a.body)
 }
 
+// removeCrew lets an account delete a member's crew records.
+func (w *world) removeCrew(by, member string) {
+	w.t.Helper()
+	for _, r := range w.records("io.atcr.hold.crew") {
+		if r.Value["member"] == w.did(member).String() {
+			rkey := r.URI[strings.LastIndexByte(r.URI, '/')+1:]
+			a := w.call(by, "com.atproto.repo.deleteRecord", object{"repo": w.hold.DID(), "collection": "io.atcr.hold.crew", "rkey": rkey})
+			require.Equal(w.t, http.StatusOK, a.status, "%s", a.body)
+		}
+	}
+}
+
 type record struct {
 	URI   string
 	Value object
