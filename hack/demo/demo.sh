@@ -3,7 +3,7 @@
 # by a real client as alice.test; pods that a kubelet runs from it. `make demo`; hack/demo/down.sh removes it all.
 #
 # The cluster is kind, a local node from Go modules, or the one that DEMO_CONTEXT names: see hack/cluster/cluster.sh.
-# Running it again takes over what changed and pushes anew.
+# Running it again takes over what changed and pushes anew. DEMO_CLIENT=crane pushes with crane although skopeo is there.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$HERE/../lib.sh"
@@ -91,7 +91,9 @@ ready appview demo
 
 begin "pushing an image as $ALICE"
 app_password=$(k get secret accounts -o 'jsonpath={.data.app-password}' | base64 -d)
-DEMO_PASSWORD=$app_password DEMO_CRANE=$(has skopeo || "$REPO/hack/tool.sh crane") \
+crane=
+if [[ ${DEMO_CLIENT:-skopeo} == crane ]] || ! has skopeo; then crane=$("$REPO/hack/tool.sh" crane); fi
+DEMO_PASSWORD=$app_password DEMO_CRANE=$crane \
   cluster exec "$HERE/push.sh" "$PUSH_REGISTRY" "$ALICE" "$REPO/dist/images/hello.oci.tar" "$ALICE/hello:demo"
 
 begin "telling the nodes where $REGISTRY is"

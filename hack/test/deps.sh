@@ -24,6 +24,7 @@ if ((${#packages[@]})); then
   fi
 fi
 
+hack/tool.sh helm >/dev/null
 hack/tool.sh versitygw >/dev/null
 hack/tool.sh conformance >/dev/null
 hack/tool.sh tap >/dev/null
