@@ -7,6 +7,7 @@ generate: ## Deepcopy and apply configurations of api/
 	"$(CONTROLLER_GEN)" object paths=./api/...
 	"$(CONTROLLER_GEN)" applyconfiguration paths=./api/...
 
-manifests: ## CRDs and RBAC in config/
+manifests: ## CRDs and RBAC in config/, and the chart's copies
 	"$(CONTROLLER_GEN)" crd:generateEmbeddedObjectMeta=false paths=./api/... output:crd:dir=config/crd/bases
 	"$(CONTROLLER_GEN)" rbac:roleName=atcr-operator paths=./controllers/... output:rbac:dir=config/rbac
+	hack/chart-crds.sh

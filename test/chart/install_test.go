@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -51,10 +52,11 @@ func newCluster(t *testing.T) *cluster {
 }
 
 // helm on this cluster, with the test's namespace as the release's.
-func (c *cluster) helm(t *testing.T, args ...string) {
+func (c *cluster) helm(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := helm(t, c.kubeconfig, append(args, "--namespace", c.Namespace)...)
 	require.NoError(t, err, out)
+	return out
 }
 
 func (c *cluster) crd(t *testing.T) (*apiextensionsv1.CustomResourceDefinition, error) {
@@ -68,7 +70,8 @@ func TestAReleaseLeavesTheRegistriesBehind(t *testing.T) {
 	av := &v1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Name: "registry"}}
 	c.Create(av)
 
-	c.helm(t, "install", release, chart, "--take-ownership")
+	notes := c.helm(t, "install", release, chart, "--take-ownership")
+	c.acceptsTheExample(t, notes)
 	d := &appsv1.Deployment{}
 	c.Get("atcr-operator", d)
 	crd, err := c.crd(t)
@@ -91,6 +94,21 @@ func TestAReleaseLeavesTheRegistriesBehind(t *testing.T) {
 	// A second install takes the CRDs over without being told to.
 	c.helm(t, "install", release, chart)
 	c.helm(t, "uninstall", release)
+}
+
+// acceptsTheExample applies, as a dry run, the objects that Helm tells the user to make next.
+func (c *cluster) acceptsTheExample(t *testing.T, notes string) {
+	t.Helper()
+	_, rest, _ := strings.Cut(notes, "<<EOF\n")
+	example, _, found := strings.Cut(rest, "     EOF")
+	require.True(t, found, notes)
+	all := parse(t, strings.ReplaceAll("\n"+example, "\n     ", "\n"))
+	require.Len(t, all, 2)
+	other := c.OtherNamespace(nil)
+	for _, o := range all {
+		o.SetNamespace(other)
+		require.NoError(t, c.client.Create(t.Context(), o, client.DryRunAll, client.FieldValidation("Strict")))
+	}
 }
 
 // The pod passes the restricted Pod Security Standard, with the defaults and with everything set.
@@ -132,9 +150,24 @@ func TestTheRightsOfANamespacedInstallAreEnough(t *testing.T) {
 		cfg.Impersonate = rest.ImpersonationConfig{UserName: account}
 		o.LeaderElect, o.LeaderElectionNamespace = true, c.Namespace
 	})
-	c.Create(&v1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Name: "registry"}})
-	c.Eventually("the AppView gets its Deployment", func() error {
-		return c.Client.Get(t.Context(), client.ObjectKey{Namespace: c.Namespace, Name: "registry"}, &appsv1.Deployment{})
+	c.Kubelet()
+	hold := c.NewHold()
+	link := &v1alpha1.HoldLink{ObjectMeta: metav1.ObjectMeta{Name: "hold01"}}
+	link.Spec.AppViewRef.Name = "registry"
+	link.Spec.Hold.DID, link.Spec.Endpoint = v1alpha1.DID(hold.DID), v1alpha1.Origin(hold.URL)
+	av := &v1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Name: "registry"}}
+	av.Spec.DeletionPolicy = v1alpha1.DeletionPolicy{Data: v1alpha1.Delete, Keys: v1alpha1.Delete}
+	c.Create(av, link)
+	c.AppView("registry", "Ready=True", "Stalled=", "HoldsHealthy=True")
+	c.HoldLink("hold01", "Ready=True")
+
+	require.NoError(t, c.Client.Delete(t.Context(), av))
+	c.Eventually("the AppView goes with its data and keys", func() error {
+		err := c.Client.Get(t.Context(), client.ObjectKeyFromObject(av), av)
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("still there, with %d finalizers (%w)", len(av.Finalizers), err)
 	})
 	operator.Stop()
 }
