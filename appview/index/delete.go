@@ -37,16 +37,25 @@ func (m *Mirror) DeleteManifest(ctx context.Context, did syntax.DID, repository 
 	if err := m.Fresh(ctx, did, m.TTL); err != nil {
 		return err
 	}
-	return m.write(ctx, did, func(ctx context.Context) (*batch, error) {
-		return m.planDelete(ctx, did, repository, d)
-	})
+	for more := true; more; {
+		err := m.write(ctx, did, func(ctx context.Context) (b *batch, err error) {
+			b, more, err = m.planDelete(ctx, did, repository, d)
+			return b, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (m *Mirror) planDelete(ctx context.Context, did syntax.DID, repository string, d digest.Digest) (*batch, error) {
+// planDelete plans one call to the PDS; more says that tags are left for another, since a call has a bounded number of
+// writes. The manifest goes with the last of its tags.
+func (m *Mirror) planDelete(ctx context.Context, did syntax.DID, repository string, d digest.Digest) (b *batch, more bool, err error) {
 	var row *Manifest
 	var tags []*Tag
 	var keepers []string
-	err := m.Store.Read(ctx, func(q querier) (err error) {
+	err = m.Store.Read(ctx, func(q querier) (err error) {
 		if row, err = wholeManifest(ctx, q, did, d); err != nil {
 			return err
 		}
@@ -64,37 +73,41 @@ func (m *Mirror) planDelete(ctx context.Context, did syntax.DID, repository stri
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("plan delete: %w", err)
+		return nil, false, fmt.Errorf("plan delete: %w", err)
 	}
-	b := &batch{}
+	b = &batch{}
+	if len(tags) >= atproto.MaxWrites {
+		b.dropTags(tags[:atproto.MaxWrites])
+		return b, true, nil
+	}
 	b.dropTags(tags)
 	if len(keepers) == 0 {
 		b.writes = append(b.writes, atproto.Write{Action: atproto.Delete, Collection: CollectionManifest, RKey: row.RKey})
 		b.change.deleteManifests = []digest.Digest{d}
-		return b, nil
+		return b, false, nil
 	}
 	if !slices.Contains(row.Repositories, repository) {
-		return b, nil
+		return b, false, nil
 	}
 	r, err := m.PDS.GetRecord(ctx, did, CollectionManifest, row.RKey)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	rec, err := records.ParseManifest(r.Value)
 	if err != nil {
-		return nil, fmt.Errorf("plan delete: %w", err)
+		return nil, false, fmt.Errorf("plan delete: %w", err)
 	}
 	last := rec.Repository
 	if last == repository {
 		last = keepers[0]
 	}
 	if err := setRepositories(rec, last, keepers); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	row.Repository, row.Repositories = last, keepers
 	b.writes = append(b.writes, atproto.Write{Action: atproto.Update, Collection: CollectionManifest, RKey: row.RKey, Value: rec})
 	b.change.putManifests = []*Manifest{row}
-	return b, nil
+	return b, false, nil
 }
 
 func (b *batch) dropTags(rows []*Tag) {

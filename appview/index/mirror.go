@@ -30,6 +30,15 @@ const (
 // ErrNotFound says that the DID has no such record, as far as can be known now.
 var ErrNotFound = errors.New("not found")
 
+// ErrTooLarge says that a DID has more records than are mirrored of one.
+var ErrTooLarge = errors.New("more records than are mirrored of one account")
+
+// Bounds of what one DID's records may cost, whoever wrote its PDS: some 100,000 manifests.
+const (
+	maxListed  = 128 << 20 // bytes of JSON, and
+	recordCost = 300       // of memory for each record besides
+)
+
 // Config is what a [Mirror] is made of; every field is needed.
 type Config struct {
 	PDS   *atproto.PDS
@@ -246,12 +255,35 @@ type listed struct {
 	tags      []*Tag
 }
 
+// list reads the tags before the manifests: a tag that appears meanwhile is left for the next time, where the other
+// way around it would be seen without its manifest.
 func (m *Mirror) list(ctx context.Context, did syntax.DID) (*listed, error) {
 	var l listed
+	var size int64
+	tooLarge := func(r atproto.Record) bool {
+		size += recordCost + int64(len(r.Value))
+		return size > maxListed
+	}
+	for r, err := range m.PDS.AllRecords(ctx, did, CollectionTag) {
+		if err != nil {
+			return nil, err
+		}
+		if tooLarge(r) {
+			return nil, fmt.Errorf("mirror %s: %w", did, ErrTooLarge)
+		}
+		if row, err := tagOf(did, r); err == nil {
+			l.tags = append(l.tags, row)
+		} else {
+			m.Log.DebugContext(ctx, "record is not a tag", "uri", r.URI, "error", err)
+		}
+	}
 	place := map[digest.Digest]int{}
 	for r, err := range m.PDS.AllRecords(ctx, did, CollectionManifest) {
 		if err != nil {
 			return nil, err
+		}
+		if tooLarge(r) {
+			return nil, fmt.Errorf("mirror %s: %w", did, ErrTooLarge)
 		}
 		row, err := manifestOf(did, r)
 		if err != nil {
@@ -266,16 +298,6 @@ func (m *Mirror) list(ctx context.Context, did syntax.DID) (*listed, error) {
 			l.manifests = append(l.manifests, row)
 		} else if row.RKey == records.ManifestRKey(row.Digest) { // the usual key wins over any other
 			l.manifests[i] = row
-		}
-	}
-	for r, err := range m.PDS.AllRecords(ctx, did, CollectionTag) {
-		if err != nil {
-			return nil, err
-		}
-		if row, err := tagOf(did, r); err == nil {
-			l.tags = append(l.tags, row)
-		} else {
-			m.Log.DebugContext(ctx, "record is not a tag", "uri", r.URI, "error", err)
 		}
 	}
 	return &l, nil

@@ -56,6 +56,15 @@ func (m *Mirror) pushHold(ctx context.Context, did, fallback syntax.DID) (syntax
 	} else if !errors.Is(err, atproto.ErrRecordNotFound) {
 		return "", err
 	}
+	own, err := m.legacyHold(ctx, did)
+	if err != nil || own != "" {
+		return own, err
+	}
+	return fallback, nil
+}
+
+// legacyHold is the user's own hold by an io.atcr.hold record; empty when there is none.
+func (m *Mirror) legacyHold(ctx context.Context, did syntax.DID) (syntax.DID, error) {
 	list, _, err := m.PDS.ListRecords(ctx, did, collectionLegacyHold, "", 10, false)
 	if err != nil {
 		return "", err
@@ -70,26 +79,39 @@ func (m *Mirror) pushHold(ctx context.Context, did, fallback syntax.DID) (syntax
 			}
 		}
 	}
-	return fallback, nil
+	return "", nil
 }
 
-// EnsureProfile creates the user's profile with the server's default hold, unless there is one. It is called at the
-// first login or push; what a user has set is never touched.
+// EnsureProfile creates the user's profile, unless there is one, with the hold that pushes would go to without: the
+// user's own by a legacy record, else defaultHold. It is called at the first login or push; what a user has set is never
+// touched.
 func (m *Mirror) EnsureProfile(ctx context.Context, did, defaultHold syntax.DID) error {
 	if _, ok := m.profiled.Get(did); ok {
 		return nil
 	}
 	_, err := m.PDS.GetRecord(ctx, did, CollectionProfile, records.ProfileRKey)
 	if errors.Is(err, atproto.ErrRecordNotFound) {
-		now := records.Time{Time: m.Now()}
-		_, err = m.PDS.ApplyWrites(ctx, did, []atproto.Write{{Action: atproto.Create, Collection: CollectionProfile,
-			RKey: records.ProfileRKey, Value: records.Profile{DefaultHold: string(defaultHold), CreatedAt: now, UpdatedAt: now}}}, "")
-		if movedOn(err) {
-			err = nil // somebody else made it at the same time
-		}
+		err = m.createProfile(ctx, did, defaultHold)
 	}
 	if err == nil {
 		m.profiled.Add(did, struct{}{})
+	}
+	return err
+}
+
+func (m *Mirror) createProfile(ctx context.Context, did, hold syntax.DID) error {
+	own, err := m.legacyHold(ctx, did)
+	if err != nil {
+		return err
+	}
+	if own != "" {
+		hold = own
+	}
+	now := records.Time{Time: m.Now()}
+	_, err = m.PDS.ApplyWrites(ctx, did, []atproto.Write{{Action: atproto.Create, Collection: CollectionProfile,
+		RKey: records.ProfileRKey, Value: records.Profile{DefaultHold: string(hold), CreatedAt: now, UpdatedAt: now}}}, "")
+	if movedOn(err) {
+		return nil // somebody else made it at the same time
 	}
 	return err
 }
