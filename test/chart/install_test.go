@@ -167,7 +167,10 @@ func TestTheRightsOfANamespacedInstallAreEnough(t *testing.T) {
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return fmt.Errorf("still there, with %d finalizers (%w)", len(av.Finalizers), err)
+		if err == nil {
+			err = fmt.Errorf("it still has %d finalizers", len(av.Finalizers))
+		}
+		return err
 	})
 	operator.Stop()
 }
