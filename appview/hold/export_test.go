@@ -1,6 +1,13 @@
 package hold
 
-import "context"
+import (
+	"context"
+
+	"atcr.io/operator/appview/hold/storage"
+)
 
 // Sweep runs the sweeper once.
 func (s *Server) Sweep(ctx context.Context) error { return s.sweep(ctx) }
+
+// WrapDriver lets a test put faults between the hold and its storage.
+func (s *Server) WrapDriver(wrap func(storage.Driver) storage.Driver) { s.driver = wrap(s.driver) }

@@ -2,6 +2,8 @@ package hold_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -258,4 +260,41 @@ func TestBadRequestsAreRefusedWithTheirNames(t *testing.T) {
 		a := w.send(http.MethodGet, w.url+"/xrpc/com.atproto.sync.getBlob?"+query, "", nil)
 		require.Equal(t, http.StatusBadRequest, a.status, query)
 	}
+}
+
+// stubborn is a storage that cannot remove one upload.
+type stubborn struct {
+	storage.Driver
+	id string
+}
+
+func (s stubborn) Abort(ctx context.Context, id string) error {
+	if id == s.id {
+		return errors.New("the parts cannot be removed")
+	}
+	return s.Driver.Abort(ctx, id)
+}
+
+func TestAnUploadThatCannotBeRemovedKeepsNoOtherFromExpiring(t *testing.T) {
+	w := newWorld(t, public)
+	now := time.Now()
+	w.deps.Now = func() time.Time { return now }
+	w.restart(nil)
+	first := w.begin(alice)
+	now = now.Add(time.Second)
+	w.begin(alice)
+	now = now.Add(25 * time.Hour)
+	w.hold.WrapDriver(func(d storage.Driver) storage.Driver { return stubborn{d, first} })
+	require.ErrorContains(t, w.hold.Sweep(t.Context()), "cannot be removed")
+	require.NoError(t, w.hold.Sweep(t.Context()))
+	entries, err := os.ReadDir(filepath.Join(w.cfg.StorageRootDir, "uploads"))
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+
+	w.hold.WrapDriver(func(d storage.Driver) storage.Driver { return d.(stubborn).Driver })
+	now = now.Add(25 * time.Hour)
+	require.NoError(t, w.hold.Sweep(t.Context()))
+	entries, err = os.ReadDir(filepath.Join(w.cfg.StorageRootDir, "uploads"))
+	require.NoError(t, err)
+	require.Empty(t, entries, "it is tried again")
 }

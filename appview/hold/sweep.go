@@ -2,6 +2,7 @@ package hold
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -38,7 +39,8 @@ func (s *Server) sweep(ctx context.Context) error {
 			err := s.abandon(ctx, u.ID)
 			unlock()
 			if err != nil {
-				return err
+				// It goes to the end of the line: one that cannot be removed must not keep the others.
+				return errors.Join(err, s.ledger.TouchUpload(ctx, u.ID, s.now()))
 			}
 			removed++
 			if u.Digest == "" {
