@@ -12,6 +12,11 @@ import (
 	"atcr.io/operator/appview/atproto/records"
 )
 
+// InUse says that a manifest is an entry of an index, which would be broken without it.
+type InUse struct{ Index digest.Digest }
+
+func (e *InUse) Error() string { return "the manifest is an entry of the index " + string(e.Index) }
+
 // DeleteTag deletes a tag, and nothing else: what it named stays until it is deleted itself.
 func (m *Mirror) DeleteTag(ctx context.Context, did syntax.DID, repository, tag string) error {
 	if err := m.Fresh(ctx, did, m.TTL); err != nil {
@@ -32,7 +37,8 @@ func (m *Mirror) DeleteTag(ctx context.Context, did syntax.DID, repository, tag 
 }
 
 // DeleteManifest takes a manifest and its tags out of a repository. The record itself goes only when no other repository
-// of the DID was pushed it, tags it, has an index with it, or has a referrer to it.
+// of the DID was pushed it, tags it, has an index with it, or has a referrer to it. An entry of an index of the same
+// repository stays until the index goes: the error is [InUse].
 func (m *Mirror) DeleteManifest(ctx context.Context, did syntax.DID, repository string, d digest.Digest) error {
 	if err := m.Fresh(ctx, did, m.TTL); err != nil {
 		return err
@@ -64,6 +70,9 @@ func (m *Mirror) planDelete(ctx context.Context, did syntax.DID, repository stri
 			err = ErrNotFound
 		}
 		if err != nil {
+			return err
+		}
+		if err := unlessEntry(ctx, q, did, repository, d); err != nil {
 			return err
 		}
 		if tags, err = tagsOfDigest(ctx, q, did, repository, d); err != nil {
@@ -108,6 +117,25 @@ func (m *Mirror) planDelete(ctx context.Context, did syntax.DID, repository stri
 	b.writes = append(b.writes, atproto.Write{Action: atproto.Update, Collection: CollectionManifest, RKey: row.RKey, Value: rec})
 	b.change.putManifests = []*Manifest{row}
 	return b, false, nil
+}
+
+// unlessEntry refuses a manifest that an index of the repository names.
+func unlessEntry(ctx context.Context, q querier, did syntax.DID, repository string, d digest.Digest) error {
+	parents, err := texts(ctx, q, `SELECT parent FROM manifest_refs WHERE did = $1 AND child = $2 AND kind = 'manifest' ORDER BY parent`,
+		string(did), string(d))
+	if err != nil {
+		return err
+	}
+	for _, parent := range parents {
+		ok, err := visible(ctx, q, did, repository, digest.Digest(parent))
+		if err != nil {
+			return err
+		}
+		if ok {
+			return &InUse{digest.Digest(parent)}
+		}
+	}
+	return nil
 }
 
 func (b *batch) dropTags(rows []*Tag) {

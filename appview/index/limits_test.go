@@ -100,3 +100,17 @@ func TestTheHoldOfALegacyRecordIsKeptWhenTheProfileIsMade(t *testing.T) {
 	require.Equal(t, string(w.HoldDID()), profiles[0].Value["defaultHold"])
 	w.image("app", "v1", "config", "")
 }
+
+func TestAnEntryOfAnIndexIsNotDeletedBeforeTheIndex(t *testing.T) {
+	w := start(t, servertest.Options{})
+	m, d := w.image("app", "", "config", "")
+	index := w.index("app", "all", m)
+	status, body := w.do(http.MethodDelete, "app", "/manifests/"+string(d), nil, "")
+	require.Equal(t, 409, status, body)
+	require.Contains(t, body, "Delete the index first.")
+	require.Equal(t, 200, w.status(http.MethodGet, "app", "/manifests/"+string(d)), "the index is whole")
+
+	require.Equal(t, 202, w.status(http.MethodDelete, "app", "/manifests/"+string(index)))
+	require.Equal(t, 202, w.status(http.MethodDelete, "app", "/manifests/"+string(d)))
+	require.Equal(t, 404, w.status(http.MethodGet, "app", "/manifests/"+string(d)))
+}

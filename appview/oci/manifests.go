@@ -255,6 +255,11 @@ func (r *Registry) deleteManifest(w http.ResponseWriter, q *request) error {
 	default:
 		err = r.Records.DeleteTag(q.Context(), q.Owner, q.Name.Repository, q.Ref)
 	}
+	var used *index.InUse
+	if errors.As(err, &used) {
+		return &Error{Code: errcode.ErrorCodeDenied, Status: http.StatusConflict, Detail: map[string]string{"manifest": string(used.Index)},
+			Sentence: "The manifest is part of the index " + string(used.Index) + ".", Remedy: "Delete the index first."}
+	}
 	if err != nil {
 		return r.manifestError(q.Context(), q, err)
 	}
