@@ -128,18 +128,15 @@ func (d *Driver) partPath(id string, n int) string {
 	return filepath.Join(d.root, filepath.FromSlash(storage.PartKey(id, n)))
 }
 
-// makeDir makes dir below root and syncs every folder that got a new entry.
-func makeDir(root, dir string) error {
-	if _, err := os.Stat(dir); err == nil || dir == root {
-		return err
+// syncUp syncs a folder and those above it up to root, wherever one may be new. Also when they were there already: who
+// made them may not have synced them yet, or may have been killed before.
+func syncUp(root, dir string) error {
+	for ; dir != root; dir = filepath.Dir(dir) {
+		if err := syncDir(dir); err != nil {
+			return err
+		}
 	}
-	if err := makeDir(root, filepath.Dir(dir)); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncDir(filepath.Dir(dir))
+	return syncDir(root)
 }
 
 func syncDir(dir string) error {

@@ -204,19 +204,20 @@ func (d *Driver) openPart(id string, p storage.Part) (*os.File, string, error) {
 // publish syncs a verified file and renames it to the blob's place. A blob that is already there is the same bytes.
 func (d *Driver) publish(file *os.File, dg digest.Digest) error {
 	final := d.blobPath(dg)
+	dir := filepath.Dir(final)
 	if _, err := os.Stat(final); err == nil {
-		return nil
+		return syncUp(d.root, dir)
 	}
 	if err := file.Sync(); err != nil {
 		return fmt.Errorf("sync: %w", err)
 	}
-	if err := makeDir(d.root, filepath.Dir(final)); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
 	if err := os.Rename(file.Name(), final); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(final))
+	return syncUp(d.root, dir)
 }
 
 // copyHashed copies src to the hash, and to dst unless it is nil.
