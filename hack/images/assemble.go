@@ -64,7 +64,6 @@ func assemble(s spec, binary []byte, certificates []byte, arch, version string) 
 			imagespec.AnnotationDescription: s.About,
 			imagespec.AnnotationVersion:     version,
 			imagespec.AnnotationSource:      "https://atcr.io/operator",
-			imagespec.AnnotationLicenses:    "MIT",
 		},
 	}
 	return mutate.ConfigFile(image, config)
