@@ -7,13 +7,13 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"atcr.io/operator/appview/atproto/diddoc"
+	"atcr.io/operator/appview/config/files"
 	"atcr.io/operator/appview/hold/xrpc"
 )
 
@@ -80,51 +80,39 @@ func (s *Server) resolveHandle(w http.ResponseWriter, r *http.Request) {
 
 // loadKey reads the hold's K-256 signing key, and makes it the first time.
 func loadKey(path string) (atcrypto.PrivateKeyExportable, error) {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	b, err := secretFile(path, func() (string, error) {
 		key, err := atcrypto.GeneratePrivateKeyK256()
 		if err != nil {
-			return nil, fmt.Errorf("make the hold's key: %w", err)
+			return "", err
 		}
-		if err := writeSecret(path, []byte(key.Multibase()+"\n")); err != nil {
-			return nil, fmt.Errorf("write the hold's key: %w", err)
-		}
-		return key, nil
-	}
+		return key.Multibase(), nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("read the hold's key: %w", err)
+		return nil, fmt.Errorf("the hold's key: %w", err)
 	}
-	key, err := atcrypto.ParsePrivateMultibase(strings.TrimSpace(string(b)))
+	key, err := atcrypto.ParsePrivateMultibase(b)
 	if err != nil {
 		return nil, fmt.Errorf("the hold's key file %s is not a multibase private key (K-256 or P-256)", path)
 	}
 	return key, nil
 }
 
-// writeSecret writes a file that must not exist yet, whole or not at all, readable by its owner only.
-func writeSecret(path string, b []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
+// secretFile reads a secret of one line, and makes it the first time, readable by its owner only.
+func secretFile(path string, fresh func() (string, error)) (string, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		secret, err := fresh()
+		if err != nil {
+			return "", err
+		}
+		if err := files.CreateOnce(path, []byte(secret+"\n"), 0o600); err != nil {
+			return "", err
+		}
+		b, err = os.ReadFile(path) // what is in the file counts: somebody may have been faster
+		return strings.TrimSpace(string(b)), err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
 	if err != nil {
-		return err
+		return "", err
 	}
-	defer func() { _ = os.Remove(tmp.Name()) }()
-	defer tmp.Close()
-	if _, err := tmp.Write(b); err != nil {
-		return err
-	}
-	if err := tmp.Sync(); err != nil {
-		return err
-	}
-	if err := os.Link(tmp.Name(), path); err != nil { // unlike rename, never over an existing file
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return strings.TrimSpace(string(b)), nil
 }

@@ -5,10 +5,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -35,19 +33,15 @@ func openDriver(cfg Config, publicURL string) (storage.Driver, error) {
 // loadURLKey reads the key that signs the filesystem driver's URLs, and makes it the first time. It is kept, so that
 // URLs that were handed out live through a restart.
 func loadURLKey(path string) ([]byte, error) {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	b, err := secretFile(path, func() (string, error) {
 		key := make([]byte, 32)
 		_, _ = rand.Read(key) // never fails, see its documentation
-		if err := writeSecret(path, []byte(base64.StdEncoding.EncodeToString(key)+"\n")); err != nil {
-			return nil, fmt.Errorf("write the URL key: %w", err)
-		}
-		return key, nil
-	}
+		return base64.StdEncoding.EncodeToString(key), nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("read the URL key: %w", err)
+		return nil, fmt.Errorf("the URL key: %w", err)
 	}
-	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(b)))
+	key, err := base64.StdEncoding.DecodeString(b)
 	if err != nil || len(key) < 32 {
 		return nil, fmt.Errorf("the URL key %s is not base64 of 32 bytes; remove it to have a new one made", path)
 	}

@@ -31,5 +31,17 @@ func CreateOnce(path string, content []byte, mode fs.FileMode) error {
 	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
+	// A key that is in use must not be gone, and another be made, after a power cut.
+	if err := syncDir(dir); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
 	return nil
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
