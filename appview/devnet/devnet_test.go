@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -67,22 +66,11 @@ func login(t *testing.T, n *devnet.Net, handle, password string) (access, refres
 	return out["accessJwt"].(string), out["refreshJwt"].(string)
 }
 
-// The same suite runs against the reference PDS when PDS_CONTRACT_URL, PDS_CONTRACT_PLC_URL, PDS_CONTRACT_HANDLE and
-// PDS_CONTRACT_PASSWORD name one.
+// The same suite runs against the reference PDS in test/peers.
 func TestContract(t *testing.T) {
 	n := start(t, devnet.Config{})
 	alice := n.Account("alice.test")
 	devnettest.Contract(t, devnettest.Target{URL: n.URL(), PLCURL: n.URL(), Handle: "alice.test", Password: alice.Password})
-}
-
-func TestContractOfTheReferencePDS(t *testing.T) {
-	url := os.Getenv("PDS_CONTRACT_URL")
-	if url == "" {
-		t.Skip("PDS_CONTRACT_URL names no PDS to compare with")
-	}
-	devnettest.Contract(t, devnettest.Target{
-		URL: url, PLCURL: os.Getenv("PDS_CONTRACT_PLC_URL"), Handle: os.Getenv("PDS_CONTRACT_HANDLE"), Password: os.Getenv("PDS_CONTRACT_PASSWORD"),
-	})
 }
 
 func TestItRefusesToBeReachedByOthers(t *testing.T) {
