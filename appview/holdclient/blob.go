@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -83,6 +84,9 @@ func (c *Client) locate(ctx context.Context, h *Hold, owner, reader syntax.DID, 
 		if err != nil {
 			return Location{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: call, Err: errors.New("a redirect to nowhere")}
 		}
+		if err := h.handedOut(u.String()); err != nil {
+			return Location{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: call, Err: err}
+		}
 		return Location{u.String(), -1}, nil
 	case resp.StatusCode != http.StatusOK:
 		return Location{}, answerError(h, call, resp)
@@ -93,7 +97,7 @@ func (c *Client) locate(ctx context.Context, h *Hold, owner, reader syntax.DID, 
 			Size *int64 `json:"size"`
 		}
 		if json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&out) == nil && out.URL != "" {
-			if _, _, _, err := h.dialled(out.URL); err != nil {
+			if err := h.handedOut(out.URL); err != nil {
 				return Location{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: call, Err: err}
 			}
 			if out.Size == nil {
@@ -155,9 +159,11 @@ func (c *Client) open(ctx context.Context, h *Hold, loc Location, method string,
 		if host != "" {
 			req.Host = host
 		}
-		for _, k := range []string{"Range", "If-Range"} {
-			if v := header.Get(k); v != "" {
-				req.Header.Set(k, v)
+		// One range only: the answer to several is of another media type, and a server may ignore them.
+		if v := header.Get("Range"); v != "" && !strings.Contains(v, ",") {
+			req.Header.Set("Range", v)
+			if v := header.Get("If-Range"); v != "" {
+				req.Header.Set("If-Range", v)
 			}
 		}
 		req.Header.Set("Accept-Encoding", "identity") // a digest is of the bytes as stored

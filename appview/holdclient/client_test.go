@@ -209,3 +209,50 @@ func TestURLsThatAreNotForHTTPAreRefused(t *testing.T) {
 		require.Equal(t, holdclient.Misconfigured, kind, bad)
 	}
 }
+
+func TestNobodyIsSentFromAStrangersHoldToPlainHTTP(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"in JSON": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprint(w, `{"url":"http://169.254.169.254/latest/meta-data/","size":1}`)
+		},
+		"by a redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://169.254.169.254/latest/meta-data/", http.StatusTemporaryRedirect)
+		},
+		"to no web address": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "file:///etc/passwd")
+			w.WriteHeader(http.StatusFound)
+		},
+	} {
+		s := httptest.NewTLSServer(answer)
+		t.Cleanup(s.Close)
+		client := holdclient.New(holdclient.Config{Directory: directory(s.URL), Tokens: tokens{}, Guarded: s.Client(), Trusted: s.Client(),
+			Configured: func(string) (names.Hold, bool) { return names.Hold{}, false }})
+		h, err := client.Resolve(t.Context(), holdDID)
+		require.NoError(t, err)
+		_, err = client.Locate(t.Context(), h, alice, "", digest.FromString("x"), http.MethodGet)
+		kind, _ := holdclient.KindOf(err)
+		require.Equal(t, holdclient.Misconfigured, kind, "%s: %v", name, err)
+	}
+}
+
+func TestWhoIsNoCrewAnyMoreAsksToBeTakenInAgain(t *testing.T) {
+	var asked int
+	f := newForeign(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "requestCrew") {
+			asked++
+			_, _ = io.WriteString(w, `{}`)
+			return
+		}
+		w.WriteHeader(http.StatusForbidden)
+	})
+	h := f.resolve(t)
+	for range 2 {
+		require.NoError(t, f.client.EnsureCrew(t.Context(), h, alice))
+		require.NoError(t, f.client.EnsureCrew(t.Context(), h, alice), "remembered")
+		_, err := f.client.Initiate(t.Context(), h, alice, digest.FromString("x"))
+		kind, _ := holdclient.KindOf(err)
+		require.Equal(t, holdclient.Refused, kind)
+	}
+	require.Equal(t, 2, asked)
+}

@@ -2,9 +2,11 @@ package holdclient
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -128,6 +130,19 @@ func (c *Client) declared(ctx context.Context, h *Hold) (string, error) {
 
 // CanonicalDID is the one spelling of a did:web with a port: the seed's README writes did:web:127.0.0.1:8080.
 func CanonicalDID(did syntax.DID) syntax.DID { return syntax.DID(diddoc.Canonical(string(did))) }
+
+// handedOut checks a URL that a hold gave out for clients: not all of them look where they are sent. A hold that a
+// stranger chose and that is reached by https sends nobody to plain http, as of services inside the client's network.
+func (h *Hold) handedOut(raw string) error {
+	u, _, _, err := h.dialled(raw)
+	if err != nil {
+		return err
+	}
+	if !h.trusted && u.Scheme == "http" && strings.HasPrefix(h.Endpoint, "https:") {
+		return errors.New("a hold with https gave out a URL with http")
+	}
+	return nil
+}
 
 // dialled rewrites a URL that a hold gave out so that it is reached the way the hold itself is: a URL on the declared
 // host is dialled at the configured endpoint, with the declared Host header.

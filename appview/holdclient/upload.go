@@ -73,6 +73,11 @@ func (c *Client) Initiate(ctx context.Context, h *Hold, user syntax.DID, d diges
 	}
 	const method = "io.atcr.hold.initiateUpload"
 	if err := c.call(ctx, h, user, method, map[string]string{"digest": string(d)}, &out); err != nil {
+		if kind, ok := KindOf(err); ok && kind == Refused { // no crew any more: the next push asks again
+			c.mu.Lock()
+			delete(c.crews, [2]syntax.DID{user, h.DID})
+			c.mu.Unlock()
+		}
 		return nil, err
 	}
 	if out.UploadID == "" || len(out.UploadID) > 2048 {

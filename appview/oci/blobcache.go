@@ -8,11 +8,17 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// blobCache remembers where blobs were found, and the sizes of those just pushed, so that the manifest that follows
-// does not ask the hold for each of them again.
+// blobCache remembers where blobs were found, the sizes of those just pushed, so that the manifest that follows does
+// not ask the hold for each of them again, and the uploads that became them, so that a client may repeat the last PUT.
 type blobCache struct {
 	holds *lru.Cache[blobKey, syntax.DID]
 	sizes *lru.Cache[placedBlob, pushedBlob]
+	ended *lru.Cache[string, endedUpload] // by upload id
+}
+
+type endedUpload struct {
+	blobKey
+	expires time.Time
 }
 
 type blobKey struct {
@@ -30,13 +36,16 @@ type pushedBlob struct {
 	expires time.Time
 }
 
-// pushedTTL is short: the blob may be deleted through another replica.
-const pushedTTL = 30 * time.Second
+const (
+	pushedTTL = 30 * time.Second // short: the blob may be deleted through another replica
+	repeatTTL = 5 * time.Minute  // in which a client repeats a PUT
+)
 
 func newBlobCache() *blobCache {
 	holds, _ := lru.New[blobKey, syntax.DID](50_000)
 	sizes, _ := lru.New[placedBlob, pushedBlob](10_000)
-	return &blobCache{holds, sizes}
+	ended, _ := lru.New[string, endedUpload](10_000)
+	return &blobCache{holds, sizes, ended}
 }
 
 func (c *blobCache) last(owner syntax.DID, d digest.Digest) syntax.DID {
@@ -61,4 +70,20 @@ func (c *blobCache) size(owner, hold syntax.DID, d digest.Digest) (int64, bool) 
 func (c *blobCache) forget(owner, hold syntax.DID, d digest.Digest) {
 	c.holds.Remove(blobKey{owner, d})
 	c.sizes.Remove(placedBlob{blobKey{owner, d}, hold})
+	for _, id := range c.ended.Keys() {
+		if u, ok := c.ended.Peek(id); ok && u.blobKey == (blobKey{owner, d}) {
+			c.ended.Remove(id)
+		}
+	}
+}
+
+// finish remembers what an upload became, until the blob is deleted or the time for repetitions is over.
+func (c *blobCache) finish(owner syntax.DID, id string, d digest.Digest) {
+	c.ended.Add(id, endedUpload{blobKey{owner, d}, time.Now().Add(repeatTTL)})
+}
+
+// finished says whether an upload has become this blob.
+func (c *blobCache) finished(owner syntax.DID, id string, d digest.Digest) bool {
+	u, ok := c.ended.Get(id)
+	return ok && u.blobKey == (blobKey{owner, d}) && time.Now().Before(u.expires)
 }

@@ -1,9 +1,14 @@
 package oci
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"time"
+
+	"github.com/distribution/distribution/v3/registry/api/errcode"
+
+	"atcr.io/operator/appview/oci/spec"
 )
 
 // moving is the body of a request with a deadline that moves with its progress: a slow client may take hours, one that
@@ -33,3 +38,30 @@ func (b *movingBody) Read(p []byte) (int, error) {
 	b.ended = err != nil
 	return n, err
 }
+
+// chunk is the body of a PATCH or PUT. A body without a length must be as long as its Content-Range says.
+func (r *Registry) chunk(w http.ResponseWriter, req *http.Request) io.ReadCloser {
+	body := r.moving(w, req)
+	if rng, ok := spec.ParseContentRange(req.Header.Get("Content-Range")); ok && req.ContentLength < 0 {
+		return &exactBody{body, rng.Len()}
+	}
+	return body
+}
+
+// exactBody fails when the body is longer or shorter than left bytes.
+type exactBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *exactBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.left -= int64(n)
+	if b.left < 0 || b.left > 0 && errors.Is(err, io.EOF) {
+		return n, errChunkLength
+	}
+	return n, err
+}
+
+var errChunkLength = &Error{Code: errcode.ErrorCodeSizeInvalid, Sentence: "The chunk does not have as many bytes as its Content-Range says.",
+	Remedy: "Send exactly the bytes that Content-Range names."}

@@ -122,7 +122,7 @@ func (r *Registry) appendUpload(w http.ResponseWriter, q *request) error {
 	if err := r.checkRange(w, q, s); err != nil {
 		return err
 	}
-	if err := r.Uploads.Append(q.Context(), s, r.moving(w, q.Request), q.ContentLength); err != nil {
+	if err := r.Uploads.Append(q.Context(), s, r.chunk(w, q.Request), q.ContentLength); err != nil {
 		return r.appendError(w, q, s, err)
 	}
 	r.uploadHeaders(w, q, s)
@@ -139,6 +139,9 @@ func (r *Registry) finishUpload(w http.ResponseWriter, q *request) error {
 	}
 	s, err := r.session(q)
 	if err != nil {
+		if r.blobs.finished(q.Owner, q.Ref, d) { // the answer to the first PUT was lost on its way
+			return r.blobCreated(w, q, d)
+		}
 		return err
 	}
 	if err := r.checkRange(w, q, s); err != nil {
@@ -147,12 +150,13 @@ func (r *Registry) finishUpload(w http.ResponseWriter, q *request) error {
 	if s.Offset == 0 { // nothing is hashed yet: hash what the client has named
 		s.Algorithm = d.Algorithm()
 	}
-	if err := r.Uploads.Append(q.Context(), s, r.moving(w, q.Request), q.ContentLength); err != nil {
+	if err := r.Uploads.Append(q.Context(), s, r.chunk(w, q.Request), q.ContentLength); err != nil {
 		return r.appendError(w, q, s, err)
 	}
 	if err := r.finish(q, s, d); err != nil {
 		return err
 	}
+	r.blobs.finish(q.Owner, s.ID, d)
 	return r.blobCreated(w, q, d)
 }
 
