@@ -23,10 +23,12 @@ import (
 
 // Limits of one PDS answer.
 const (
-	maxRecord     = 2 << 20 // bytes of one record; PDSes accept about 1 MiB
-	maxRecordPage = 8 << 20 // bytes of one page of listRecords
-	pageSize      = 100     // records, the largest that com.atproto.repo.listRecords allows
-	readTimeout   = 20 * time.Second
+	maxRecord      = 2 << 20   // bytes of one record; PDSes accept about 1 MiB
+	maxRecordPage  = 8 << 20   // bytes of one page of listRecords
+	maxCollection  = 256 << 20 // bytes of all records of a collection, read at once
+	recordOverhead = 512       // bytes that a record costs beside its value
+	pageSize       = 100       // records, the largest that com.atproto.repo.listRecords allows
+	readTimeout    = 20 * time.Second
 )
 
 // Record is one record as a PDS returns it.
@@ -99,9 +101,11 @@ func (p *PDS) ListRecords(ctx context.Context, did syntax.DID, collection, curso
 	return out.Records, out.Cursor, nil
 }
 
-// AllRecords walks every page of a collection. It stops at the first error, and at a server that repeats a cursor.
+// AllRecords walks every page of a collection. It stops at the first error, at a server that repeats a cursor, and with
+// an [ErrUnavailable] after maxCollection: whoever chose the PDS must not fill our memory with a list without end.
 func (p *PDS) AllRecords(ctx context.Context, did syntax.DID, collection string) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
+		var size int64
 		for cursor := ""; ; {
 			page, next, err := p.ListRecords(ctx, did, collection, cursor, pageSize, false)
 			if err != nil {
@@ -109,6 +113,10 @@ func (p *PDS) AllRecords(ctx context.Context, did syntax.DID, collection string)
 				return
 			}
 			for _, r := range page {
+				if size += int64(len(r.Value)) + recordOverhead; size > maxCollection {
+					yield(Record{}, fmt.Errorf("listing %s of %s: %w: more than %d bytes of records", collection, did, ErrUnavailable, maxCollection))
+					return
+				}
 				if !yield(r, nil) {
 					return
 				}

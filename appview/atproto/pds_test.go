@@ -320,3 +320,26 @@ func TestAKnownIdentityIsForgottenWhenTheOutageLastsADayHoweverOftenItIsAskedFor
 	_, err = dir.Resolve(t.Context(), "alice.test")
 	require.ErrorIs(t, err, atproto.ErrUnavailable)
 }
+
+func TestAListWithoutEndIsGivenUp(t *testing.T) {
+	w := start(t)
+	did := syntax.DID(w.alice.DID)
+	record := fmt.Sprintf(`{"uri":"at://%s/%s/x","cid":"x","value":{"text":%q}}`, did, collection, strings.Repeat("x", 70<<10))
+	page := `"records":[` + strings.Repeat(record+",", 99) + record + `]}`
+	var n atomic.Int64
+	w.breakWith(func(rw http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "listRecords") {
+			w.next.ServeHTTP(rw, r)
+			return
+		}
+		fmt.Fprintf(rw, `{"cursor":"%d",%s`, n.Add(1)%2, page) // two cursors in turn
+	})
+	var last error
+	for _, err := range w.pds.AllRecords(t.Context(), did, collection) {
+		last = err
+		if n.Load() > 100 {
+			break
+		}
+	}
+	require.ErrorIs(t, last, atproto.ErrUnavailable)
+}
