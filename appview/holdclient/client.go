@@ -55,6 +55,7 @@ type Client struct {
 	located   *lru.Cache[locationKey, location]
 	resolving singleflight.Group
 	now       func() time.Time
+	partIdle  time.Duration
 }
 
 // New makes a client.
@@ -67,7 +68,7 @@ func New(c Config) *Client {
 	}
 	c.Guarded, c.Trusted = &guarded, &trusted
 	located, _ := lru.New[locationKey, location](20_000)
-	return &Client{Config: c, located: located, holds: map[syntax.DID]resolved{}, crews: map[[2]syntax.DID]time.Time{}, now: time.Now}
+	return &Client{Config: c, located: located, holds: map[syntax.DID]resolved{}, crews: map[[2]syntax.DID]time.Time{}, now: time.Now, partIdle: partIdle}
 }
 
 func (c *Client) httpFor(h *Hold) *http.Client {

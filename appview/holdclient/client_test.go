@@ -256,3 +256,57 @@ func TestWhoIsNoCrewAnyMoreAsksToBeTakenInAgain(t *testing.T) {
 	}
 	require.Equal(t, 2, asked)
 }
+
+// Nobody else would notice: while a body is not read, net/http does not see that its client has left.
+func TestAHoldThatTakesNoMoreBytesIsGivenUp(t *testing.T) {
+	for name, answersFirst := range map[string]bool{"and says nothing": false, "and has answered": true} {
+		release := make(chan struct{})
+		var f *foreign
+		f = newForeign(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				fmt.Fprintf(w, `{"url":"%s/part"}`, f.URL)
+				return
+			}
+			if answersFirst {
+				_ = http.NewResponseController(w).EnableFullDuplex()
+				w.Header().Set("ETag", "early")
+				w.WriteHeader(http.StatusOK)
+				_ = http.NewResponseController(w).Flush()
+			}
+			<-release
+		})
+		t.Cleanup(func() { close(release) })
+		f.client.WithPartIdle(100 * time.Millisecond)
+		_, err := f.client.PutPart(t.Context(), f.resolve(t), alice, "u", 1, endless{}, 1<<40)
+		kind, ok := holdclient.KindOf(err)
+		require.True(t, ok, "%s: %v", name, err)
+		require.Equal(t, holdclient.Unavailable, kind, name)
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestASlowClientDoesNotMakeTheHoldLookStalled(t *testing.T) {
+	var f *foreign
+	f = newForeign(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			fmt.Fprintf(w, `{"url":"%s/part"}`, f.URL)
+			return
+		}
+		b, _ := io.ReadAll(r.Body)
+		w.Header().Set("ETag", string(b))
+	})
+	const idle = 100 * time.Millisecond
+	f.client.WithPartIdle(idle)
+	r, client := io.Pipe()
+	go func() {
+		<-time.After(3 * idle) // the client is slower than a hold may be
+		_, _ = io.WriteString(client, "late")
+		client.Close()
+	}()
+	part, err := f.client.PutPart(t.Context(), f.resolve(t), alice, "u", 1, r, -1)
+	require.NoError(t, err)
+	require.Equal(t, "late", part.ETag)
+}

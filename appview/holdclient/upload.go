@@ -18,6 +18,7 @@ const (
 	maxPartSize     = 64 << 20
 	foreignMinPart  = 5 << 20 // S3's smallest part but the last
 	crewTTL         = time.Hour
+	partIdle        = 3 * time.Minute // how long a hold may take no byte of a part, or not answer after the last
 )
 
 // Upload is an upload that a hold has open.
@@ -111,7 +112,11 @@ func (c *Client) PutPart(ctx context.Context, h *Hold, user syntax.DID, uploadID
 	if err != nil {
 		return Part{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: err}
 	}
-	lent := &lentBody{Reader: body, returned: make(chan struct{})}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	lent := &lentBody{Reader: body, returned: make(chan struct{}), idle: c.partIdle}
+	lent.stalled = time.AfterFunc(c.partIdle, func() { stop(errStalled) })
+	defer lent.stalled.Stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, u.String(), lent)
 	if err != nil {
 		return Part{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: stripURL(err)}
@@ -126,11 +131,18 @@ func (c *Client) PutPart(ctx context.Context, h *Hold, user syntax.DID, uploadID
 	resp, err := client(c).Do(req)
 	<-lent.returned
 	if err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, errStalled) {
+			err = cause
+		}
 		return Part{}, &Error{Kind: Unavailable, Hold: h.DID, Call: "part upload", Err: stripURL(err)}
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return Part{}, answerError(h, "part upload", resp)
+	}
+	if !lent.ended {
+		return Part{}, &Error{Kind: Unavailable, Hold: h.DID, Call: "part upload", Status: resp.StatusCode,
+			Err: errors.New("the hold answered before it had the whole part")}
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
 	etag := resp.Header.Get("ETag")
@@ -140,12 +152,25 @@ func (c *Client) PutPart(ctx context.Context, h *Hold, user syntax.DID, uploadID
 	return Part{number, etag}, nil
 }
 
+var errStalled = errors.New("the hold took nothing more and gave no answer")
+
 // lentBody is a reader that belongs to another request. A transport may go on reading it after Do has returned; it
-// always closes it when it is through.
+// always closes it when it is through. The time between reads is the hold's; the time in them is the client's.
 type lentBody struct {
 	io.Reader
 	once     sync.Once
 	returned chan struct{}
+	idle     time.Duration
+	stalled  *time.Timer
+	ended    bool // read to the end; for others once returned is closed
+}
+
+func (l *lentBody) Read(p []byte) (int, error) {
+	l.stalled.Stop()
+	defer l.stalled.Reset(l.idle)
+	n, err := l.Reader.Read(p)
+	l.ended = errors.Is(err, io.EOF)
+	return n, err
 }
 
 func (l *lentBody) Close() error {

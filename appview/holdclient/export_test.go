@@ -1,0 +1,9 @@
+package holdclient
+
+import "time"
+
+// WithPartIdle gives holds less time to move a part.
+func (c *Client) WithPartIdle(d time.Duration) *Client {
+	c.partIdle = d
+	return c
+}
