@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"atcr.io/operator/appview/hold/ledger"
+	"atcr.io/operator/appview/hold/slow"
 	"atcr.io/operator/appview/hold/storage"
 	"atcr.io/operator/appview/hold/xrpc"
 )
@@ -25,7 +26,7 @@ const methodGetBlob = "com.atproto.sync.getBlob"
 func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	if !strings.Contains(q.Get("cid"), ":") {
-		s.repo.ServeHTTP(w, r)
+		s.repo.ServeHTTP(slow.Writer(w, requestTime), r)
 		return nil
 	}
 	d, err := storage.ParseDigest(q.Get("cid"))

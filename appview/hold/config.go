@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
@@ -58,9 +59,37 @@ func Load() (Config, error) { return LoadFrom(env.ToMap(os.Environ())) }
 func LoadFrom(vars map[string]string) (Config, error) {
 	var c Config
 	if err := env.ParseWithOptions(&c, env.Options{Environment: vars}); err != nil {
-		return Config{}, fmt.Errorf("configuration: %w", err)
+		return Config{}, fmt.Errorf("configuration: %w", unreadable(err))
 	}
 	return c, c.Validate()
+}
+
+// unreadable names the variables that could not be read, and what they want, where the library names fields of Go.
+func unreadable(err error) error {
+	var all env.AggregateError
+	if !errors.As(err, &all) {
+		return err
+	}
+	var out []error
+	for _, err := range all.Errors {
+		var bad env.ParseError
+		if !errors.As(err, &bad) {
+			out = append(out, err)
+			continue
+		}
+		field, _ := reflect.TypeFor[Config]().FieldByName(bad.Name)
+		out = append(out, fmt.Errorf("%s: want %s: %w", field.Tag.Get("env"), forms[bad.Type], bad.Err))
+	}
+	return errors.Join(out...)
+}
+
+// forms are how values are written.
+var forms = map[reflect.Type]string{
+	reflect.TypeFor[bool]():           "true or false",
+	reflect.TypeFor[time.Duration]():  "a duration such as 30s, 15m or 1h",
+	reflect.TypeFor[slog.Level]():     "debug, info, warn or error",
+	reflect.TypeFor[[]netip.Prefix](): "comma-separated ranges such as 10.0.0.0/8",
+	reflect.TypeFor[[]int]():          "comma-separated ports",
 }
 
 // Validate reports everything that is wrong with a configuration at once.
