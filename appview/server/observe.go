@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"atcr.io/operator/appview/hold/slow"
 	"atcr.io/operator/appview/oci/spec"
 )
 
@@ -44,13 +45,14 @@ func newMetrics() *metrics {
 	return m
 }
 
-// observed writes one log line and the metrics of each request. Paths are logged, queries and headers never.
-func (m *metrics) observed(log *slog.Logger, next http.Handler) http.Handler {
+// observed writes one log line and the metrics of each request. Paths are logged, queries and headers never. A client
+// that reads nothing of its answer for idle is cut off.
+func (m *metrics) observed(log *slog.Logger, idle time.Duration, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		m.inFlight.Inc()
 		defer m.inFlight.Dec()
-		out := &recorder{ResponseWriter: w}
+		out := &recorder{ResponseWriter: slow.Writer(w, idle)}
 		defer func() {
 			panicked := recover()
 			cause, _ := panicked.(error)

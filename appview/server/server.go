@@ -29,7 +29,7 @@ import (
 const (
 	mirrorTTL     = 2 * time.Second  // how soon a tag that was moved through another AppView is seen here
 	manifestCache = 64 << 20         // bytes
-	bodyIdle      = 60 * time.Second // how long a request body may stand still
+	bodyIdle      = 60 * time.Second // how long a request body, or a client that should read an answer, may stand still
 	uploadIdle    = 24 * time.Hour   // as long as holds keep an upload without progress
 	sweepEvery    = 10 * time.Minute
 	filePoll      = 10 * time.Second // file notifications do not work on every file system
@@ -119,7 +119,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		Passwords: profiled{sessions, s.mirror, s.defaultHold, s.log},
 		Observe:   func(result string) { s.metrics.tokens.WithLabelValues(result).Inc() },
 	}
-	s.handler = s.metrics.observed(s.log, s.routes(registry, issuer))
+	s.handler = s.metrics.observed(s.log, bodyIdle, s.routes(registry, issuer))
 	return nil
 }
 
