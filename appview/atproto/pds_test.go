@@ -322,6 +322,9 @@ func TestAKnownIdentityIsForgottenWhenTheOutageLastsADayHoweverOftenItIsAskedFor
 }
 
 func TestAListWithoutEndIsGivenUp(t *testing.T) {
+	if raceEnabled {
+		t.Skip("reading that much takes a minute under the race detector; this runs without it")
+	}
 	w := start(t)
 	did := syntax.DID(w.alice.DID)
 	record := fmt.Sprintf(`{"uri":"at://%s/%s/x","cid":"x","value":{"text":%q}}`, did, collection, strings.Repeat("x", 70<<10))

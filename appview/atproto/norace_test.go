@@ -1,0 +1,5 @@
+//go:build !race
+
+package atproto_test
+
+const raceEnabled = false
