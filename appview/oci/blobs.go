@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/distribution/distribution/v3/registry/api/errcode"
@@ -135,14 +136,19 @@ func copyBuffered(w io.Writer, r io.Reader) (int64, error) {
 	return io.CopyBuffer(struct{ io.Writer }{w}, r, *b)
 }
 
+// findTimeout bounds the search for a blob: records of strangers may name many holds that never answer.
+const findTimeout = 30 * time.Second
+
 // findBlob tries an operation at the holds that may have a blob of the owner, likely ones first, and gives the hold at
 // which it went well. An answer other than "not there" is final only when no other hold has the blob.
 func (r *Registry) findBlob(q *request, d digest.Digest, try func(context.Context, *holdclient.Hold) error) (*holdclient.Hold, error) {
 	var worst error
+	ctx, cancel := context.WithTimeout(q.Context(), findTimeout)
+	defer cancel()
 	at := func(did syntax.DID) *holdclient.Hold {
-		hold, err := r.Holds.Resolve(q.Context(), did)
+		hold, err := r.Holds.Resolve(ctx, did)
 		if err == nil {
-			if err = try(q.Context(), hold); err == nil {
+			if err = try(ctx, hold); err == nil {
 				return hold
 			}
 		}
@@ -162,7 +168,7 @@ func (r *Registry) findBlob(q *request, d digest.Digest, try func(context.Contex
 		return nil, err
 	}
 	for _, did := range candidates {
-		if did == last {
+		if did == last || ctx.Err() != nil {
 			continue
 		}
 		if hold := at(did); hold != nil {
