@@ -21,11 +21,13 @@ import (
 	"atcr.io/operator/appview/atproto/diddoc"
 )
 
+// MaxCollection is how many bytes of records of one collection a caller of [PDS.AllRecords] should take by default.
+const MaxCollection = 256 << 20
+
 // Limits of one PDS answer.
 const (
 	maxRecord      = 2 << 20   // bytes of one record; PDSes accept about 1 MiB
 	maxRecordPage  = 8 << 20   // bytes of one page of listRecords
-	maxCollection  = 256 << 20 // bytes of all records of a collection, read at once
 	recordOverhead = 512       // bytes that a record costs beside its value
 	pageSize       = 100       // records, the largest that com.atproto.repo.listRecords allows
 	readTimeout    = 20 * time.Second
@@ -102,8 +104,9 @@ func (p *PDS) ListRecords(ctx context.Context, did syntax.DID, collection, curso
 }
 
 // AllRecords walks every page of a collection. It stops at the first error, at a server that repeats a cursor, and with
-// an [ErrUnavailable] after maxCollection: whoever chose the PDS must not fill our memory with a list without end.
-func (p *PDS) AllRecords(ctx context.Context, did syntax.DID, collection string) iter.Seq2[Record, error] {
+// an [ErrUnavailable] after limit bytes of records: whoever chose the PDS must not fill our memory with a list without
+// end.
+func (p *PDS) AllRecords(ctx context.Context, did syntax.DID, collection string, limit int64) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		var size int64
 		for cursor := ""; ; {
@@ -113,8 +116,8 @@ func (p *PDS) AllRecords(ctx context.Context, did syntax.DID, collection string)
 				return
 			}
 			for _, r := range page {
-				if size += int64(len(r.Value)) + recordOverhead; size > maxCollection {
-					yield(Record{}, fmt.Errorf("listing %s of %s: %w: more than %d bytes of records", collection, did, ErrUnavailable, maxCollection))
+				if size += int64(len(r.Value)) + recordOverhead; size > limit {
+					yield(Record{}, fmt.Errorf("listing %s of %s: %w: more than %d bytes of records", collection, did, ErrUnavailable, limit))
 					return
 				}
 				if !yield(r, nil) {

@@ -30,14 +30,8 @@ const (
 // ErrNotFound says that the DID has no such record, as far as can be known now.
 var ErrNotFound = errors.New("not found")
 
-// ErrTooLarge says that a DID has more records than are mirrored of one.
-var ErrTooLarge = errors.New("more records than are mirrored of one account")
-
-// Bounds of what one DID's records may cost, whoever wrote its PDS: some 100,000 manifests.
-const (
-	maxListed  = 128 << 20 // bytes of JSON, and
-	recordCost = 300       // of memory for each record besides
-)
+// maxListed bounds the bytes of one DID's records of a kind, whoever wrote its PDS: some 100,000 manifests.
+const maxListed = 128 << 20
 
 // Config is what a [Mirror] is made of; every field is needed.
 type Config struct {
@@ -259,17 +253,9 @@ type listed struct {
 // way around it would be seen without its manifest.
 func (m *Mirror) list(ctx context.Context, did syntax.DID) (*listed, error) {
 	var l listed
-	var size int64
-	tooLarge := func(r atproto.Record) bool {
-		size += recordCost + int64(len(r.Value))
-		return size > maxListed
-	}
-	for r, err := range m.PDS.AllRecords(ctx, did, CollectionTag) {
+	for r, err := range m.PDS.AllRecords(ctx, did, CollectionTag, atproto.MaxCollection) {
 		if err != nil {
 			return nil, err
-		}
-		if tooLarge(r) {
-			return nil, fmt.Errorf("mirror %s: %w", did, ErrTooLarge)
 		}
 		if row, err := tagOf(did, r); err == nil {
 			l.tags = append(l.tags, row)
@@ -278,12 +264,9 @@ func (m *Mirror) list(ctx context.Context, did syntax.DID) (*listed, error) {
 		}
 	}
 	place := map[digest.Digest]int{}
-	for r, err := range m.PDS.AllRecords(ctx, did, CollectionManifest) {
+	for r, err := range m.PDS.AllRecords(ctx, did, CollectionManifest, atproto.MaxCollection) {
 		if err != nil {
 			return nil, err
-		}
-		if tooLarge(r) {
-			return nil, fmt.Errorf("mirror %s: %w", did, ErrTooLarge)
 		}
 		row, err := manifestOf(did, r)
 		if err != nil {

@@ -1,5 +1,0 @@
-//go:build !race
-
-package atproto_test
-
-const raceEnabled = false
