@@ -16,31 +16,6 @@ import (
 	"atcr.io/operator/appview/server/servertest"
 )
 
-func TestAPDSThatNeverStopsListingIsLeftBeforeItFillsTheMemory(t *testing.T) {
-	var sent atomic.Int64
-	d := string(digest.FromString("x"))
-	page := fmt.Sprintf(`{"uri":"at://did:plc:x/io.atcr.manifest/x","cid":"x","value":{"repository":"app","digest":%q,"annotations":{"a":%q}}}`,
-		d, strings.Repeat("a", 7<<20))
-	w := servertest.Start(t, servertest.Options{WrapPDS: func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			if strings.HasSuffix(r.URL.Path, "listRecords") && r.URL.Query().Get("collection") == "io.atcr.manifest" {
-				n := sent.Add(1)
-				if n > 100 {
-					t.Error("it was still asked after 700 MB")
-					rw.WriteHeader(http.StatusTeapot)
-					return
-				}
-				fmt.Fprintf(rw, `{"cursor":"%d","records":[%s]}`, n, page)
-				return
-			}
-			next.ServeHTTP(rw, r)
-		})
-	}})
-	resp := w.Do("", http.MethodGet, "/v2/alice.test/app/tags/list", "alice.test/app", nil, nil)
-	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
-	require.Less(t, sent.Load(), int64(100))
-}
-
 func TestAManifestWithMoreTagsThanAPDSTakesInOneCallIsDeletedWithAllOfThem(t *testing.T) {
 	w := start(t, servertest.Options{})
 	m, d := w.image("app", "v", "config", "")

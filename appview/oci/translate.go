@@ -47,9 +47,8 @@ func translate(err error) *Error {
 		return &Error{Code: errcode.ErrorCodeManifestUnverified, Status: http.StatusBadGateway, Err: err,
 			Sentence: "The record on the owner's PDS does not match the manifest's bytes, so it is not served.",
 			Remedy:   "Ask the owner to push the image again."}
-	case errors.Is(err, index.ErrTooLarge):
-		return &Error{Code: errcode.ErrorCodeUnavailable, Err: err, Sentence: "The owner's PDS has more records than this registry mirrors of one account.",
-			Remedy: "Ask the owner to delete manifests and tags that are no longer needed."}
+	case errors.Is(err, upload.ErrManyParts):
+		return fail(errcode.ErrorCodeBlobUploadInvalid, "The upload came in more chunks than a hold takes.", "Start again with larger chunks.").because(err)
 	case errors.Is(err, upload.ErrShortPart):
 		return fail(errcode.ErrorCodeBlobUploadInvalid, "An earlier chunk was smaller than the hold allows.",
 			"Start again with chunks of at least OCI-Chunk-Min-Length bytes.").because(err)

@@ -3,7 +3,8 @@
 //
 // The state of an upload is a row in the store, shared by replicas: a request may be served by any of them, and by one
 // that was killed and started again. A PATCH moves the offset only after the hold has acknowledged its parts, in one
-// conditional update; a PATCH that fails leaves the upload as it was.
+// conditional update; a PATCH that fails leaves the upload as it was. No two requests use the same part number, so one
+// that comes late overwrites nothing.
 //
 // Start with [Uploader].
 package upload

@@ -37,6 +37,7 @@ type Session struct {
 	Upload     holdclient.Upload
 	Parts      []holdclient.Part
 
+	claimed int    // the highest part number that any request has used
 	short   bool   // the last part was smaller than Upload.MinPart: no further part may follow
 	state   []byte // of the hash over the bytes so far
 	version int64
@@ -47,6 +48,7 @@ type stored struct {
 	Algorithm digest.Algorithm  `json:"algorithm"`
 	Upload    holdclient.Upload `json:"upload"`
 	Parts     []holdclient.Part `json:"parts"`
+	Claimed   int               `json:"claimed"`
 	Short     bool              `json:"short,omitempty"`
 	Hash      string            `json:"hash,omitempty"`
 }
@@ -98,7 +100,7 @@ func (t *Sessions) exec(ctx context.Context, statement string, args ...any) (n i
 }
 
 func (t *Sessions) encode(s *Session) (string, error) {
-	b, err := json.Marshal(stored{s.Algorithm, s.Upload, s.Parts, s.short, base64.StdEncoding.EncodeToString(s.state)})
+	b, err := json.Marshal(stored{s.Algorithm, s.Upload, s.Parts, s.claimed, s.short, base64.StdEncoding.EncodeToString(s.state)})
 	return string(b), err
 }
 
@@ -144,7 +146,7 @@ func (s *Session) decode(state string) error {
 	if err != nil {
 		return fmt.Errorf("read upload: %w", err)
 	}
-	s.Algorithm, s.Upload, s.Parts, s.short, s.state = in.Algorithm, in.Upload, in.Parts, in.Short, hash
+	s.Algorithm, s.Upload, s.Parts, s.claimed, s.short, s.state = in.Algorithm, in.Upload, in.Parts, in.Claimed, in.Short, hash
 	return nil
 }
 
@@ -164,6 +166,16 @@ func (t *Sessions) advance(ctx context.Context, s *Session) error {
 	}
 	s.version++
 	return nil
+}
+
+// claim gives a part number that no other request has: one that comes late can then not overwrite a part that was
+// acknowledged. Of several requests at once, the last to claim moves the upload; the others get [ErrConflict].
+func (t *Sessions) claim(ctx context.Context, s *Session) (int, error) {
+	if s.claimed == maxParts {
+		return 0, ErrManyParts
+	}
+	s.claimed++
+	return s.claimed, t.advance(ctx, s)
 }
 
 func (t *Sessions) delete(ctx context.Context, id string) error {

@@ -24,6 +24,9 @@ var ErrDigest = errors.New("the bytes do not hash to this digest")
 // ErrShortPart says that the hold takes no part after one that was below its smallest size.
 var ErrShortPart = errors.New("an earlier chunk was smaller than the hold's smallest part")
 
+// ErrManyParts says that the upload came in more parts than a hold keeps apart.
+var ErrManyParts = errors.New("more parts than a hold takes")
+
 // BodyError says that the client's body could not be read to its end.
 type BodyError struct{ Err error }
 
@@ -79,11 +82,12 @@ func (u *Uploader) Append(ctx context.Context, s *Session, body io.Reader, size 
 	}
 	next := *s
 	next.Parts = s.Parts[:len(s.Parts):len(s.Parts)]
+	claim := func() (int, error) { return u.Sessions.claim(ctx, s) }
 	in := &bodyReader{r: body, hash: h}
 	if s.Upload.Streaming {
-		err = u.stream(ctx, hold, &next, in, size)
+		err = u.stream(ctx, hold, &next, claim, in, size)
 	} else {
-		err = u.inParts(ctx, hold, &next, in, size)
+		err = u.inParts(ctx, hold, &next, claim, in, size)
 	}
 	if in.err != nil {
 		return &BodyError{in.err}
@@ -98,6 +102,7 @@ func (u *Uploader) Append(ctx context.Context, s *Session, body io.Reader, size 
 		return nil
 	}
 	next.Offset += in.n
+	next.claimed, next.version = s.claimed, s.version
 	if next.state, err = h.(encoding.BinaryMarshaler).MarshalBinary(); err != nil {
 		return fmt.Errorf("upload %s: hash state: %w", s.ID, err)
 	}
@@ -110,13 +115,17 @@ func (u *Uploader) Append(ctx context.Context, s *Session, body io.Reader, size 
 }
 
 // stream sends the whole body as one part.
-func (u *Uploader) stream(ctx context.Context, hold *holdclient.Hold, s *Session, in *bodyReader, size int64) error {
+func (u *Uploader) stream(ctx context.Context, hold *holdclient.Hold, s *Session, claim func() (int, error), in *bodyReader, size int64) error {
 	if size < 0 {
 		if err := in.peek(); err != nil {
 			return nil // empty, or broken: in knows
 		}
 	}
-	part, err := u.Holds.PutPart(ctx, hold, s.DID, s.Upload.ID, len(s.Parts)+1, in, size)
+	number, err := claim()
+	if err != nil {
+		return err
+	}
+	part, err := u.Holds.PutPart(ctx, hold, s.DID, s.Upload.ID, number, in, size)
 	if err != nil {
 		return err
 	}
@@ -125,7 +134,7 @@ func (u *Uploader) stream(ctx context.Context, hold *holdclient.Hold, s *Session
 }
 
 // inParts sends the body in parts of the hold's preferred size, each read whole first, so that a part can be retried.
-func (u *Uploader) inParts(ctx context.Context, hold *holdclient.Hold, s *Session, in *bodyReader, size int64) error {
+func (u *Uploader) inParts(ctx context.Context, hold *holdclient.Hold, s *Session, claim func() (int, error), in *bodyReader, size int64) error {
 	buf, _ := u.buffers.Get().(*bytes.Buffer)
 	if buf == nil {
 		buf = new(bytes.Buffer)
@@ -146,11 +155,11 @@ func (u *Uploader) inParts(ctx context.Context, hold *holdclient.Hold, s *Sessio
 		if s.short {
 			return ErrShortPart
 		}
-		if len(s.Parts) == maxParts {
-			return &holdclient.Error{Kind: holdclient.Misconfigured, Hold: s.Hold, Call: "part upload",
-				Err: fmt.Errorf("the blob needs more than %d parts of %d bytes", maxParts, s.Upload.PartSize)}
+		number, err := claim()
+		if err != nil {
+			return err
 		}
-		part, err := u.putPart(ctx, hold, s, buf.Bytes())
+		part, err := u.putPart(ctx, hold, s, number, buf.Bytes())
 		if err != nil {
 			return err
 		}
@@ -159,9 +168,9 @@ func (u *Uploader) inParts(ctx context.Context, hold *holdclient.Hold, s *Sessio
 	}
 }
 
-func (u *Uploader) putPart(ctx context.Context, hold *holdclient.Hold, s *Session, b []byte) (holdclient.Part, error) {
+func (u *Uploader) putPart(ctx context.Context, hold *holdclient.Hold, s *Session, number int, b []byte) (holdclient.Part, error) {
 	for try := 1; ; try++ {
-		part, err := u.Holds.PutPart(ctx, hold, s.DID, s.Upload.ID, len(s.Parts)+1, bytes.NewReader(b), int64(len(b)))
+		part, err := u.Holds.PutPart(ctx, hold, s.DID, s.Upload.ID, number, bytes.NewReader(b), int64(len(b)))
 		if kind, ok := holdclient.KindOf(err); err == nil || !ok || kind != holdclient.Unavailable || try == partTries {
 			return part, err
 		}

@@ -40,6 +40,7 @@ type hold struct {
 }
 
 func (h *hold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body) // a part may take its time
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch r.URL.Path {
@@ -47,11 +48,11 @@ func (h *hold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"uploadId":"u1"%s}`, h.initiated)
 	case "/xrpc/io.atcr.hold.getPartUploadUrl":
 		var in struct{ PartNumber int }
-		_ = json.NewDecoder(r.Body).Decode(&in)
+		_ = json.Unmarshal(body, &in)
 		fmt.Fprintf(w, `{"url":"%s/part/%d","method":"PUT"}`, h.URL, in.PartNumber)
 	case "/xrpc/io.atcr.hold.completeUpload":
 		var in struct{ Parts []struct{ ETag string } }
-		_ = json.NewDecoder(r.Body).Decode(&in)
+		_ = json.Unmarshal(body, &in)
 		h.completed = []byte{}
 		for _, p := range in.Parts {
 			h.completed = append(h.completed, h.parts[p.ETag]...)
@@ -63,7 +64,6 @@ func (h *hold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/xrpc/io.atcr.hold.requestCrew":
 		fmt.Fprint(w, `{"status":"created"}`)
 	default:
-		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			return // the connection broke: no part
 		}
@@ -182,6 +182,28 @@ func TestOfTwoRequestsAtOnceOnlyOneMovesTheUpload(t *testing.T) {
 	require.NoError(t, u.Append(t.Context(), s, bytes.NewReader(bytesOf(10)), 10))
 	require.ErrorIs(t, u.Append(t.Context(), other, bytes.NewReader(bytesOf(10)), 10), upload.ErrConflict)
 	require.Zero(t, other.Offset)
+}
+
+// A client that lost its connection tries again while the server still has the first request.
+func TestARequestThatComesLateOverwritesNothing(t *testing.T) {
+	for _, initiated := range []string{`,"partSize":1000`, `,"partSize":1000,"streaming":true`} {
+		h, u, s := start(t, initiated)
+		late, client := io.Pipe()
+		lateErr := make(chan error, 1)
+		first := *s
+		go func() { lateErr <- u.Append(t.Context(), &first, late, 10) }()
+		_, err := client.Write([]byte("first"))
+		require.NoError(t, err)
+		second, err := u.Sessions.Get(t.Context(), alice, "app", s.ID)
+		require.NoError(t, err)
+		require.NoError(t, u.Append(t.Context(), second, bytes.NewReader(bytesOf(1500)), 1500))
+		_, err = client.Write([]byte("later"))
+		require.NoError(t, err)
+		client.Close()
+		require.ErrorIs(t, <-lateErr, upload.ErrConflict)
+		require.NoError(t, u.Finish(t.Context(), second, digest.FromBytes(bytesOf(1500))))
+		require.True(t, bytes.Equal(bytesOf(1500), h.completed))
+	}
 }
 
 func TestAWrongDigestEndsTheUploadBeforeTheHoldCompletesIt(t *testing.T) {
