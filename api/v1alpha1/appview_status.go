@@ -61,19 +61,19 @@ type AppViewStatus struct {
 	// +kubebuilder:validation:MaxLength=32
 	HoldSummary string `json:"holdSummary,omitempty"`
 
-	// Links are the HoldLinks whose holds the server was told, the first 32 by namespace and name.
+	// Links are the HoldLinks whose holds the server was told, by namespace and name. An AppView takes 128.
 	// +optional
 	// +listType=map
 	// +listMapKey=namespace
 	// +listMapKey=name
-	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:MaxItems=128
 	Links []LinkStatus `json:"links,omitempty"`
 
 	// Keys of the server.
 	// +optional
 	Keys KeysStatus `json:"keys,omitempty,omitzero"`
 
-	// Endpoints that the server can be reached under besides the URL.
+	// Endpoints that the server can be reached under besides the URL, the first 32.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32

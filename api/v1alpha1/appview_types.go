@@ -52,8 +52,8 @@ type AppViewList struct {
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.serviceName) || (has(self.serviceName) && self.serviceName == oldSelf.serviceName)",message="serviceName is immutable once set: tokens name it"
 // +kubebuilder:validation:XValidation:rule="!has(self.baseURL) || !self.baseURL.startsWith('http://') || (has(self.insecure) && self.insecure == 'Allowed') || self.baseURL.matches('^http://(localhost|127[.][0-9.]+|[^.:/]+|[^:/]+[.](local|localhost|internal|test)|[^:/]+[.]svc([.][^:/]+)?)(:[0-9]+)?$')",message="baseURL must be https for a public host: use https, or set insecure: Allowed if passwords may cross the network in clear"
 // +kubebuilder:validation:XValidation:rule="!has(self.replicas) || self.replicas <= 1",message="replicas must be 0 or 1 with a SQLite database, which has one writer"
-// +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.sqlite) && has(self.database.sqlite.storageClassName) ? self.database.sqlite.storageClassName : '-') == (has(oldSelf.database) && has(oldSelf.database.sqlite) && has(oldSelf.database.sqlite.storageClassName) ? oldSelf.database.sqlite.storageClassName : '-')",message="database.sqlite.storageClassName is immutable: a claim cannot change its class; create a claim and name it in existingClaim"
-// +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.sqlite) && has(self.database.sqlite.accessMode) ? self.database.sqlite.accessMode : 'ReadWriteOnce') == (has(oldSelf.database) && has(oldSelf.database.sqlite) && has(oldSelf.database.sqlite.accessMode) ? oldSelf.database.sqlite.accessMode : 'ReadWriteOnce')",message="database.sqlite.accessMode is immutable: a claim cannot change it; create a claim and name it in existingClaim"
+// +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.sqlite) && has(self.database.sqlite.existingClaim)) || (has(oldSelf.database) && has(oldSelf.database.sqlite) && has(oldSelf.database.sqlite.existingClaim)) || (has(self.database) && has(self.database.sqlite) && has(self.database.sqlite.storageClassName) ? self.database.sqlite.storageClassName : '-') == (has(oldSelf.database) && has(oldSelf.database.sqlite) && has(oldSelf.database.sqlite.storageClassName) ? oldSelf.database.sqlite.storageClassName : '-')",message="database.sqlite.storageClassName is immutable: a claim cannot change its class; create a claim and name it in existingClaim"
+// +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.sqlite) && has(self.database.sqlite.existingClaim)) || (has(oldSelf.database) && has(oldSelf.database.sqlite) && has(oldSelf.database.sqlite.existingClaim)) || (has(self.database) && has(self.database.sqlite) && has(self.database.sqlite.accessMode) ? self.database.sqlite.accessMode : 'ReadWriteOnce') == (has(oldSelf.database) && has(oldSelf.database.sqlite) && has(oldSelf.database.sqlite.accessMode) ? oldSelf.database.sqlite.accessMode : 'ReadWriteOnce')",message="database.sqlite.accessMode is immutable: a claim cannot change it; create a claim and name it in existingClaim"
 type AppViewSpec struct {
 	// Image of the server. Default: the image that this operator was released with. A digest is allowed.
 	// +optional
@@ -349,6 +349,7 @@ type Service struct {
 	// Annotations of the Service, for example for a load balancer.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.atcr.io/'))",message="keys under operator.atcr.io/ are the operator's"
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
@@ -441,11 +442,13 @@ type Metadata struct {
 	// Labels to add. Those of the operator win.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.atcr.io/'))",message="keys under operator.atcr.io/ are the operator's"
 	Labels map[string]string `json:"labels,omitempty"`
 
 	// Annotations to add. Those of the operator win.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.atcr.io/'))",message="keys under operator.atcr.io/ are the operator's"
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 

@@ -61,6 +61,9 @@ func TestSpecsOfAppViewsThatAreRefused(t *testing.T) {
 		"a variable of the server":       {"podTemplate: {env: [{name: ATCR_LOG_LEVEL, value: debug}]}", "variables of the server"},
 		"the server's test mode":         {"podTemplate: {env: [{name: TEST_MODE, value: 'true'}]}", "variables of the server"},
 		"a path in a host":               {"allowedHosts: [r.example.com/x]", "allowedHosts"},
+		"a label of the operator":        {"inheritedMetadata: {labels: {operator.atcr.io/retained: 'true'}}", "the operator's"},
+		"an annotation of the operator":  {"podTemplate: {metadata: {annotations: {operator.atcr.io/x: y}}}", "the operator's"},
+		"the operator's on a Service":    {"exposure: {service: {annotations: {operator.atcr.io/x: y}}}", "the operator's"},
 		"an unknown algorithm":           {"keys: {signing: {algorithm: HS256}}", "algorithm"},
 		"an unknown database":            {"database: {type: MySQL}", "type"},
 		"a name that is too long by far": {"serviceName: " + strings.Repeat("a", 300), "serviceName"},
@@ -93,6 +96,9 @@ func TestThePureFunctionKnowsTheSameRules(t *testing.T) {
 		"a label that is none":        {"podTemplate: {metadata: {labels: {'a b': c}}}", "spec.podTemplate.metadata.labels"},
 		"an annotation that is none":  {"inheritedMetadata: {annotations: {'a b': c}}", "spec.inheritedMetadata.annotations"},
 		"a request over its limit":    {"podTemplate: {resources: {requests: {cpu: 2}, limits: {cpu: 1}}}", "spec.podTemplate.resources.requests[cpu]"},
+		"a label of the operator":     {"inheritedMetadata: {labels: {operator.atcr.io/retained: 'true'}}", "spec.inheritedMetadata.labels"},
+		"an annotation of ours":       {"exposure: {service: {annotations: {operator.atcr.io/x: y}}}", "spec.exposure.service.annotations"},
+		"a port that does not exist":  {"baseURL: https://r.example.com:65536", "spec.baseURL"},
 		"a PLC directory with a path": {"identity: {plcURL: 'https://plc.directory/x'}", "spec.identity.plcURL"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -192,6 +198,17 @@ func TestChangesOfAppViewsThatAreTaken(t *testing.T) {
 	av.Spec.Database.SQLite.Size = new(resource.MustParse("3Gi"))
 	av.Spec.Database.SQLite.AccessMode = "ReadWriteOnce" // what it is by default
 	require.NoError(t, e.Client.Update(t.Context(), av))
+}
+
+// The remedy that the rules about the class and the mode of a claim name.
+func TestAClaimOfAnotherClassIsNamedInExistingClaim(t *testing.T) {
+	e := controltest.New(t)
+	av := appView(t, "database: {sqlite: {storageClassName: slow, accessMode: ReadWriteOncePod}}")
+	e.Create(av)
+	av.Spec.Database = appView(t, "database: {sqlite: {existingClaim: mine}}").Spec.Database
+	require.NoError(t, e.Client.Update(t.Context(), av))
+	av.Spec.Database = appView(t, "database: {sqlite: {storageClassName: slow, accessMode: ReadWriteOncePod}}").Spec.Database
+	require.NoError(t, e.Client.Update(t.Context(), av), "and back")
 }
 
 func TestAnAppViewWithoutASpecCanBeScaled(t *testing.T) {

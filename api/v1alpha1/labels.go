@@ -1,5 +1,8 @@
 package v1alpha1
 
+// keyPrefix is before the name of every label and annotation of ours; users cannot have the operator write such keys.
+const keyPrefix = "operator.atcr.io/"
+
 // Labels and annotations that the operator writes on what it makes.
 const (
 	// ManagedBy is the value of app.kubernetes.io/managed-by. The operator's caches of Secrets, ConfigMaps, Services

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -108,10 +109,16 @@ func validateOrigin(o Origin, at *field.Path) field.ErrorList {
 	}
 	u, err := url.Parse(string(o))
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil ||
-		u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+		u.Path != "" || u.RawQuery != "" || u.Fragment != "" || !portFits(u.Port()) {
 		return field.ErrorList{field.Invalid(at, o, "must be http(s)://host[:port], without path or query")}
 	}
 	return nil
+}
+
+// portFits says whether a port is none or one that exists.
+func portFits(port string) bool {
+	_, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && port != "0"
 }
 
 func validateDID(d DID, at *field.Path) field.ErrorList {
@@ -188,11 +195,23 @@ func validatePodTemplate(t *PodTemplate, at *field.Path) field.ErrorList {
 
 func validateMetadata(m *Metadata, at *field.Path) field.ErrorList {
 	errs := metav1validation.ValidateLabels(m.Labels, at.Child("labels"))
+	errs = append(errs, validateOwnKeys(m.Labels, at.Child("labels"))...)
 	return append(errs, validateAnnotations(m.Annotations, at.Child("annotations"))...)
 }
 
-func validateAnnotations(a map[string]string, at *field.Path) field.ErrorList {
+// validateOwnKeys refuses what the operator itself writes and reads: it would fight with itself over such a key.
+func validateOwnKeys(m map[string]string, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
+	for k := range m {
+		if strings.HasPrefix(k, keyPrefix) {
+			errs = append(errs, field.Invalid(at, k, "keys under "+keyPrefix+" are the operator's"))
+		}
+	}
+	return errs
+}
+
+func validateAnnotations(a map[string]string, at *field.Path) field.ErrorList {
+	errs := validateOwnKeys(a, at)
 	size := 0
 	for k, v := range a {
 		size += len(k) + len(v)

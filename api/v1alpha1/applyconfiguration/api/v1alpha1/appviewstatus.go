@@ -36,11 +36,11 @@ type AppViewStatusApplyConfiguration struct {
 	Holds *HoldCountsApplyConfiguration `json:"holds,omitempty"`
 	// HoldSummary is healthy/accepted, for example 2/3.
 	HoldSummary *string `json:"holdSummary,omitempty"`
-	// Links are the HoldLinks whose holds the server was told, the first 32 by namespace and name.
+	// Links are the HoldLinks whose holds the server was told, by namespace and name. An AppView takes 128.
 	Links []LinkStatusApplyConfiguration `json:"links,omitempty"`
 	// Keys of the server.
 	Keys *KeysStatusApplyConfiguration `json:"keys,omitempty"`
-	// Endpoints that the server can be reached under besides the URL.
+	// Endpoints that the server can be reached under besides the URL, the first 32.
 	Endpoints []EndpointApplyConfiguration `json:"endpoints,omitempty"`
 	// Database in use.
 	Database *DatabaseStatusApplyConfiguration `json:"database,omitempty"`
