@@ -270,6 +270,26 @@ func TestDriftIsRepaired(t *testing.T) {
 	e.AppView("registry", "Ready=True")
 }
 
+func TestAServiceEditedByHandIsRepaired(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	e.Create(appView("registry"))
+	e.AppView("registry", "Ready=True")
+	svc := &corev1.Service{}
+	e.Get("registry", svc)
+	controltest.Update(e, svc, func(s *corev1.Service) { s.Spec.Ports[0].Port = 6000; s.Spec.Selector["more"] = "x" })
+	e.Eventually("the port is ours again", func() error {
+		e.Get("registry", svc)
+		if p := svc.Spec.Ports; len(p) != 1 || p[0].Port != 5000 {
+			return fmt.Errorf("ports are %v", p)
+		}
+		return nil
+	})
+	e.AppView("registry", "Ready=True")
+}
+
 func TestSuspendedMeansHandsOff(t *testing.T) {
 	t.Parallel()
 	e := controltest.New(t)

@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	kjson "k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -55,8 +56,9 @@ type Configuration[T any] interface {
 	GetNamespace() *string
 }
 
-// Apply makes the cluster's object say what want says. live is an empty object of the kind; afterwards it is the
-// object as the cache has it, which can be a moment behind. mayWrite says why an object that exists must not be written.
+// Apply makes the cluster's object say what want says. live is an empty object of the kind; afterwards it is the object
+// as the API server answered, or, when nothing was sent, as the cache has it. mayWrite says why an object that exists
+// must not be written.
 func Apply[T Configuration[T]](ctx context.Context, a *Applier, want T, live client.Object, mayWrite func(kind string, o metav1.Object) error) error {
 	kind, name := *want.GetKind(), *want.GetName()
 	key := client.ObjectKey{Namespace: *want.GetNamespace(), Name: name}
@@ -95,19 +97,51 @@ func Apply[T Configuration[T]](ctx context.Context, a *Applier, want T, live cli
 		}
 	}
 
+	exists := err == nil
 	want.WithAnnotations(map[string]string{v1alpha1.AnnotationIntentHash: hash})
-	if err := a.client.Apply(ctx, want, FieldOwner, client.ForceOwnership); err != nil {
-		if apierrors.IsInvalid(err) {
-			return outcome.Stall(v1alpha1.ReasonInvalidSpec, "the API server refuses %s %s: %w", kind, name, err)
-		}
+	err = a.client.Apply(ctx, want, FieldOwner, client.ForceOwnership)
+	if apierrors.IsInvalid(err) && exists && a.replace(ctx, raw, live) == nil {
+		err = a.client.Apply(ctx, want, FieldOwner, client.ForceOwnership)
+	}
+	switch {
+	case apierrors.IsInvalid(err):
+		return outcome.Stall(v1alpha1.ReasonInvalidSpec, "the API server refuses %s %s: %w", kind, name, err)
+	case err != nil:
 		return fmt.Errorf("applying %s %s: %w", kind, name, err)
 	}
 	a.applied.WithLabelValues(kind, "applied").Inc()
-	// The answer is in want; the cache has it too, or soon will.
-	reset(live)
-	if err := a.client.Get(ctx, key, live); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("reading back %s %s: %w", kind, name, err)
+	return answer(want, live)
+}
+
+// replace overwrites whole lists. An edit by hand can leave an element beside which ours is not valid, for example a
+// second port of the same name, and server-side apply never takes away what somebody else has added.
+func (a *Applier) replace(ctx context.Context, raw []byte, live client.Object) error {
+	var want map[string]any
+	if err := json.Unmarshal(raw, &want); err != nil {
+		return err
 	}
+	for _, k := range []string{"apiVersion", "kind", "metadata"} {
+		delete(want, k)
+	}
+	patch, err := json.Marshal(want)
+	if err != nil {
+		return err
+	}
+	return a.client.Patch(ctx, live, client.RawPatch(types.MergePatchType, patch), FieldOwner)
+}
+
+// answer copies what the API server answered, which is in applied, to live. The cache may still have the object as it
+// was, and whoever read its status would take an older generation for this one.
+func answer(applied any, live client.Object) error {
+	raw, err := json.Marshal(applied)
+	if err != nil {
+		return fmt.Errorf("reading the API server's answer: %w", err)
+	}
+	reset(live)
+	if err := json.Unmarshal(raw, live); err != nil {
+		return fmt.Errorf("reading the API server's answer: %w", err)
+	}
+	live.SetManagedFields(nil)
 	return nil
 }
 
@@ -139,7 +173,7 @@ func unchanged(raw []byte, hash string, live client.Object) (bool, error) {
 }
 
 // Contains says whether have says everything that want says. A map may have more keys, and a list of maps more
-// elements in any order, since other writers may add theirs; a list of scalars must be the same.
+// elements in any order, since other writers may add theirs; a list of scalars and a selector must be the same.
 func Contains(have, want any) bool {
 	switch w := want.(type) {
 	case map[string]any:
@@ -149,7 +183,7 @@ func Contains(have, want any) bool {
 		}
 		for k, v := range w {
 			hv, ok := h[k]
-			if !ok && !empty(v) || ok && !Contains(hv, v) {
+			if !ok && !empty(v) || ok && !Contains(hv, v) || ok && atomic[k] && !reflect.DeepEqual(hv, v) {
 				return false
 			}
 		}
@@ -163,6 +197,9 @@ func Contains(have, want any) bool {
 	}
 	return reflect.DeepEqual(have, want)
 }
+
+// atomic are the fields whose maps are one value (x-kubernetes-map-type: atomic): one more label selects other pods.
+var atomic = map[string]bool{"selector": true, "nodeSelector": true}
 
 func containsList(have, want []any) bool {
 	if len(want) > 0 {

@@ -26,6 +26,7 @@ func TestContains(t *testing.T) {
 		"an empty object that the server drops": {"{}", "emptyDir: {}", true},
 		"an object instead of a value":          {"a: {b: 1}", "a: 1", false},
 		"a value instead of an object":          {"a: 1", "a: {b: 1}", false},
+		"a label more in a selector":            {"selector: {a: b, c: d}", "selector: {a: b}", false},
 		"nothing said":                          {"a: 1", "{}", true},
 	} {
 		t.Run(name, func(t *testing.T) {
