@@ -21,13 +21,15 @@ func (r *Reconciler) finalize(ctx context.Context, av *v1alpha1.AppView) error {
 		return nil
 	}
 	s := render.Resolve(av, r.options.Defaults)
+	// A claim that existingClaim names is the user's, whoever made it.
+	retainData := s.RetainData || s.ClaimName == render.ClaimName(av.Name) && !s.OwnClaim
 	for _, left := range []struct {
 		object client.Object
 		kind   string
 		name   string
 		retain bool
 	}{
-		{&corev1.PersistentVolumeClaim{}, "PersistentVolumeClaim", render.ClaimName(av.Name), s.RetainData},
+		{&corev1.PersistentVolumeClaim{}, "PersistentVolumeClaim", render.ClaimName(av.Name), retainData},
 		{&corev1.Secret{}, "Secret", render.SigningSecretName(av.Name), s.RetainKeys},
 		{&corev1.Secret{}, "Secret", render.SealingSecretName(av.Name), s.RetainKeys},
 	} {
@@ -37,10 +39,10 @@ func (r *Reconciler) finalize(ctx context.Context, av *v1alpha1.AppView) error {
 	}
 	before := av.DeepCopy()
 	controllerutil.RemoveFinalizer(av, v1alpha1.Finalizer)
-	if err := r.client.Patch(ctx, av, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}), apply.FieldOwner); err != nil {
-		return fmt.Errorf("removing the finalizer: %w", client.IgnoreNotFound(err))
+	err := r.client.Patch(ctx, av, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}), apply.FieldOwner)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("removing the finalizer: %w", err)
 	}
-	r.metrics.forget(av)
 	return nil
 }
 
@@ -54,6 +56,8 @@ func (r *Reconciler) leave(ctx context.Context, av *v1alpha1.AppView, o client.O
 		return fmt.Errorf("reading %s %s: %w", kind, name, err)
 	case !render.Owned(av, o):
 		return nil
+	case o.GetLabels()[v1alpha1.LabelRetained] == "true" && o.GetAnnotations()[v1alpha1.AnnotationRetainedFrom] != string(av.UID):
+		return nil // left behind by an earlier AppView, and never taken over by this one
 	case !retain:
 		uid := o.GetUID()
 		if err := r.client.Delete(ctx, o, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {

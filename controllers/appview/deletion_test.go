@@ -98,3 +98,65 @@ func TestAClaimOfTheUserIsUsedAndNeverDeleted(t *testing.T) {
 	require.Zero(t, claim.DeletionTimestamp)
 	require.NotContains(t, claim.Labels, v1alpha1.LabelRetained)
 }
+
+// The claim that the operator once made is the user's from the moment that existingClaim names it.
+func TestAClaimThatExistingClaimNamesIsNeverDeletedWhoeverMadeIt(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	av := appView("registry", func(s *v1alpha1.AppViewSpec) { s.DeletionPolicy.Data = v1alpha1.Delete })
+	e.Create(av)
+	e.AppView("registry", "Ready=True")
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Database.SQLite.ExistingClaim = "registry-data" })
+	e.AppView("registry", "Ready=True")
+	require.NoError(t, e.Client.Delete(t.Context(), av))
+	gone(e, av)
+	claim := &corev1.PersistentVolumeClaim{}
+	e.Get("registry-data", claim)
+	require.Zero(t, claim.DeletionTimestamp)
+}
+
+// An AppView that never came so far as to take over what another one left behind has no say about it.
+func TestWhatWasNotTakenOverIsNotDeleted(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	av := appView("registry")
+	e.Create(av)
+	e.AppView("registry", "Ready=True")
+	require.NoError(t, e.Client.Delete(t.Context(), av))
+	gone(e, av)
+
+	typo := appView("registry", func(s *v1alpha1.AppViewSpec) {
+		s.DeletionPolicy = v1alpha1.DeletionPolicy{Data: v1alpha1.Delete, Keys: v1alpha1.Delete}
+		s.PodTemplate.Metadata.Labels = map[string]string{"not a label": "x"}
+	})
+	e.Create(typo)
+	e.AppView("registry", "Accepted=False/InvalidSpec")
+	require.NoError(t, e.Client.Delete(t.Context(), typo))
+	gone(e, typo)
+	for name, o := range map[string]client.Object{
+		"registry-data": &corev1.PersistentVolumeClaim{}, "registry-signing": &corev1.Secret{}, "registry-sealing": &corev1.Secret{},
+	} {
+		e.Get(name, o)
+		require.Zero(t, o.GetDeletionTimestamp(), name)
+	}
+}
+
+func TestWhatAnotherAppViewLeftBehindCanBeUsed(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	claim := &corev1.PersistentVolumeClaim{}
+	claim.Name = "old-data"
+	claim.Labels = map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy, v1alpha1.LabelAppView: "old", v1alpha1.LabelRetained: "true"}
+	claim.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
+	claim.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: controltest.Quantity("1Gi")}
+	e.Create(claim, appView("new", func(s *v1alpha1.AppViewSpec) { s.Database.SQLite.ExistingClaim = "old-data" }))
+	e.AppView("new", "DatabaseReady=False/ClaimPending", "Available=False/Progressing")
+	claim.Status.Phase = corev1.ClaimBound
+	require.NoError(t, e.Client.Status().Update(t.Context(), claim))
+	e.AppView("new", "DatabaseReady=True/ClaimBound")
+}

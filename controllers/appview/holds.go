@@ -7,9 +7,9 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/config/names"
@@ -127,17 +127,18 @@ func (h *healthSummary) report(sc *scope) {
 	}
 }
 
-// lastKnownDefault is what the server was told before, from the runtime file itself: status may be lost.
+// lastKnownDefault is what the server was told before, from the runtime file itself, since status may be lost; without
+// the file, from status.
 func (r *Reconciler) lastKnownDefault(ctx context.Context, sc *scope) (string, error) {
 	cm := &corev1.ConfigMap{}
-	if err := r.client.Get(ctx, sc.key(render.RuntimeName(sc.appView.Name)), cm); err != nil {
-		if apierrors.IsNotFound(err) {
-			return "", nil
-		}
+	if err := r.client.Get(ctx, sc.key(render.RuntimeName(sc.appView.Name)), cm); client.IgnoreNotFound(err) != nil {
 		return "", fmt.Errorf("reading the runtime file: %w", err)
 	}
 	if known := render.KnownRuntime(cm); known != nil && sc.owned(cm) {
 		return known.DefaultHoldDID, nil
+	}
+	if d := sc.status.DefaultHold; d != nil {
+		return d.DID, nil
 	}
 	return "", nil
 }

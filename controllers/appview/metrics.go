@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"atcr.io/operator/api/v1alpha1"
 )
@@ -57,6 +58,6 @@ func (m *metrics) observe(av *v1alpha1.AppView, conditions []metav1.Condition) {
 	}
 }
 
-func (m *metrics) forget(av *v1alpha1.AppView) {
-	m.condition.DeletePartialMatch(prometheus.Labels{"namespace": av.Namespace, "name": av.Name})
+func (m *metrics) forget(key types.NamespacedName) {
+	m.condition.DeletePartialMatch(prometheus.Labels{"namespace": key.Namespace, "name": key.Name})
 }

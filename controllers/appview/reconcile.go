@@ -70,8 +70,11 @@ var (
 // Reconcile implements reconcile.Reconciler.
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	av := &v1alpha1.AppView{}
-	if err := r.client.Get(ctx, req.NamespacedName, av); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+	if err := r.client.Get(ctx, req.NamespacedName, av); apierrors.IsNotFound(err) {
+		r.metrics.forget(req.NamespacedName)
+		return ctrl.Result{}, nil
+	} else if err != nil {
+		return ctrl.Result{}, fmt.Errorf("reading the AppView: %w", err)
 	}
 	if !av.DeletionTimestamp.IsZero() {
 		return ctrl.Result{}, r.finalize(ctx, av)
@@ -86,8 +89,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	before := av.DeepCopy()
 	controllerutil.AddFinalizer(av, v1alpha1.Finalizer)
-	if err := r.client.Patch(ctx, av, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}), apply.FieldOwner); err != nil {
-		return ctrl.Result{}, fmt.Errorf("adding the finalizer: %w", client.IgnoreNotFound(err))
+	err := r.client.Patch(ctx, av, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}), apply.FieldOwner)
+	switch {
+	case movedOn(err):
+		return ctrl.Result{RequeueAfter: time.Second}, nil
+	case err != nil:
+		return ctrl.Result{}, fmt.Errorf("adding the finalizer: %w", err)
 	}
 	return r.reconcile(ctx, sc)
 }
@@ -102,13 +109,16 @@ func (r *Reconciler) reconcile(ctx context.Context, sc *scope) (ctrl.Result, err
 	}
 	result, retry := r.summarize(sc, failed)
 	if err := r.writeStatus(ctx, sc); err != nil {
-		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-			return ctrl.Result{RequeueAfter: time.Second}, nil // the object moved on under us
+		if movedOn(err) {
+			return ctrl.Result{RequeueAfter: time.Second}, nil
 		}
 		return ctrl.Result{}, err
 	}
 	return result, retry
 }
+
+// movedOn says whether a write failed because the object was changed, replaced or deleted meanwhile.
+func movedOn(err error) bool { return apierrors.IsConflict(err) || apierrors.IsNotFound(err) }
 
 // summarize turns what the steps found into Ready, Reconciling and Stalled, and says when to come back. The error it
 // returns is one that is tried again with a growing delay.

@@ -84,16 +84,14 @@ func byLabel(_ context.Context, o client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: o.GetNamespace(), Name: name}}}
 }
 
-// byClaim finds the AppView of a claim of ours, and those that use a claim of the user's.
+// byClaim finds the AppView that a claim was made for, and those that name it in existingClaim: it may be one that
+// another AppView left behind.
 func (r *Reconciler) byClaim(ctx context.Context, o client.Object) []reconcile.Request {
-	if own := byLabel(ctx, o); own != nil {
-		return own
-	}
+	out := byLabel(ctx, o)
 	var list v1alpha1.AppViewList
 	if err := r.client.List(ctx, &list, client.InNamespace(o.GetNamespace())); err != nil {
-		return nil
+		return out
 	}
-	var out []reconcile.Request
 	for _, av := range list.Items {
 		if string(av.Spec.Database.SQLite.ExistingClaim) == o.GetName() {
 			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&av)})

@@ -23,7 +23,8 @@ func (r *Reconciler) writeStatus(ctx context.Context, sc *scope) error {
 		if err != nil {
 			return err
 		}
-		want := apiac.AppView(av.Name, av.Namespace).WithStatus(status)
+		// The version keeps what was found out about one object off its successor of the same name.
+		want := apiac.AppView(av.Name, av.Namespace).WithResourceVersion(av.ResourceVersion).WithStatus(status)
 		if err := r.client.Status().Apply(ctx, want, apply.FieldOwner, client.ForceOwnership); err != nil {
 			return fmt.Errorf("writing status: %w", err)
 		}

@@ -39,6 +39,13 @@ func (f *Fault) Off() {
 	f.off = true
 }
 
+// On begins it again.
+func (f *Fault) On() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.off = false
+}
+
 // Times are when requests failed.
 func (f *Fault) Times() []time.Time {
 	f.mu.Lock()

@@ -33,11 +33,15 @@ func (r *Reconciler) writeStatus(ctx context.Context, sc *scope) error {
 		if err := json.Unmarshal(raw, &status); err != nil {
 			return fmt.Errorf("encoding status: %w", err)
 		}
-		want := apiac.HoldLink(link.Name, link.Namespace).WithStatus(&status)
+		// The version keeps what was found out about one object off its successor of the same name.
+		want := apiac.HoldLink(link.Name, link.Namespace).WithResourceVersion(link.ResourceVersion).WithStatus(&status)
 		if err := r.client.Status().Apply(ctx, want, apply.FieldOwner, client.ForceOwnership); err != nil {
 			return fmt.Errorf("writing status: %w", err)
 		}
 		r.metrics.statusWrites.Inc()
+	}
+	if of := after.IsDefaultFor; of != "" && of != link.Status.IsDefaultFor {
+		r.event(link, corev1.EventTypeNormal, "DefaultHold", "now the default hold of AppView "+of)
 	}
 	for _, t := range conditions.Transitions(link.Status.Conditions, after.Conditions, evented) {
 		switch {
@@ -48,10 +52,6 @@ func (r *Reconciler) writeStatus(ctx context.Context, sc *scope) error {
 		}
 	}
 	return nil
-}
-
-func (r *Reconciler) note(link *v1alpha1.HoldLink, reason, text string) {
-	r.event(link, corev1.EventTypeNormal, reason, text)
 }
 
 func (r *Reconciler) event(link *v1alpha1.HoldLink, kind, reason, note string) {

@@ -1,0 +1,113 @@
+package appview_test
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/rest"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/controllers/controltest"
+	"atcr.io/operator/controllers/manager"
+)
+
+// What was found out about one AppView says nothing about the next one of its name: the kstatus checker of the test
+// would see a status of generation 2 on an object of generation 1.
+func TestAStatusIsNotWrittenToASuccessor(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	write := &controltest.Meanwhile{Method: http.MethodPatch, Path: "/appviews/registry/status"}
+	e.Operator(write.Watch)
+	e.Kubelet()
+	old := appView("registry")
+	e.Create(old)
+	e.AppView("registry", "Ready=True")
+
+	replaced := make(chan struct{})
+	write.Once(func() {
+		defer close(replaced)
+		controltest.Update(e, old, func(av *v1alpha1.AppView) { av.Finalizers = nil })
+		if err := e.Client.Delete(t.Context(), old); err != nil {
+			t.Error(err)
+		}
+		next := appView("registry")
+		next.Namespace = e.Namespace
+		if err := e.Client.Create(t.Context(), next); err != nil {
+			t.Error(err)
+		}
+	})
+	controltest.Update(e, old, func(av *v1alpha1.AppView) { av.Spec.Logging.Level = "debug" })
+	<-replaced
+	e.CollectGarbage(old)
+	e.AppView("registry", "Ready=True")
+}
+
+// logged is what the operator logs.
+type logged struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *logged) watch(_ *rest.Config, o *manager.Options) {
+	o.Log = slog.New(slog.NewTextHandler(l, nil))
+}
+
+func TestAnAppViewThatGoesAwayMeanwhileIsNoError(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	var log logged
+	finalizer := &controltest.Meanwhile{Method: http.MethodPatch, Path: "/appviews/registry"}
+	e.Operator(finalizer.Watch, log.watch)
+	av := appView("registry")
+	finalizer.Once(func() {
+		if err := e.Client.Delete(t.Context(), av); err != nil {
+			t.Error(err)
+		}
+	})
+	e.Create(av)
+	gone(e, av)
+	e.Create(appView("another")) // reconciled after it
+	e.AppView("another", "KeysReady=True")
+	require.NotContains(t, log.String(), "adding the finalizer")
+}
+
+func TestAnAppViewWithoutItsFinalizerLeavesNoMetrics(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	op := e.Operator()
+	av := appView("registry")
+	e.Create(av)
+	e.AppView("registry", "KeysReady=True")
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Finalizers = nil })
+	require.NoError(t, e.Client.Delete(t.Context(), av))
+	gone(e, av)
+	e.Eventually("no series is left", func() error {
+		families, err := op.Metrics.Gather()
+		if err != nil {
+			return err
+		}
+		for _, f := range families {
+			if f.GetName() == "atcr_appview_condition" {
+				return fmt.Errorf("%d series", len(f.GetMetric()))
+			}
+		}
+		return nil
+	})
+}
