@@ -40,7 +40,7 @@ func (r *Reconciler) health(_ context.Context, sc *scope) error {
 		Timeout:          render.Duration(h.Timeout, defaultTimeout),
 		FailureThreshold: int(cmp.Or(h.FailureThreshold, defaultFailures)),
 		SuccessThreshold: int(cmp.Or(h.SuccessThreshold, defaultSuccesses)),
-	}, knownState(sc.link))
+	}, knownState(sc))
 	s, ok := r.prober.Published(key)
 	if !ok {
 		return nil
@@ -73,9 +73,12 @@ var explain = map[string]string{
 	v1alpha1.ReasonBlockedAddress: "the address is one that the operator must not call (--allow-private-holds)",
 }
 
-// knownState is the state that status remembers from before a restart.
-func knownState(link *v1alpha1.HoldLink) probe.State {
-	h := link.Status.Health
+// knownState is the state that status remembers from before a restart, if it speaks of this hold.
+func knownState(sc *scope) probe.State {
+	if sc.link.Status.Endpoint != sc.status.Endpoint || sc.link.Status.DID != sc.status.DID {
+		return probe.State{}
+	}
+	h := sc.link.Status.Health
 	s := probe.State{Health: h.State, ConsecutiveFailures: int(h.ConsecutiveFailures), Latency: time.Duration(h.LatencyMillis) * time.Millisecond}
 	if h.Since != nil {
 		s.Since = h.Since.Time
@@ -84,7 +87,7 @@ func knownState(link *v1alpha1.HoldLink) probe.State {
 		s.LastProbe = h.LastProbeTime.Time
 	}
 	s.Reason = v1alpha1.ReasonUnknown
-	for _, c := range link.Status.Conditions {
+	for _, c := range sc.link.Status.Conditions {
 		if c.Type == v1alpha1.ConditionHealthy {
 			s.Reason = c.Reason
 		}

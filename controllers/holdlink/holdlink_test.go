@@ -2,13 +2,16 @@ package holdlink_test
 
 import (
 	"fmt"
+	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/config/names"
@@ -341,4 +344,151 @@ func TestAnAppViewInANamespaceThatIsNotWatched(t *testing.T) {
 	e.Create(link("hold", e.NewHold(), func(s *v1alpha1.HoldLinkSpec) { s.AppViewRef.Namespace = "elsewhere" }))
 	l := e.HoldLink("hold", "Ready=False/AppViewNotFound", "Stalled=True/AppViewNotFound")
 	require.Contains(t, message(l.Status.Conditions, "Accepted"), "--watch-namespaces")
+}
+
+// far attaches a hold whose DID is known and that never answers.
+func far(name string) *v1alpha1.HoldLink {
+	l := &v1alpha1.HoldLink{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	l.Spec.AppViewRef.Name = "registry"
+	l.Spec.Hold.DID, l.Spec.Endpoint = v1alpha1.DID("did:web:"+name+".example.com"), "http://127.0.0.1:1"
+	return l
+}
+
+func TestAnAppViewWithManyHoldLinks(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	e.Create(appView(func(s *v1alpha1.AppViewSpec) { s.DefaultHold = &v1alpha1.DefaultHold{DID: "did:web:hold.example.com"} }))
+	const many = 40
+	for i := range many {
+		e.Create(far(fmt.Sprintf("hold-%02d", i)))
+	}
+	for i := range many {
+		e.HoldLink(fmt.Sprintf("hold-%02d", i), "Programmed=True/NotDefault")
+	}
+	av := e.AppView("registry", "Ready=True")
+	require.EqualValues(t, many, av.Status.Holds.Accepted)
+	require.Len(t, av.Status.Links, many)
+	require.Len(t, told(e).Holds, many)
+}
+
+// Which of two links counts is decided by the labels of both their namespaces.
+func TestTheSameHoldTwiceFromSelectedNamespaces(t *testing.T) {
+	e := controltest.New(t)
+	e.Operator(controltest.Everywhere())
+	e.Kubelet()
+	hold := e.NewHold()
+	namespaces := []string{e.OtherNamespace(map[string]string{"team": "a"}), e.OtherNamespace(map[string]string{"team": "a"})}
+	slices.Sort(namespaces) // of two that are created in one second, the first by name is the older
+	e.Create(appView(func(s *v1alpha1.AppViewSpec) {
+		s.HoldLinks.AllowedNamespaces = v1alpha1.AllowedNamespaces{
+			From: v1alpha1.FromSelector, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "a"}},
+		}
+	}))
+	for _, namespace := range namespaces {
+		l := link("hold", hold)
+		l.Namespace = namespace
+		l.Spec.AppViewRef.Namespace = v1alpha1.NamespaceName(e.Namespace)
+		e.Create(l)
+		if namespace == namespaces[0] {
+			e.HoldLinkIn(namespace, "hold", "Ready=True")
+		}
+	}
+	e.HoldLinkIn(namespaces[1], "hold", "Ready=False/DuplicateDID", "Stalled=True/DuplicateDID")
+}
+
+// The health of one hold says nothing about the hold that takes its place, not even while nobody looks.
+func TestAnotherHoldStartsWithoutTheHealthOfTheFirst(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	well, ill := e.NewHold(), e.NewHold()
+	ill.Fail(true)
+	l := link("hold", well, func(s *v1alpha1.HoldLinkSpec) {
+		s.HealthCheck = v1alpha1.HealthCheck{Interval: "1h", FailureThreshold: 3}
+	})
+	e.Create(appView(), l)
+	e.HoldLink("hold", "Ready=True", "Healthy=True")
+	controltest.Update(e, l, func(l *v1alpha1.HoldLink) { l.Spec.Reconciliation = v1alpha1.Suspended })
+	e.HoldLink("hold", "Ready=Unknown/Suspended")
+	controltest.Update(e, l, func(l *v1alpha1.HoldLink) {
+		l.Spec.Reconciliation = v1alpha1.Active
+		l.Spec.Hold.DID, l.Spec.Endpoint = v1alpha1.DID(ill.DID), v1alpha1.Origin(ill.URL)
+	})
+	e.HoldLink("hold", "Healthy=False/BadStatus")
+}
+
+// The runtime file is the first memory of the default hold, status the second.
+func TestTheDefaultOutlivesItsHoldLinkAndTheRuntimeFile(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	hold := e.NewHold()
+	l := link("hold", hold)
+	e.Create(appView(), l)
+	e.AppView("registry", "Ready=True")
+	require.NoError(t, e.Client.Delete(t.Context(), l))
+	e.AppView("registry", "Ready=False/NoHold")
+	cm := &corev1.ConfigMap{}
+	e.Get("registry-runtime", cm)
+	require.NoError(t, e.Client.Delete(t.Context(), cm))
+	e.Eventually("the runtime file is back", func() error {
+		return e.Client.Get(t.Context(), client.ObjectKeyFromObject(cm), &corev1.ConfigMap{})
+	})
+	require.Equal(t, hold.DID, told(e).DefaultHoldDID)
+}
+
+func TestAStatusIsNotWrittenToASuccessor(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	write := &controltest.Meanwhile{Method: http.MethodPatch, Path: "/holdlinks/hold/status"}
+	e.Operator(write.Watch)
+	hold := e.NewHold()
+	old := link("hold", hold)
+	e.Create(old)
+	e.HoldLink("hold", "Ready=False/AppViewNotFound")
+	replaced := make(chan struct{})
+	write.Once(func() {
+		defer close(replaced)
+		if err := e.Client.Delete(t.Context(), old); err != nil {
+			t.Error(err)
+		}
+		next := link("hold", hold)
+		next.Namespace = e.Namespace
+		if err := e.Client.Create(t.Context(), next); err != nil {
+			t.Error(err)
+		}
+	})
+	controltest.Update(e, old, func(l *v1alpha1.HoldLink) { l.Spec.DisplayName = "generation 2" })
+	<-replaced
+	e.HoldLink("hold", "Ready=False/AppViewNotFound")
+}
+
+// News is what status says: while that cannot be written, nothing is announced, and afterwards once.
+func TestABecomingDefaultIsAnnouncedOnceItIsWritten(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	refused := &controltest.Fault{Method: http.MethodPatch, Path: "/holdlinks/hold/status"}
+	refused.Off()
+	e.Operator(controltest.With(refused))
+	hold := e.NewHold()
+	av := appView(func(s *v1alpha1.AppViewSpec) { s.DefaultHold = &v1alpha1.DefaultHold{DID: "did:web:hold.example.com"} })
+	e.Create(av, link("hold", hold))
+	e.HoldLink("hold", "Ready=True", "Programmed=True/NotDefault")
+	refused.On()
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.DefaultHold.DID = v1alpha1.DID(hold.DID) })
+	e.Eventually("two attempts", func() error {
+		if n := len(refused.Times()); n < 2 {
+			return fmt.Errorf("only %d", n)
+		}
+		return nil
+	})
+	for _, ev := range e.Events("hold") {
+		require.NotEqual(t, "DefaultHold", ev.Reason)
+	}
+	refused.Off()
+	e.Event("hold", "DefaultHold")
 }

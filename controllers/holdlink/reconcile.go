@@ -151,7 +151,7 @@ func (r *Reconciler) admit(ctx context.Context, sc *scope) error {
 	}
 	var labels map[string]map[string]string
 	if links.NeedsLabels(av) && len(r.options.Namespaces) == 0 {
-		if labels, err = links.NamespaceLabels(ctx, r.client, []v1alpha1.HoldLink{*sc.link}); err != nil {
+		if labels, err = links.NamespaceLabels(ctx, r.client, all); err != nil {
 			return err
 		}
 	}
@@ -171,7 +171,6 @@ func (r *Reconciler) admit(ctx context.Context, sc *scope) error {
 
 // programmed repeats what the AppView says it told its server.
 func (r *Reconciler) programmed(_ context.Context, sc *scope) error {
-	before := sc.status.IsDefaultFor
 	sc.status.IsDefaultFor = ""
 	told := false
 	if av := sc.appView; av != nil {
@@ -189,9 +188,6 @@ func (r *Reconciler) programmed(_ context.Context, sc *scope) error {
 		sc.conditions.True(v1alpha1.ConditionProgrammed, v1alpha1.ReasonInUse, "this is the default hold of AppView "+sc.status.IsDefaultFor)
 	default:
 		sc.conditions.True(v1alpha1.ConditionProgrammed, v1alpha1.ReasonNotDefault, "the server knows this hold; users choose it in their profile")
-	}
-	if before != sc.status.IsDefaultFor && sc.status.IsDefaultFor != "" {
-		r.note(sc.link, "DefaultHold", "now the default hold of AppView "+sc.status.IsDefaultFor)
 	}
 	return nil
 }

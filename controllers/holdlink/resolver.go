@@ -26,7 +26,8 @@ const (
 	retryFirst = 2 * time.Second // after a failure, doubled each time
 	retryMost  = 5 * time.Minute
 
-	defaultPLC = "https://plc.directory"
+	defaultPLC  = "https://plc.directory"
+	maxEndpoint = 300 // bytes, as status takes them
 )
 
 // Found is the outcome of a look-up. Reason is empty when DID and Endpoint are right.
@@ -91,13 +92,15 @@ func (r *Resolver) Resolve(ctx context.Context, key types.NamespacedName, from s
 	m, known := r.known[key]
 	r.mu.Unlock()
 	now := r.now()
+	plc := cmp.Or(string(av.Spec.Identity.PLCURL), defaultPLC)
+	from += " by " + plc // another directory may know better
 	if known && m.from == from && now.Before(m.until) {
 		return m.found, m.until.Sub(now)
 	}
 	if m.from != from {
 		m = memory{from: from}
 	}
-	m.found = r.look(ctx, av, link)
+	m.found = r.look(ctx, plc, link)
 	wait := refresh + rand.N(refresh/10)
 	if m.found.Reason != "" {
 		wait = min(retryFirst<<min(m.failures, 16), retryMost)
@@ -112,7 +115,7 @@ func (r *Resolver) Resolve(ctx context.Context, key types.NamespacedName, from s
 	return m.found, wait
 }
 
-func (r *Resolver) look(ctx context.Context, av *v1alpha1.AppView, link *v1alpha1.HoldLink) Found {
+func (r *Resolver) look(ctx context.Context, plc string, link *v1alpha1.HoldLink) Found {
 	switch h := link.Spec.Hold; {
 	case h.URL != "":
 		return r.byURL(ctx, string(h.URL))
@@ -121,7 +124,7 @@ func (r *Resolver) look(ctx context.Context, av *v1alpha1.AppView, link *v1alpha
 	case link.Spec.Endpoint != "":
 		return r.at(ctx, string(h.DID), string(link.Spec.Endpoint))
 	default:
-		return r.byDID(ctx, string(h.DID), cmp.Or(string(av.Spec.Identity.PLCURL), defaultPLC))
+		return r.byDID(ctx, string(h.DID), plc)
 	}
 }
 
@@ -212,6 +215,10 @@ func (r *Resolver) byDID(ctx context.Context, did, plc string) Found {
 	endpoint, err := diddoc.HoldEndpoint(doc)
 	if err != nil {
 		return failed(err)
+	}
+	if len(endpoint) > maxEndpoint {
+		return Found{Reason: v1alpha1.ReasonInvalidDocument, Message: fmt.Sprintf(
+			"the DID document of %s names an endpoint of more than %d bytes: name the hold's endpoint in spec.endpoint", did, maxEndpoint)}
 	}
 	return Found{DID: did, Endpoint: endpoint}
 }

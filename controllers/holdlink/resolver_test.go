@@ -58,15 +58,15 @@ func TestADIDInTheDirectoryIsLookedUpThere(t *testing.T) {
 	var did atomic.Value
 	did.Store(plcDID)
 	plc, _ := document(t, &did, "https://hold.example.com/")
-	found := resolver().look(t.Context(), appView(plc), byDID(plcDID))
+	found := resolver().look(t.Context(), plc, byDID(plcDID))
 	require.Equal(t, Found{DID: plcDID, Endpoint: "https://hold.example.com"}, found)
 
 	did.Store("did:plc:zzzzzzzzzzzzzzzzzzzzzzzz")
-	found = resolver().look(t.Context(), appView(plc), byDID(plcDID))
+	found = resolver().look(t.Context(), plc, byDID(plcDID))
 	require.Equal(t, v1alpha1.ReasonDIDMismatch, found.Reason)
 	require.False(t, found.Passing)
 
-	found = resolver().look(t.Context(), appView("http://127.0.0.1:1"), byDID(plcDID))
+	found = resolver().look(t.Context(), "http://127.0.0.1:1", byDID(plcDID))
 	require.Equal(t, v1alpha1.ReasonFetchFailed, found.Reason)
 	require.True(t, found.Passing)
 }
@@ -76,7 +76,7 @@ func TestADIDOfTheWebIsLookedUpAtItsHost(t *testing.T) {
 	base, _ := document(t, &did, "https://hold.example.com")
 	id := "did:web:127.0.0.1%3A" + base[strings.LastIndex(base, ":")+1:]
 	did.Store(id)
-	require.Equal(t, Found{DID: id, Endpoint: "https://hold.example.com"}, resolver().look(t.Context(), appView(""), byDID(id)))
+	require.Equal(t, Found{DID: id, Endpoint: "https://hold.example.com"}, resolver().look(t.Context(), "", byDID(id)))
 }
 
 func TestAServiceIsReachedByItsFullNameAndPort(t *testing.T) {
@@ -177,4 +177,27 @@ func TestAddressesThatAreNeverCalled(t *testing.T) {
 		require.Equal(t, v1alpha1.ReasonBlockedAddress, found.Reason, endpoint)
 		require.False(t, found.Passing)
 	}
+}
+
+func TestAnEndpointThatNoStatusHoldsIsRefused(t *testing.T) {
+	var did atomic.Value
+	did.Store(plcDID)
+	plc, _ := document(t, &did, "https://"+strings.Repeat("a", 300)+".example.com")
+	found := resolver().look(t.Context(), plc, byDID(plcDID))
+	require.Equal(t, v1alpha1.ReasonInvalidDocument, found.Reason)
+	require.Contains(t, found.Message, "300")
+}
+
+func TestAnotherDirectoryIsAskedAtOnce(t *testing.T) {
+	var did atomic.Value
+	did.Store(plcDID)
+	plc, asked := document(t, &did, "https://hold.example.com")
+	r, key := resolver(), types.NamespacedName{Name: "l"}
+	found, _ := r.Resolve(t.Context(), key, "did "+plcDID, appView("http://127.0.0.1:1"), byDID(plcDID))
+	require.Equal(t, v1alpha1.ReasonFetchFailed, found.Reason)
+	found, _ = r.Resolve(t.Context(), key, "did "+plcDID, appView(plc), byDID(plcDID))
+	require.Empty(t, found.Reason)
+	require.EqualValues(t, 1, asked.Load())
+	_, _ = r.Resolve(t.Context(), key, "did "+plcDID, appView(plc), byDID(plcDID))
+	require.EqualValues(t, 1, asked.Load(), "and remembered")
 }
