@@ -3,6 +3,7 @@ package render_test
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -235,4 +236,20 @@ func TestEndpointsOfAService(t *testing.T) {
 		"Hostname registry.prod.svc.cluster.local:5000", "ClusterIP 10.0.0.7:5000", "ClusterIP [fd00::7]:5000", "NodePort 30500",
 		"LoadBalancer 192.0.2.1:5000", "LoadBalancer lb.example.com:5000",
 	}, got)
+}
+
+// k3s gives a Service of type LoadBalancer the address of every node.
+func TestStatusNamesABoundedNumberOfEndpoints(t *testing.T) {
+	live := service()
+	for i := range 100 {
+		live.Status.LoadBalancer.Ingress = append(live.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: fmt.Sprintf("192.0.2.%d", i)})
+	}
+	s := render.Resolve(appView(t, "exposure: {service: {type: LoadBalancer}}"), defaults)
+	got := render.Endpoints(s, live)
+	require.Len(t, got, 32)
+	require.Equal(t, v1alpha1.EndpointHostname, got[0].Type)
+}
+
+func TestAVersionFitsIntoStatus(t *testing.T) {
+	require.Len(t, render.Version("r.test/x@"+strings.Repeat("a", 400)), 256)
 }

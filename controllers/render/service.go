@@ -47,6 +47,9 @@ func Service(av *v1alpha1.AppView, s Settings) *corev1ac.ServiceApplyConfigurati
 			WithPorts(port))
 }
 
+// maxEndpoints is how many status takes: some clusters give a load balancer the address of every node.
+const maxEndpoints = 32
+
 // Endpoints that live, the Service as the cluster has it, gives besides the base URL.
 func Endpoints(s Settings, live *corev1.Service) []v1alpha1.Endpoint {
 	out := []v1alpha1.Endpoint{{Type: v1alpha1.EndpointHostname, Value: hostPort(s.ServiceHosts[0], s.ServicePort, 80)}}
@@ -60,7 +63,7 @@ func Endpoints(s Settings, live *corev1.Service) []v1alpha1.Endpoint {
 	for _, host := range loadBalancerHosts(live) {
 		out = append(out, v1alpha1.Endpoint{Type: v1alpha1.EndpointLoadBalancer, Value: net.JoinHostPort(host, port)})
 	}
-	return out
+	return out[:min(len(out), maxEndpoints)]
 }
 
 // AllowedHosts are the Host values that clients inside the cluster and on its nodes use, and those of the spec. The

@@ -94,8 +94,16 @@ func Duration(d v1alpha1.Duration, def time.Duration) time.Duration {
 	return def
 }
 
+// maxVersion is how long a version status takes; no tag or digest is longer, but what is no image may be.
+const maxVersion = 256
+
 // Version is the tag or digest of an image reference.
 func Version(image string) string {
+	version := versionOf(image)
+	return version[:min(len(version), maxVersion)]
+}
+
+func versionOf(image string) string {
 	if _, digest, ok := strings.Cut(image, "@"); ok {
 		return digest
 	}
