@@ -30,9 +30,6 @@ const (
 // ErrNotFound says that the DID has no such record, as far as can be known now.
 var ErrNotFound = errors.New("not found")
 
-// maxListed bounds the bytes of one DID's records of a kind, whoever wrote its PDS: some 100,000 manifests.
-const maxListed = 128 << 20
-
 // Config is what a [Mirror] is made of; every field is needed.
 type Config struct {
 	PDS   *atproto.PDS
