@@ -71,7 +71,8 @@ const (
 const (
 	// ReasonClaimBound: the claim is bound to a volume.
 	ReasonClaimBound = "ClaimBound"
-	// ReasonClaimPending: the claim waits for a volume; normal until a pod is scheduled.
+	// ReasonClaimPending: the claim waits for a volume; normal until a pod is scheduled. The condition is true while
+	// spec.replicas is 0.
 	ReasonClaimPending = "ClaimPending"
 	// ReasonClaimLost: the claim's volume is gone.
 	ReasonClaimLost = "ClaimLost"

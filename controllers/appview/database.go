@@ -55,6 +55,11 @@ func (sc *scope) reportClaim(live *corev1.PersistentVolumeClaim) {
 		sc.conditions.False(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonClaimLost, fmt.Sprintf(
 			"PersistentVolumeClaim %s has lost its volume: restore the volume, or delete the claim to start with an empty database", name))
 	default:
+		if sc.settings.Replicas == 0 {
+			sc.conditions.True(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonClaimPending, fmt.Sprintf(
+				"PersistentVolumeClaim %s gets a volume when the first pod needs it; spec.replicas is 0", name))
+			return
+		}
 		sc.conditions.False(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonClaimPending, fmt.Sprintf(
 			"PersistentVolumeClaim %s waits for a volume; if that takes long, kubectl describe pvc %s says why", name, name))
 	}

@@ -74,6 +74,17 @@ func TestReadyMeansThisGenerationAndNoOldPods(t *testing.T) {
 	e.AppView("registry", "Ready=True", "Available=True/ScaledToZero")
 }
 
+// Many storage classes bind a claim when the first pod is scheduled, and with no replicas there is none.
+func TestAnAppViewWithoutReplicasDoesNotWaitForItsVolume(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Create(appView("registry", func(s *v1alpha1.AppViewSpec) { s.Replicas = new(int32) }))
+	e.AppView("registry", "Available=False/Progressing")
+	status(e, controltest.Run)
+	e.AppView("registry", "Ready=True", "DatabaseReady=True/ClaimPending", "Available=True/ScaledToZero")
+}
+
 // status sets the Deployment's status once its spec is the newest that the operator will write.
 func status(e *controltest.Env, set func(*appsv1.Deployment)) {
 	e.Helper()
