@@ -30,17 +30,7 @@ kind: Kustomization
 resources: ["$(realpath --relative-to="$overlay" "$REPO/config/default")"]
 images:
 - {name: atcr.local/atcr-operator, newTag: "$tag"}
-patches:
-- patch: |-
-    apiVersion: apps/v1
-    kind: Deployment
-    metadata: {name: atcr-operator, namespace: atcr-system}
-    spec:
-      template:
-        spec:
-          containers:
-          - name: operator
-            env: [{name: ATCR_APPVIEW_IMAGE, value: "atcr.local/atcr-appview:$tag"}]
+- {name: atcr.local/atcr-appview, newTag: "$tag"}
 YAML
 cluster exec kubectl apply --server-side -k "$overlay" >"$DIR/operator/apply.log" || { cat "$DIR/operator/apply.log" >&2; exit 1; }
 cluster exec kubectl wait --for=condition=Established --timeout=30s crd/appviews.operator.atcr.io crd/holdlinks.operator.atcr.io >/dev/null
