@@ -2,6 +2,7 @@
 //
 //   - clients: real clients (skopeo, podman, buildah, crane, oras) push and pull, byte for byte
 //   - conformance: the OCI distribution-spec conformance program over the full path
+//   - peers: the same against the reference PDS and PLC directory from npm
 //   - e2e: the cluster path of `make demo`, on a real kubelet and containerd
 //   - chart: the Helm chart renders what config/ installs, and a release lives and dies on a real API server
 //   - bench: side by side with distribution, never a timed assertion
