@@ -28,11 +28,11 @@ func TestAStatusIsNotWrittenToASuccessor(t *testing.T) {
 	e.Create(old)
 	e.AppView("registry", "Ready=True")
 
-	replaced := make(chan struct{})
+	replaced, mine := make(chan struct{}), old.DeepCopy()
 	write.Once(func() {
 		defer close(replaced)
-		controltest.Update(e, old, func(av *v1alpha1.AppView) { av.Finalizers = nil })
-		if err := e.Client.Delete(t.Context(), old); err != nil {
+		controltest.Update(e, mine, func(av *v1alpha1.AppView) { av.Finalizers = nil })
+		if err := e.Client.Delete(t.Context(), mine); err != nil {
 			t.Error(err)
 		}
 		next := appView("registry")
@@ -75,9 +75,10 @@ func TestAnAppViewThatGoesAwayMeanwhileIsNoError(t *testing.T) {
 	var log logged
 	finalizer := &controltest.Meanwhile{Method: http.MethodPatch, Path: "/appviews/registry"}
 	e.Operator(finalizer.Watch, log.watch)
-	av := appView("registry")
+	av, mine := appView("registry"), appView("registry")
+	mine.Namespace = e.Namespace
 	finalizer.Once(func() {
-		if err := e.Client.Delete(t.Context(), av); err != nil {
+		if err := e.Client.Delete(t.Context(), mine); err != nil {
 			t.Error(err)
 		}
 	})

@@ -450,10 +450,10 @@ func TestAStatusIsNotWrittenToASuccessor(t *testing.T) {
 	old := link("hold", hold)
 	e.Create(old)
 	e.HoldLink("hold", "Ready=False/AppViewNotFound")
-	replaced := make(chan struct{})
+	replaced, mine := make(chan struct{}), old.DeepCopy()
 	write.Once(func() {
 		defer close(replaced)
-		if err := e.Client.Delete(t.Context(), old); err != nil {
+		if err := e.Client.Delete(t.Context(), mine); err != nil {
 			t.Error(err)
 		}
 		next := link("hold", hold)
