@@ -14,7 +14,8 @@ help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
 
 run: ## Server, hold and a development PDS in one process; prints the commands to log in and push
-	go run ./appview/cmd/atcr-dev
+	@go build -o bin/atcr-dev ./appview/cmd/atcr-dev
+	@exec bin/atcr-dev
 
 build: ## Build the binaries into bin/
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./appview/cmd/... ./controllers/cmd/...
