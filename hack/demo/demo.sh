@@ -127,6 +127,8 @@ pod says     $(k logs hello-anonymous | tail -n 1)
 look around  $shell kubectl -n $NAMESPACE describe appview demo
              $shell kubectl -n $NAMESPACE logs deployment/demo
              $shell bash                            a shell where the cluster is reachable
-log in as    $ALICE, password: $shell kubectl -n $NAMESPACE get secret accounts -o go-template='{{index .data "app-password" | base64decode}}'
+push         $shell kubectl -n $NAMESPACE port-forward service/demo ${PUSH_REGISTRY#*:}:5000    while you push
+             skopeo copy --dest-tls-verify=false --dest-creds $ALICE:PASSWORD SOURCE docker://$PUSH_REGISTRY/$ALICE/NAME:TAG
+password     $shell kubectl -n $NAMESPACE get secret accounts -o go-template='{{index .data "app-password" | base64decode}}{{"\n"}}'
 tear down    make demo-down
 END
