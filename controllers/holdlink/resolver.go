@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -132,11 +133,11 @@ func (r *Resolver) look(ctx context.Context, plc string, link *v1alpha1.HoldLink
 func (r *Resolver) at(ctx context.Context, did, endpoint string) Found {
 	did = diddoc.Canonical(did)
 	if _, err := diddoc.FetchWebDocument(ctx, r.trusted, did, endpoint); err != nil {
-		return failed(err)
+		return failed(did+" at "+endpoint, err)
 	}
 	clean, err := diddoc.CleanEndpoint(endpoint)
 	if err != nil {
-		return failed(err)
+		return failed(did+" at "+endpoint, err)
 	}
 	return Found{DID: did, Endpoint: clean}
 }
@@ -210,11 +211,11 @@ func (r *Resolver) byDID(ctx context.Context, did, plc string) Found {
 	did = diddoc.Canonical(did)
 	doc, err := r.document(ctx, did, plc)
 	if err != nil {
-		return failed(err)
+		return failed(did, err)
 	}
 	endpoint, err := diddoc.HoldEndpoint(doc)
 	if err != nil {
-		return failed(err)
+		return failed(did, err)
 	}
 	if len(endpoint) > maxEndpoint {
 		return Found{Reason: v1alpha1.ReasonInvalidDocument, Message: fmt.Sprintf(
@@ -223,32 +224,44 @@ func (r *Resolver) byDID(ctx context.Context, did, plc string) Found {
 	return Found{DID: did, Endpoint: endpoint}
 }
 
-func failed(err error) Found {
+// failed says why the DID document of what, a DID and perhaps an endpoint, was not taken, and what helps.
+func failed(what string, err error) Found {
 	f := Found{Reason: v1alpha1.ReasonFetchFailed, Passing: true}
-	class := diddoc.Class(err)
-	remedy := "it is tried again; is the hold running, and can the operator reach it?"
-	switch class {
+	remedy := "It is tried again; is the hold running, and can the operator reach it?"
+	if strings.HasPrefix(what, "did:plc:") {
+		remedy = "It is tried again; can the operator reach the PLC directory (spec.identity.plcURL of the AppView)?"
+	}
+	switch diddoc.Class(err) {
 	case diddoc.ClassBlockedAddress:
 		f.Reason, f.Passing = v1alpha1.ReasonBlockedAddress, false
-		remedy = "name the hold's endpoint in spec.endpoint, or allow the range with the operator's --allow-private-holds"
+		remedy = "Allow the range with the operator's --allow-private-holds"
+		if !strings.Contains(what, " at ") { // an endpoint that the HoldLink names may be private without being allowed
+			remedy = "Name the hold's endpoint in spec.endpoint, or allow the range with the operator's --allow-private-holds"
+		}
 	case diddoc.ClassDIDMismatch:
 		f.Reason, f.Passing = v1alpha1.ReasonDIDMismatch, false
-		remedy = "spec.hold and the hold's public URL must name the same host"
+		remedy = "The DID in spec.hold and the hold's public URL must name the same host"
 	case diddoc.ClassInvalidDocument:
 		f.Reason, f.Passing = v1alpha1.ReasonInvalidDocument, false
-		remedy = "the address must be a hold's"
-	default:
-		remedy = class + ": " + remedy
+		remedy = "The address must be a hold's"
 	}
-	f.Message = fmt.Sprintf("%s. %s", withoutCause(err), remedy)
+	f.Message = fmt.Sprintf("%s. %s", withoutCause(what, err), remedy)
 	return f
 }
 
 // withoutCause is the text of err for status: what was done to which URL, and for our own errors why it was refused.
 // The network's own words name addresses inside the cluster and change from one attempt to the next.
-func withoutCause(err error) string {
-	if class := diddoc.Class(err); class == diddoc.ClassFetchFailed || class == diddoc.ClassTimeout || class == diddoc.ClassTLSError {
-		return "the DID document cannot be read"
+func withoutCause(what string, err error) string {
+	why := ""
+	switch diddoc.Class(err) {
+	case diddoc.ClassFetchFailed:
+		why = "the name does not resolve, or no connection can be made"
+	case diddoc.ClassTimeout:
+		why = "no answer in time"
+	case diddoc.ClassTLSError:
+		why = "it does not speak TLS with a certificate that the operator trusts"
+	default:
+		return err.Error()
 	}
-	return err.Error()
+	return fmt.Sprintf("the DID document of %s cannot be read: %s", what, why)
 }
