@@ -144,7 +144,7 @@ func (r *Registry) authorize(w http.ResponseWriter, q *request, need right) erro
 	e := fail(errcode.ErrorCodeUnauthorized, "The token does not allow "+string(need)+" on "+name+".", "Log in as its owner: docker login "+q.Host+".")
 	if who := grant.Subject(); who != "" {
 		e.Sentence = "The token of " + string(who) + " does not allow " + string(need) + " on " + name + "."
-		e.Remedy = "Fetch a token with this scope; you can push to and delete from your own repositories only."
+		e.Remedy = "You can push to and delete from your own repositories only, whose names begin with your handle or DID; if this is one, fetch a token with this scope."
 	}
 	return e.with([]map[string]string{{"Type": kind, "Name": name, "Action": string(need)}})
 }

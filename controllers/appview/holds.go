@@ -121,7 +121,7 @@ func (h *healthSummary) report(sc *scope) {
 	case h.total == 0:
 		c.Unknown(v1alpha1.ConditionHoldsHealthy, v1alpha1.ReasonUnknown, "there is no accepted HoldLink whose health could be watched")
 	case h.unknown > 0:
-		c.Unknown(v1alpha1.ConditionHoldsHealthy, v1alpha1.ReasonUnknown, fmt.Sprintf("%d of %d holds were not asked yet", h.unknown, h.total))
+		c.Unknown(v1alpha1.ConditionHoldsHealthy, v1alpha1.ReasonUnknown, fmt.Sprintf("%d of %d holds were not found or not asked yet: see the HoldLinks' conditions Resolved and Healthy", h.unknown, h.total))
 	default:
 		c.True(v1alpha1.ConditionHoldsHealthy, v1alpha1.ReasonAllHealthy, fmt.Sprintf("%d of %d holds answer", h.total, h.total))
 	}
