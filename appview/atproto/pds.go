@@ -26,10 +26,10 @@ const MaxCollection = 256 << 20
 
 // Limits of one PDS answer.
 const (
-	maxRecord      = 2 << 20   // bytes of one record; PDSes accept about 1 MiB
-	maxRecordPage  = 8 << 20   // bytes of one page of listRecords
-	recordOverhead = 512       // bytes that a record costs beside its value
-	pageSize       = 100       // records, the largest that com.atproto.repo.listRecords allows
+	maxRecord      = 2 << 20 // bytes of one record; PDSes accept about 1 MiB
+	maxRecordPage  = 8 << 20 // bytes of one page of listRecords
+	recordOverhead = 512     // bytes that a record costs beside its value
+	pageSize       = 100     // records, the largest that com.atproto.repo.listRecords allows
 	readTimeout    = 20 * time.Second
 )
 

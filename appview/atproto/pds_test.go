@@ -323,7 +323,7 @@ func TestAKnownIdentityIsForgottenWhenTheOutageLastsADayHoweverOftenItIsAskedFor
 
 func TestAListWithoutEndIsGivenUp(t *testing.T) {
 	w := start(t)
-	did := syntax.DID(w.alice.DID)
+	did := w.alice.DID
 	record := fmt.Sprintf(`{"uri":"at://%s/%s/x","cid":"x","value":{"text":%q}}`, did, collection, strings.Repeat("x", 1<<10))
 	page := `"records":[` + strings.Repeat(record+",", 99) + record + `]}`
 	var n atomic.Int64

@@ -252,7 +252,7 @@ func failed(what string, err error) Found {
 // withoutCause is the text of err for status: what was done to which URL, and for our own errors why it was refused.
 // The network's own words name addresses inside the cluster and change from one attempt to the next.
 func withoutCause(what string, err error) string {
-	why := ""
+	var why string
 	switch diddoc.Class(err) {
 	case diddoc.ClassFetchFailed:
 		why = "the name does not resolve, or no connection can be made"
