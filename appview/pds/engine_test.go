@@ -199,9 +199,9 @@ func TestTheRepositoryIsAMapWithProofs(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		dir := t.TempDir()
 		e, err := pds.Open(t.Context(), pds.Config{Dir: dir})
-		require.NoError(t, err)
-		defer func() { require.NoError(t, e.Close()) }()
-		require.NoError(t, e.CreateRepo(t.Context(), pds.NewRepo{DID: alice, Key: newKey(t)}))
+		require.NoError(rt, err)
+		defer func() { require.NoError(rt, e.Close()) }()
+		require.NoError(rt, e.CreateRepo(t.Context(), pds.NewRepo{DID: alice, Key: newKey(t)}))
 		model := map[string]string{}
 		commits := 0
 		for range rapid.IntRange(1, 12).Draw(rt, "commits") {
@@ -223,25 +223,25 @@ func TestTheRepositoryIsAMapWithProofs(t *testing.T) {
 				}
 			}
 			_, c, err := e.ApplyWrites(t.Context(), alice, writes, cid.Undef)
-			require.NoError(t, err)
+			require.NoError(rt, err)
 			if c.Changed {
 				commits++
 			}
 		}
 		records := verifiedExport(t, e, alice)
-		require.Len(t, records, len(model))
+		require.Len(rt, records, len(model))
 		for key, text := range model {
 			r, err := e.GetRecord(t.Context(), alice, notes, syntax.RecordKey(key))
-			require.NoError(t, err)
-			require.Equal(t, text, r.Value["text"])
-			require.Equal(t, records[string(notes)+"/"+key], r.CID)
+			require.NoError(rt, err)
+			require.Equal(rt, text, r.Value["text"])
+			require.Equal(rt, records[string(notes)+"/"+key], r.CID)
 		}
 		requireOnlyLiveBlocks(t, e, len(model))
 		for _, ev := range events(t, e, 4, commits) { // 4: identity, account, commit, sync of the creation
 			msg := decodeCommit(t, ev)
-			require.NotNil(t, msg.PrevData)
+			require.NotNil(rt, msg.PrevData)
 			_, err := repo.VerifyCommitMessage(t.Context(), msg)
-			require.NoError(t, err, "the event cannot be undone to the state before it")
+			require.NoError(rt, err, "the event cannot be undone to the state before it")
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -47,7 +48,15 @@ func TestMain(m *testing.M) {
 // process is an AppView in a process of its own.
 type process struct {
 	cmd *exec.Cmd
-	log bytes.Buffer
+	log bytes.Buffer // to be read after wait
+
+	once sync.Once
+}
+
+// wait until it has ended and everything that it said is in its log.
+func (p *process) wait() *os.ProcessState {
+	p.once.Do(func() { _ = p.cmd.Wait() }) // the state says how it ended
+	return p.cmd.ProcessState
 }
 
 func launch(t *testing.T, w *servertest.World) *process {
@@ -60,7 +69,7 @@ func launch(t *testing.T, w *servertest.World) *process {
 	require.NoError(t, p.cmd.Start())
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill() // it may have ended
-		_, _ = p.cmd.Process.Wait()
+		p.wait()
 		if t.Failed() {
 			t.Log(p.log.String())
 		}
@@ -79,8 +88,7 @@ func launch(t *testing.T, w *servertest.World) *process {
 func (p *process) kill(t *testing.T) {
 	t.Helper()
 	require.NoError(t, p.cmd.Process.Kill())
-	_, err := p.cmd.Process.Wait()
-	require.NoError(t, err)
+	p.wait()
 }
 
 // slowly gives its bytes and then stands still until it is closed.
@@ -157,7 +165,8 @@ func TestAPushGoesOnAfterTheServerWasKilled(t *testing.T) {
 func TestSIGTERMLetsAnUploadComeToItsEnd(t *testing.T) {
 	w := servertest.Start(t, servertest.Options{NoAppView: true})
 	p := launch(t, w)
-	blob := bytes.Repeat([]byte("slow "), 1000)
+	blob := bytes.Repeat([]byte("slow "), 6<<20)
+	const most = 20 << 20 // more than sockets buffer: when it is written, the handler is reading
 	loc, token := start(t, w), w.Token(servertest.Alice, "repository:"+app+":pull,push")
 	read, write := io.Pipe()
 	done := make(chan int, 1)
@@ -176,18 +185,16 @@ func TestSIGTERMLetsAnUploadComeToItsEnd(t *testing.T) {
 		resp.Body.Close()
 		done <- resp.StatusCode
 	}()
-	_, err := write.Write(blob[:100])
+	_, err := write.Write(blob[:most])
 	require.NoError(t, err)
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	require.Eventually(t, func() bool { // it has stopped to accept
 		_, err := http.Get(w.URL + "/")
 		return err != nil && strings.Contains(err.Error(), "refused")
 	}, 5*time.Second, 5*time.Millisecond)
-	_, err = write.Write(blob[100:])
+	_, err = write.Write(blob[most:])
 	require.NoError(t, err)
 	require.NoError(t, write.Close())
 	require.Equal(t, http.StatusCreated, <-done)
-	state, err := p.cmd.Process.Wait()
-	require.NoError(t, err)
-	require.Equal(t, 0, state.ExitCode(), "a clean stop")
+	require.Equal(t, 0, p.wait().ExitCode(), "a clean stop")
 }
