@@ -1,8 +1,6 @@
 package v1alpha1
 
 import (
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -223,87 +221,12 @@ const (
 	FromSelector FromNamespaces = "Selector"
 )
 
-// Keys of the server.
-type Keys struct {
-	// Signing key of registry tokens, in the Secret NAME-signing.
-	// +optional
-	Signing SigningKey `json:"signing,omitempty,omitzero"`
-}
-
-// SigningKey says where the key comes from.
-type SigningKey struct {
-	// Source: Generated (default). The operator makes the key once and never again while the Secret exists.
-	// +optional
-	Source KeySource `json:"source,omitempty"`
-
-	// Algorithm: ES256 (default) or RS256 (2048 bits), which costs the server 20 times more per token.
-	// +optional
-	Algorithm KeyAlgorithm `json:"algorithm,omitempty"`
-}
-
-// KeySource says who makes a key.
-// +kubebuilder:validation:Enum=Generated
-type KeySource string
-
-// KeyGenerated is a key that the operator makes.
-const KeyGenerated KeySource = "Generated"
-
-// KeyAlgorithm is a JWS algorithm (RFC 7518 section 3.1).
-// +kubebuilder:validation:Enum=ES256;RS256
-type KeyAlgorithm string
-
-const (
-	ES256 KeyAlgorithm = "ES256"
-	RS256 KeyAlgorithm = "RS256"
-)
-
 // Tokens that the server issues.
 type Tokens struct {
 	// Expiration of a registry token, 60s to 1h, whole seconds. Default: 5m.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('60s') && duration(self) <= duration('1h')",message="expiration must be between 60s and 1h"
 	Expiration Duration `json:"expiration,omitempty"`
-}
-
-// Database of the server.
-type Database struct {
-	// Type: SQLite (default), one file on a claim.
-	// +optional
-	Type DatabaseType `json:"type,omitempty"`
-
-	// SQLite settings.
-	// +optional
-	SQLite SQLite `json:"sqlite,omitempty,omitzero"`
-}
-
-// DatabaseType is a kind of database.
-// +kubebuilder:validation:Enum=SQLite
-type DatabaseType string
-
-// DatabaseSQLite is one file with one writer.
-const DatabaseSQLite DatabaseType = "SQLite"
-
-// SQLite is one file on a claim, mounted by one pod.
-// +kubebuilder:validation:XValidation:rule="!has(self.existingClaim) || (!has(self.size) && !has(self.storageClassName) && !has(self.accessMode))",message="size, storageClassName and accessMode belong to the claim that the operator makes: leave them out with existingClaim"
-type SQLite struct {
-	// Size of the claim; it may grow, never shrink. Default: 1Gi.
-	// +optional
-	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0",message="size may only grow"
-	Size *resource.Quantity `json:"size,omitempty"`
-
-	// StorageClassName of the claim, immutable. Default: the cluster's default class.
-	// +optional
-	StorageClassName ObjectName `json:"storageClassName,omitempty"`
-
-	// AccessMode of the claim, immutable: ReadWriteOnce (default) or ReadWriteOncePod.
-	// +optional
-	// +kubebuilder:validation:Enum=ReadWriteOnce;ReadWriteOncePod
-	AccessMode corev1.PersistentVolumeAccessMode `json:"accessMode,omitempty"`
-
-	// ExistingClaim is a claim of yours, in the same namespace, used instead of one that the operator makes. It is
-	// never deleted. Data is not moved from one claim to another.
-	// +optional
-	ExistingClaim ObjectName `json:"existingClaim,omitempty"`
 }
 
 // Logging of the server.
@@ -317,40 +240,6 @@ type Logging struct {
 	// +optional
 	// +kubebuilder:validation:Enum=json;text
 	Format string `json:"format,omitempty"`
-}
-
-// Exposure says how clients reach the server.
-type Exposure struct {
-	// Service in front of the server's pods; it has the AppView's name.
-	// +optional
-	Service Service `json:"service,omitempty,omitzero"`
-}
-
-// Service in front of the server's pods.
-// +kubebuilder:validation:XValidation:rule="!has(self.nodePort) || (has(self.type) && self.type in ['NodePort','LoadBalancer'])",message="nodePort needs type NodePort or LoadBalancer"
-type Service struct {
-	// Type: ClusterIP (default), NodePort or LoadBalancer.
-	// +optional
-	// +kubebuilder:validation:Enum=ClusterIP;NodePort;LoadBalancer
-	Type corev1.ServiceType `json:"type,omitempty"`
-
-	// Port of the Service. Default: 5000.
-	// +optional
-	// +kubebuilder:validation:Minimum=1
-	// +kubebuilder:validation:Maximum=65535
-	Port int32 `json:"port,omitempty"`
-
-	// NodePort to ask for. Default: the cluster chooses.
-	// +optional
-	// +kubebuilder:validation:Minimum=1
-	// +kubebuilder:validation:Maximum=65535
-	NodePort int32 `json:"nodePort,omitempty"`
-
-	// Annotations of the Service, for example for a load balancer.
-	// +optional
-	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.atcr.io/'))",message="keys under operator.atcr.io/ are the operator's"
-	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 // Network says which private addresses the server may call when a record, a DID document or a user names them.
@@ -386,70 +275,6 @@ type Identity struct {
 	// Default: none.
 	// +optional
 	HandleResolverURL Origin `json:"handleResolverURL,omitempty"`
-}
-
-// PodTemplate adds to the server's pods. The restricted Pod Security profile is applied on top and cannot be loosened.
-type PodTemplate struct {
-	// Metadata of the pods.
-	// +optional
-	Metadata Metadata `json:"metadata,omitempty,omitzero"`
-
-	// Resources of the server's container.
-	// +optional
-	Resources corev1.ResourceRequirements `json:"resources,omitempty,omitzero"`
-
-	// NodeSelector of the pods.
-	// +optional
-	// +kubebuilder:validation:MaxProperties=32
-	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
-
-	// Tolerations of the pods.
-	// +optional
-	// +listType=atomic
-	// +kubebuilder:validation:MaxItems=32
-	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
-
-	// PriorityClassName of the pods.
-	// +optional
-	PriorityClassName ObjectName `json:"priorityClassName,omitempty"`
-
-	// Env are further variables of the server's container, for example HTTPS_PROXY.
-	// +optional
-	// +listType=map
-	// +listMapKey=name
-	// +kubebuilder:validation:MaxItems=64
-	Env []EnvVar `json:"env,omitempty"`
-}
-
-// EnvVar is one variable with a plain value.
-type EnvVar struct {
-	// Name of the variable. Those of the server itself are set by other fields.
-	// +required
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=128
-	// +kubebuilder:validation:Pattern=`^[A-Za-z_][A-Za-z0-9_]*$`
-	// +kubebuilder:validation:XValidation:rule="!self.startsWith('ATCR_') && self != 'TEST_MODE'",message="variables of the server (ATCR_*, TEST_MODE) are set by the fields of the spec"
-	Name string `json:"name"`
-
-	// Value of the variable; `$(NAME)` is not expanded.
-	// +optional
-	// +kubebuilder:validation:MaxLength=4096
-	Value string `json:"value,omitempty"`
-}
-
-// Metadata is labels and annotations.
-type Metadata struct {
-	// Labels to add. Those of the operator win.
-	// +optional
-	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.atcr.io/'))",message="keys under operator.atcr.io/ are the operator's"
-	Labels map[string]string `json:"labels,omitempty"`
-
-	// Annotations to add. Those of the operator win.
-	// +optional
-	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.atcr.io/'))",message="keys under operator.atcr.io/ are the operator's"
-	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 // DeletionPolicy says what becomes of what cannot be made again.
