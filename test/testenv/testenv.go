@@ -2,8 +2,12 @@
 package testenv
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 )
 
@@ -38,4 +42,19 @@ func Env(t testing.TB, name, how string) string {
 		Missing(t, "$"+name, how)
 	}
 	return v
+}
+
+// Tool returns the path of a program that hack/tools pins; the first time, hack/tool.sh builds it.
+func Tool(t testing.TB, name string) string {
+	t.Helper()
+	_, here, _, _ := runtime.Caller(0)
+	script := filepath.Join(filepath.Dir(here), "..", "..", "hack", "tool.sh")
+	cmd := exec.CommandContext(t.Context(), script, name)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		Missing(t, name, "`hack/tool.sh "+name+"` builds it from its Go module; here it said: "+strings.TrimSpace(said.String()))
+	}
+	return strings.TrimSpace(string(out))
 }

@@ -21,6 +21,8 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"atcr.io/operator/appview/config/names"
 )
 
 // Server is a running S3 server, stopped and removed when its test ends.
@@ -52,6 +54,15 @@ func Start(tb testing.TB) *Server {
 	}
 	tb.Fatalf("the S3 server does not start: %v", lastErr)
 	return nil
+}
+
+// HoldEnv are the variables of a hold that keeps its blobs here, in a bucket of its own.
+func (s *Server) HoldEnv(tb testing.TB) map[string]string {
+	tb.Helper()
+	return map[string]string{
+		names.StorageDriver: "s3", names.S3Endpoint: s.Endpoint, names.S3Bucket: s.Bucket(tb), names.AWSRegion: s.Region,
+		names.AWSAccessKeyID: s.AccessKey, names.AWSSecretAccessKey: s.SecretKey,
+	}
 }
 
 // Bucket makes a bucket of its own for a test.
