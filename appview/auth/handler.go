@@ -13,22 +13,25 @@ import (
 const maxForm = 64 << 10 // bytes of a POST body
 
 // Handler answers [TokenPath]: GET with Basic credentials or none, as the Distribution token specification says, and
-// POST with an OAuth 2 form (grant_type=password), as containerd and BuildKit try first.
+// POST with an OAuth 2 form (grant_type=password or refresh_token), as containerd and BuildKit try first.
 type Handler struct {
 	Issuer    *Issuer
 	Directory Directory
 	Passwords Passwords
+	Refresh   *RefreshTokens
 	Logger    *slog.Logger
-	// Observe, when set, is told how each request ended: "granted", "anonymous", or an OCI error code.
+	// Observe, when set, is told how each request ended: "granted", "refreshed", "anonymous", or an OCI error code.
 	Observe func(result string)
 }
 
 // request is what both forms ask for.
 type request struct {
-	service, account string
-	scopes           []string
-	user, password   string
-	hasCredentials   bool
+	service, account, client string
+	scopes                   []string
+	user, password           string
+	hasCredentials           bool
+	offline                  bool   // a refresh token is wanted
+	refreshToken             string // instead of credentials
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -72,13 +75,28 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (result string,
 	if req.account != "" && req.hasCredentials && !strings.EqualFold(req.account, req.user) {
 		return "", badRequest("The account parameter names another user than the credentials. Leave it out, or make them agree.")
 	}
-	who := Subject{}
+	who, refresh := Subject{}, ""
 	result = "anonymous"
-	if req.hasCredentials {
-		if who, err = h.login(r.Context(), req.user, req.password); err != nil {
+	switch {
+	case req.refreshToken != "":
+		if who, err = h.redeem(r.Context(), req.refreshToken, req.account); err != nil {
+			return "", err
+		}
+		result = "refreshed"
+		if req.offline {
+			refresh = req.refreshToken // it cannot be replaced: clients keep it in files that they do not write again
+		}
+	case req.hasCredentials:
+		var credential string
+		if who, credential, err = h.login(r.Context(), req.user, req.password); err != nil {
 			return "", err
 		}
 		result = "granted"
+		if req.offline {
+			if refresh, err = h.Refresh.Make(r.Context(), who.DID, credential, req.client); err != nil {
+				return "", err
+			}
+		}
 	}
 	granted := Grant(who, ParseScopes(req.scopes))
 	token, issued, err := h.Issuer.Issue(who, granted)
@@ -93,13 +111,15 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (result string,
 		ExpiresIn   int    `json:"expires_in"`
 		IssuedAt    string `json:"issued_at"`
 		Scope       string `json:"scope,omitempty"`
-	}{token, token, "Bearer", int(h.Issuer.Life / time.Second), issued.UTC().Format(time.RFC3339), scopeString(granted)})
+		Refresh     string `json:"refresh_token,omitempty"`
+	}{token, token, "Bearer", int(h.Issuer.Life / time.Second), issued.UTC().Format(time.RFC3339), scopeString(granted), refresh})
 	return result, nil
 }
 
 func fromQuery(r *http.Request) (request, error) {
 	q := r.URL.Query()
-	req := request{service: q.Get("service"), account: q.Get("account"), scopes: q["scope"]}
+	req := request{service: q.Get("service"), account: q.Get("account"), client: q.Get("client_id"), scopes: q["scope"],
+		offline: q.Get("offline_token") == "true" || q.Get("access_type") == "offline"}
 	if r.Header.Get("Authorization") == "" {
 		return req, nil
 	}
@@ -144,13 +164,21 @@ func fromForm(w http.ResponseWriter, r *http.Request) (request, error) {
 		return request{}, badRequest("The form could not be read. Send at most 64 KiB of application/x-www-form-urlencoded.")
 	}
 	f := r.PostForm
-	if grant := f.Get("grant_type"); grant != "password" {
-		return request{}, badRequest("This registry knows the grant type password only. Log in with a handle or DID and an app password.")
+	req := request{
+		service: f.Get("service"), account: f.Get("account"), client: f.Get("client_id"), scopes: f["scope"],
+		offline: f.Get("access_type") == "offline" || f.Get("offline_token") == "true",
 	}
-	return request{
-		service: f.Get("service"), account: f.Get("account"), scopes: f["scope"],
-		user: f.Get("username"), password: f.Get("password"), hasCredentials: true,
-	}, nil
+	switch f.Get("grant_type") {
+	case "password":
+		req.user, req.password, req.hasCredentials = f.Get("username"), f.Get("password"), true
+	case "refresh_token":
+		if req.refreshToken = f.Get("refresh_token"); req.refreshToken == "" {
+			return request{}, badRequest("The form has no refresh_token. Send the one that a login with offline_token=true answered, or log in with an app password.")
+		}
+	default:
+		return request{}, badRequest("This registry knows the grant types password and refresh_token. Log in with a handle or DID and an app password.")
+	}
+	return req, nil
 }
 
 func scopeString(granted []Access) string {

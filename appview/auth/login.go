@@ -16,46 +16,63 @@ type Directory interface {
 	Resolve(ctx context.Context, id syntax.AtIdentifier) (*atproto.Identity, error)
 }
 
-// Passwords verifies a secret of an identity; the app-password sessions are one, device secrets will be another. It
-// fails with [atproto.ErrUnauthorized], [*atproto.TooManyRequests] or [atproto.ErrUnavailable].
+// Passwords verifies a secret of an identity; the app-password sessions are one, device secrets will be another. Both
+// methods fail with [atproto.ErrUnauthorized], [*atproto.TooManyRequests] or [atproto.ErrUnavailable].
 type Passwords interface {
-	Check(ctx context.Context, who *atproto.Identity, secret string) error
+	// Check gives a name for the secret that says nothing about it.
+	Check(ctx context.Context, who *atproto.Identity, secret string) (credential string, err error)
+	// Confirm says whether the secret that Check named so is still good.
+	Confirm(ctx context.Context, who *atproto.Identity, credential string) error
 }
 
 // MethodAppPassword is the auth_method of tokens for app passwords.
 const MethodAppPassword = "app_password"
 
-// login turns a user name and password into a subject, or an [*apiError].
-func (h *Handler) login(ctx context.Context, user, password string) (Subject, error) {
+// login turns a user name and password into a subject and the name of its credential, or an [*apiError].
+func (h *Handler) login(ctx context.Context, user, password string) (_ Subject, credential string, _ error) {
 	id, err := alias.Owner(user)
 	if err != nil {
-		return Subject{}, unauthorized("The user name is neither a handle nor a DID.",
+		return Subject{}, "", unauthorized("The user name is neither a handle nor a DID.",
 			"Log in with a handle such as alice.example.com, or a DID, and an app password.", err)
 	}
+	who, err := h.identity(ctx, id)
+	if err != nil {
+		return Subject{}, "", err
+	}
+	if credential, err = h.Passwords.Check(ctx, who, password); err != nil {
+		return Subject{}, "", refusal(err, id, fmt.Sprintf("The personal data server of %s refused the app password.", id),
+			"Make a new app password in the settings of the account, and log in with it.")
+	}
+	return Subject{DID: who.DID, Handle: who.Handle, Method: MethodAppPassword}, credential, nil
+}
+
+// identity resolves who logs in, or fails with an [*apiError].
+func (h *Handler) identity(ctx context.Context, id syntax.AtIdentifier) (*atproto.Identity, error) {
 	who, err := h.Directory.Resolve(ctx, id)
 	switch {
 	case errors.Is(err, atproto.ErrUnknownIdentity):
-		return Subject{}, unauthorized(fmt.Sprintf("There is no account %s, or its handle and DID do not name each other.", id),
+		return nil, unauthorized(fmt.Sprintf("There is no account %s, or its handle and DID do not name each other.", id),
 			"Check the spelling of the handle, or log in with the DID.", err)
 	case err != nil:
-		return Subject{}, unavailable(fmt.Sprintf("The identity %s could not be resolved just now.", id),
+		return nil, unavailable(fmt.Sprintf("The identity %s could not be resolved just now.", id),
 			"Try again in a moment; if it persists, the directory of the account may be down.", err)
 	case who.PDSEndpoint == "":
-		return Subject{}, unauthorized(fmt.Sprintf("The DID document of %s names no personal data server.", id),
+		return nil, unauthorized(fmt.Sprintf("The DID document of %s names no personal data server.", id),
 			"Log in with an account that has one.", nil)
 	}
-	err = h.Passwords.Check(ctx, who, password)
+	return who, nil
+}
+
+// refusal is the answer to an error of [Passwords]; what and remedy are for a secret that is no good.
+func refusal(err error, id syntax.AtIdentifier, what, remedy string) error {
 	var limit *atproto.TooManyRequests
 	switch {
-	case err == nil:
-		return Subject{DID: who.DID, Handle: who.Handle, Method: MethodAppPassword}, nil
 	case errors.As(err, &limit):
-		return Subject{}, tooManyRequests(limit.RetryAfter, err)
+		return tooManyRequests(limit.RetryAfter, err)
 	case errors.Is(err, atproto.ErrUnauthorized), errors.Is(err, atproto.ErrRefused), errors.Is(err, atproto.ErrUnknownIdentity):
-		return Subject{}, unauthorized(fmt.Sprintf("The personal data server of %s refused the app password.", id),
-			"Make a new app password in the settings of the account, and log in with it.", err)
+		return unauthorized(what, remedy, err)
 	default:
-		return Subject{}, unavailable(fmt.Sprintf("The personal data server of %s could not be reached.", id),
+		return unavailable(fmt.Sprintf("The personal data server of %s could not be reached.", id),
 			"Try again in a moment; anonymous pulls go on working.", err)
 	}
 }

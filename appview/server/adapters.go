@@ -103,20 +103,20 @@ func (g grant) Allows(kind, name, action string) bool { return g.claims.AllowsOn
 
 // profiled makes a user's profile at the first login, as other AppViews do. A login never fails for it.
 type profiled struct {
-	passwords   auth.Passwords
+	auth.Passwords
 	mirror      *index.Mirror
 	defaultHold func() syntax.DID
 	log         *slog.Logger
 }
 
-func (p profiled) Check(ctx context.Context, who *atproto.Identity, secret string) error {
-	if err := p.passwords.Check(ctx, who, secret); err != nil {
-		return err
+func (p profiled) Check(ctx context.Context, who *atproto.Identity, secret string) (credential string, err error) {
+	if credential, err = p.Passwords.Check(ctx, who, secret); err != nil {
+		return "", err
 	}
 	if err := p.mirror.EnsureProfile(ctx, who.DID, p.defaultHold()); err != nil {
 		p.log.InfoContext(ctx, "profile was not made at login", "did", string(who.DID), "error", err)
 	}
-	return nil
+	return credential, nil
 }
 
 // legacyHold is the DID of a hold that an old record names by URL.

@@ -83,7 +83,7 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 }
 
-// sweep forgets uploads that nobody continued, and PDS sessions that can no longer be refreshed.
+// sweep forgets uploads that nobody continued, PDS sessions that can no longer be refreshed, and old refresh tokens.
 func (s *Server) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -99,7 +99,8 @@ func (s *Server) sweep(ctx context.Context) {
 		} else if n > 0 {
 			s.log.InfoContext(ctx, "idle uploads forgotten", "count", n)
 		}
-		if _, err := s.db.SweepSessions(ctx, time.Now()); err != nil && ctx.Err() == nil {
+		_, err = s.db.SweepSessions(ctx, time.Now())
+		if err = errors.Join(err, s.refresh.Sweep(ctx)); err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "sweep", "error", err)
 		}
 	}

@@ -46,6 +46,7 @@ type Server struct {
 	mirror   *index.Mirror
 	holds    *holdclient.Client
 	uploads  *upload.Uploader
+	refresh  *auth.RefreshTokens
 	metrics  *metrics
 	handler  http.Handler
 	draining atomic.Bool
@@ -113,9 +114,10 @@ func (s *Server) open(ctx context.Context) (err error) {
 		Owners: newOwners(directory), Holds: s.holds, Records: s.mirror, Uploads: s.uploads, Log: s.log, BodyIdle: bodyIdle,
 		DefaultHold: s.defaultHold,
 	})
+	s.refresh = &auth.RefreshTokens{Store: s.db, Now: time.Now}
 	issuer := &auth.Handler{
 		Issuer:    &auth.Issuer{Keys: s.keys, Service: s.cfg.ServiceName, Life: s.cfg.TokenExpiration, Now: time.Now},
-		Directory: directory, Logger: s.log,
+		Directory: directory, Refresh: s.refresh, Logger: s.log,
 		Passwords: profiled{sessions, s.mirror, s.defaultHold, s.log},
 		Observe:   func(result string) { s.metrics.tokens.WithLabelValues(result).Inc() },
 	}

@@ -2,6 +2,7 @@
 // its user's PDS one createSession and not thousands: the reference PDS allows 30 in 5 minutes and 300 a day.
 //
 //   - manager.go: [Manager.Check] verifies an app password; [Manager.Do] sends a request as a user
+//   - confirm.go: [Manager.Confirm]: is the app password of a session still good, for refresh tokens
 //   - wire.go: createSession and refreshSession
 //   - limit.go: wrong passwords are remembered and limited, so that they do not use up the user's budget either
 //

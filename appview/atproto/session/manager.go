@@ -76,25 +76,26 @@ func NewManager(c Config) *Manager {
 	}
 }
 
-// Check verifies an app password, from the stored session while that lives, else by logging in. It fails with
-// [atproto.ErrUnauthorized] (wrong), [*atproto.TooManyRequests] or [atproto.ErrUnavailable].
-func (m *Manager) Check(ctx context.Context, who *atproto.Identity, password string) error {
+// Check verifies an app password, from the stored session while that lives, else by logging in, and gives the name of
+// its session for [Manager.Confirm]. It fails with [atproto.ErrUnauthorized] (wrong), [*atproto.TooManyRequests] or
+// [atproto.ErrUnavailable].
+func (m *Manager) Check(ctx context.Context, who *atproto.Identity, password string) (credential string, err error) {
 	if password == "" || len(password) > maxPassword {
-		return fmt.Errorf("app password of %s: %w", who.DID, atproto.ErrUnauthorized)
+		return "", fmt.Errorf("app password of %s: %w", who.DID, atproto.ErrUnauthorized)
 	}
-	credential := m.credential(who.DID, password)
+	credential = m.credential(who.DID, password)
 	if row, err := m.store.SessionByCredential(ctx, credential); err == nil && row.PDS == who.PDSEndpoint && m.fresh(row) {
-		return nil
+		return credential, nil
 	} else if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return err
+		return "", err
 	}
 	if m.limits.isWrong(credential) {
-		return fmt.Errorf("app password of %s: %w: it was refused less than %s ago", who.DID, atproto.ErrUnauthorized, wrongTTL)
+		return "", fmt.Errorf("app password of %s: %w: it was refused less than %s ago", who.DID, atproto.ErrUnauthorized, wrongTTL)
 	}
-	_, err := m.once(ctx, "login", credential, func(ctx context.Context) (*store.PDSSession, error) {
+	_, err = m.once(ctx, "login", credential, func(ctx context.Context) (*store.PDSSession, error) {
 		return m.login(ctx, who, credential, password)
 	})
-	return err
+	return credential, err
 }
 
 // Do sends req as did: see [atproto.Sessions]. An access token that ran out is refreshed first, or once after the
