@@ -35,11 +35,14 @@ type registry struct {
 	verifier *auth.Verifier
 	sessions *session.Manager
 	dir      *atproto.Directory
+	db       *store.DB
 }
 
 type world struct {
 	net   *devnet.Net
-	down  atomic.Bool // the PDS answers 503
+	down  atomic.Bool  // the PDS answers 503
+	limit atomic.Bool  // the PDS answers 429
+	ahead atomic.Int64 // of the clocks of our replicas, in nanoseconds
 	db    string
 	key   seal.Key
 	keys  *auth.Keys
@@ -54,6 +57,11 @@ func newWorld(t *testing.T, cfg devnet.Config) *world {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			if w.down.Load() {
 				http.Error(rw, `{"error":"Down","message":"s3cret"}`, http.StatusServiceUnavailable)
+				return
+			}
+			if w.limit.Load() && strings.HasPrefix(r.URL.Path, "/xrpc/com.atproto.server.") {
+				rw.Header().Set("Retry-After", "77")
+				http.Error(rw, `{"error":"RateLimitExceeded","message":"s3cret"}`, http.StatusTooManyRequests)
 				return
 			}
 			next.ServeHTTP(rw, r)
@@ -80,21 +88,29 @@ func (w *world) replica(t *testing.T) *registry {
 	t.Cleanup(func() { db.Close() })
 	guarded := diddoc.NewClient(policy, diddoc.Options{})
 	dir := atproto.NewDirectory(atproto.DirectoryConfig{PLCURL: w.net.URL(), HandleResolverURL: w.net.URL(), Operator: guarded, Guarded: guarded, Logger: log})
-	m := session.NewManager(session.Config{Store: db, Key: w.key, Directory: dir, Client: guarded, Logger: log})
+	m := session.NewManager(session.Config{Store: db, Key: w.key, Directory: dir, Client: guarded, Logger: log, Now: w.now})
 	s := httptest.NewServer(&auth.Handler{
-		Issuer:    &auth.Issuer{Keys: w.keys, Service: service, Life: 5 * time.Minute, Now: time.Now},
-		Directory: dir, Passwords: m, Logger: log,
+		Issuer:    &auth.Issuer{Keys: w.keys, Service: service, Life: 5 * time.Minute, Now: w.now},
+		Directory: dir, Passwords: m, Refresh: &auth.RefreshTokens{Store: db, Now: w.now}, Logger: log,
 	})
 	t.Cleanup(s.Close)
-	return &registry{s, auth.NewVerifier(w.keys, service, time.Now), m, dir}
+	return &registry{s, auth.NewVerifier(w.keys, service, w.now), m, dir, db}
 }
 
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
+
 type answer struct {
-	status int
-	header http.Header
-	raw    string
-	Token  string `json:"token"`
-	Errors []struct {
+	status  int
+	header  http.Header
+	raw     string
+	Token   string `json:"token"`
+	Access  string `json:"access_token"`
+	Refresh string `json:"refresh_token"`
+	Expires int    `json:"expires_in"`
+	Issued  string `json:"issued_at"`
+	Scope   string `json:"scope"`
+	OAuth   string `json:"error"`
+	Errors  []struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 	} `json:"errors"`
@@ -189,25 +205,39 @@ func TestOnlyTheOwnerMayPush(t *testing.T) {
 	require.Equal(t, 1, w.net.Count("createSession"), "one user under four names is one session")
 }
 
+const form = "application/x-www-form-urlencoded"
+
+func (r *registry) post(t *testing.T, contentType, query string, f url.Values) answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL+auth.TokenPath+query, strings.NewReader(f.Encode()))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", contentType)
+	return r.do(t, req)
+}
+
 func TestThePostFormOfTokenRequests(t *testing.T) {
 	w := newWorld(t, devnet.Config{})
 	r := w.replica(t)
-	post := func(contentType, query string, form url.Values) answer {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL+auth.TokenPath+query, strings.NewReader(form.Encode()))
-		require.NoError(t, err)
-		req.Header.Set("Content-Type", contentType)
-		return r.do(t, req)
-	}
-	const form = "application/x-www-form-urlencoded"
 	good := url.Values{"grant_type": {"password"}, "service": {service}, "client_id": {"containerd-client"}, "username": {"alice.test"},
-		"password": {w.alice.AppPassword}, "scope": {"repository:alice.test/app:pull,push"}}
-	require.True(t, r.claims(t, post(form, "", good)).Allows("alice.test/app", auth.Push))
+		"password": {w.alice.AppPassword}, "scope": {"repository:alice.test/app:pull,push repository:bob.test/app:pull", "repository:alice.test/two:pull"}}
+	a := r.post(t, form, "", good)
+	c := r.claims(t, a)
+	require.True(t, c.Allows("alice.test/app", auth.Push) && c.Allows("bob.test/app", auth.Pull) && c.Allows("alice.test/two", auth.Pull))
+	require.Equal(t, a.Token, a.Access, "both names for clients of both forms")
+	require.Equal(t, 300, a.Expires)
+	issued, err := time.Parse(time.RFC3339, a.Issued)
+	require.NoError(t, err)
+	require.WithinDuration(t, c.IssuedAt.Time(), issued, 0)
+	require.Equal(t, "repository:alice.test/app:pull,push repository:bob.test/app:pull repository:alice.test/two:pull", a.Scope)
+	require.Empty(t, a.Refresh, "nobody asked for one")
 
-	require.Equal(t, http.StatusBadRequest, post(form, "", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}}).status)
-	require.Equal(t, http.StatusBadRequest, post("application/json", "", good).status)
-	require.Equal(t, http.StatusBadRequest, post(form, "?"+good.Encode(), nil).status, "credentials in a URL do not count")
+	require.Equal(t, http.StatusBadRequest, r.post(t, form, "", url.Values{"grant_type": {"client_credentials"}}).status)
+	require.Equal(t, http.StatusBadRequest, r.post(t, "application/json", "", good).status)
+	require.Equal(t, http.StatusBadRequest, r.post(t, form, "?"+good.Encode(), nil).status, "credentials in a URL do not count")
 	wrong := url.Values{"grant_type": {"password"}, "username": {"alice.test"}, "password": {""}}
-	require.Equal(t, http.StatusUnauthorized, post(form, "", wrong).status)
+	a = r.post(t, form, "", wrong)
+	require.Equal(t, http.StatusUnauthorized, a.status)
+	require.Equal(t, "invalid_grant", a.OAuth)
 }
 
 func TestBadRequestsSayWhatIsWrongAndWhatToDo(t *testing.T) {
@@ -240,6 +270,13 @@ func TestBadRequestsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 	check(get("?account=bob.test", "Basic YWxpY2UudGVzdDp4"), 400, "UNSUPPORTED", "account")
 	check(get("", "Basic !!"), 401, "UNAUTHORIZED", "Basic")
 	check(get("", "Bearer x"), 401, "UNAUTHORIZED", "Basic")
+	check(r.post(t, form, "", url.Values{"grant_type": {"refresh_token"}}), 400, "UNSUPPORTED", "no refresh_token", "log in")
+
+	w.limit.Store(true)
+	limited := r.token(t, "alice.test", w.alice.AppPassword)
+	check(limited, 429, "TOOMANYREQUESTS", "Wait")
+	require.Equal(t, "77", limited.header.Get("Retry-After"), "as long as the PDS says")
+	w.limit.Store(false)
 
 	require.Equal(t, http.StatusOK, r.token(t, "bob.test", w.net.Account("bob.test").AppPassword).status)
 	w.down.Store(true)
