@@ -2,7 +2,6 @@ package hold
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -62,12 +61,7 @@ func bySelf(next http.Handler) http.Handler {
 // answers may be slow, but must move.
 func (s *Server) reloading(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Body != nil {
-			r.Body = struct {
-				io.Reader
-				io.Closer
-			}{slow.Reader(w, r.Body, requestTime), r.Body}
-		}
+		r.Body = slow.Reader(w, r.Body, requestTime)
 		rec := &recorder{ResponseWriter: slow.Writer(w, requestTime), status: http.StatusOK}
 		next.ServeHTTP(rec, r)
 		if r.Method != http.MethodPost || !strings.HasPrefix(r.URL.Path, "/xrpc/com.atproto.repo.") || rec.status >= 300 {

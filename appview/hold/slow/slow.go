@@ -14,25 +14,31 @@ import (
 // chunk is how many bytes must move within one period.
 const chunk = 1 << 20
 
-// Reader reads a request body whose deadline moves with progress: the next bytes must come within idle.
-func Reader(w http.ResponseWriter, body io.Reader, idle time.Duration) io.Reader {
-	return &reader{rc: http.NewResponseController(w), body: body, idle: idle}
+// Reader reads a request body whose deadline moves with progress: the next bytes must come within idle. A slow client
+// may take hours; there is no other read timeout on bodies. A request without a body has none to wait for.
+func Reader(w http.ResponseWriter, body io.ReadCloser, idle time.Duration) io.ReadCloser {
+	if body == nil || body == http.NoBody {
+		return http.NoBody
+	}
+	return &reader{ReadCloser: body, rc: http.NewResponseController(w), idle: idle}
 }
 
 type reader struct {
-	rc   *http.ResponseController
-	body io.Reader
-	idle time.Duration
-	set  time.Time
+	io.ReadCloser
+	rc    *http.ResponseController
+	idle  time.Duration
+	next  time.Time // when the deadline is moved again: setting it is a lock and a timer, too much for each read
+	ended bool      // net/http now waits for the connection to break: a deadline would look like that
 }
 
 func (r *reader) Read(p []byte) (int, error) {
-	// Setting a deadline is a lock and a timer: once a second is enough.
-	if now := time.Now(); now.Sub(r.set) > min(time.Second, r.idle/4) {
+	if now := time.Now(); now.After(r.next) && !r.ended {
 		_ = r.rc.SetReadDeadline(now.Add(r.idle)) // a writer without deadlines has none to move
-		r.set = now
+		r.next = now.Add(min(time.Second, r.idle/8))
 	}
-	return r.body.Read(p)
+	n, err := r.ReadCloser.Read(p)
+	r.ended = err != nil
+	return n, err
 }
 
 // Writer writes a response whose deadline moves with progress: every MiB must be taken within idle. Files are still
