@@ -215,7 +215,14 @@ func (d *Directory) fetch(ctx context.Context, did syntax.DID) (*diddoc.Document
 		case err != nil:
 			return nil, fmt.Errorf("asking the PLC directory for %s: %w: %w", did, ErrUnavailable, quiet(err))
 		}
-		return diddoc.Parse(b)
+		doc, err := diddoc.Parse(b)
+		if err != nil {
+			return nil, fmt.Errorf("asking the PLC directory for %s: %w: %w", did, ErrUnavailable, err)
+		}
+		if doc.ID != string(did) { // where a token for one DID goes must never be another's choice
+			return nil, fmt.Errorf("asking the PLC directory for %s: %w: it answered the document of another DID", did, ErrUnavailable)
+		}
+		return doc, nil
 	case "web":
 		doc, err := diddoc.FetchWebDocument(ctx, d.cfg.Guarded, string(did), "")
 		switch diddoc.Class(err) {

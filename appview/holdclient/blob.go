@@ -84,7 +84,7 @@ func (c *Client) locate(ctx context.Context, h *Hold, owner, reader syntax.DID, 
 		if err != nil {
 			return Location{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: call, Err: errors.New("a redirect to nowhere")}
 		}
-		if err := h.handedOut(u.String()); err != nil {
+		if err := c.handedOut(h, u.String()); err != nil {
 			return Location{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: call, Err: err}
 		}
 		return Location{u.String(), -1}, nil
@@ -97,7 +97,7 @@ func (c *Client) locate(ctx context.Context, h *Hold, owner, reader syntax.DID, 
 			Size *int64 `json:"size"`
 		}
 		if json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&out) == nil && out.URL != "" {
-			if err := h.handedOut(out.URL); err != nil {
+			if err := c.handedOut(h, out.URL); err != nil {
 				return Location{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: call, Err: err}
 			}
 			if out.Size == nil {

@@ -44,6 +44,8 @@ type Config struct {
 	Configured func(did string) (names.Hold, bool)
 	Guarded    *http.Client // for endpoints that users and records chose: refuses private addresses
 	Trusted    *http.Client // for endpoints that the operator configured
+	// HandOut says whether clients may be sent to a URL that a hold gave out which no operator configured.
+	HandOut func(*url.URL) error
 }
 
 // Client calls holds. It is safe for concurrent use.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,8 @@ type foreign struct {
 	conf   map[string]names.Hold
 }
 
+func anywhere(*url.URL) error { return nil }
+
 type directory string
 
 func (d directory) HoldEndpoint(context.Context, syntax.DID) (string, error) { return string(d), nil }
@@ -45,7 +48,7 @@ func (tokens) ServiceToken(_ context.Context, user, hold syntax.DID) (string, er
 func newForeign(t *testing.T, handler http.HandlerFunc) *foreign {
 	f := &foreign{Server: httptest.NewServer(handler), conf: map[string]names.Hold{}}
 	t.Cleanup(f.Close)
-	f.client = holdclient.New(holdclient.Config{Directory: directory(f.URL), Tokens: tokens{}, Guarded: http.DefaultClient, Trusted: http.DefaultClient,
+	f.client = holdclient.New(holdclient.Config{Directory: directory(f.URL), Tokens: tokens{}, Guarded: http.DefaultClient, Trusted: http.DefaultClient, HandOut: anywhere,
 		Configured: func(did string) (names.Hold, bool) { h, ok := f.conf[did]; return h, ok }})
 	return f
 }
@@ -226,7 +229,7 @@ func TestNobodyIsSentFromAStrangersHoldToPlainHTTP(t *testing.T) {
 	} {
 		s := httptest.NewTLSServer(answer)
 		t.Cleanup(s.Close)
-		client := holdclient.New(holdclient.Config{Directory: directory(s.URL), Tokens: tokens{}, Guarded: s.Client(), Trusted: s.Client(),
+		client := holdclient.New(holdclient.Config{Directory: directory(s.URL), Tokens: tokens{}, Guarded: s.Client(), Trusted: s.Client(), HandOut: anywhere,
 			Configured: func(string) (names.Hold, bool) { return names.Hold{}, false }})
 		h, err := client.Resolve(t.Context(), holdDID)
 		require.NoError(t, err)

@@ -132,14 +132,20 @@ func (c *Client) declared(ctx context.Context, h *Hold) (string, error) {
 func CanonicalDID(did syntax.DID) syntax.DID { return syntax.DID(diddoc.Canonical(string(did))) }
 
 // handedOut checks a URL that a hold gave out for clients: not all of them look where they are sent. A hold that a
-// stranger chose and that is reached by https sends nobody to plain http, as of services inside the client's network.
-func (h *Hold) handedOut(raw string) error {
+// stranger chose sends nobody to addresses inside the client's network, and none that is reached by https to plain http.
+func (c *Client) handedOut(h *Hold, raw string) error {
 	u, _, _, err := h.dialled(raw)
 	if err != nil {
 		return err
 	}
 	if !h.trusted && u.Scheme == "http" && strings.HasPrefix(h.Endpoint, "https:") {
 		return errors.New("a hold with https gave out a URL with http")
+	}
+	if h.trusted {
+		return nil
+	}
+	if err := c.HandOut(u); err != nil {
+		return fmt.Errorf("the hold gave out a URL that clients must not be sent to: %w", err)
 	}
 	return nil
 }

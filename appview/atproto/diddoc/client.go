@@ -26,6 +26,8 @@ type Options struct {
 	Timeout time.Duration
 	// TLS is cloned; nil uses the system's roots.
 	TLS *tls.Config
+	// Resolver finds addresses; nil is the system's.
+	Resolver *net.Resolver
 }
 
 // NewClient is an HTTP client that reaches only what p allows. It follows at most two redirects, on the same host
@@ -79,6 +81,7 @@ func dialer(p Policy, o Options, secure bool) *http.Transport {
 			d := net.Dialer{
 				Timeout:   DefaultTimeout,
 				KeepAlive: 30 * time.Second,
+				Resolver:  o.Resolver,
 				// Control sees the resolved address of each attempt, just before connect(2).
 				Control: func(_, resolved string, _ syscall.RawConn) error {
 					to, err := netip.ParseAddrPort(resolved)

@@ -2,7 +2,10 @@ package diddoc
 
 import (
 	"net/netip"
+	"net/url"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // Policy says which addresses a client may reach. The zero value reaches public addresses by HTTPS on port 443 and
@@ -66,6 +69,42 @@ func (p Policy) Check(host string, to netip.AddrPort, secure bool) error {
 		return blocked("link-local address %s is refused unless a link-local range is allowed explicitly", to.Addr())
 	}
 	return blocked("private address %s is in no allowed private range", to.Addr())
+}
+
+// CheckURL says whether a client of ours may be sent to a URL that a stranger chose: one that names, in whatever
+// spelling, an address which p does not reach, or the client's own machine, is refused. Names are not resolved: they
+// may mean something else where the client is.
+func (p Policy) CheckURL(u *url.URL) error {
+	if u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil {
+		return blocked("want http(s)://host without user information")
+	}
+	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
+	addr, err := netip.ParseAddr(host)
+	switch {
+	case err == nil:
+	case host == "localhost", strings.HasSuffix(host, ".localhost"):
+		addr = netip.MustParseAddr("127.0.0.1")
+	default:
+		if err := ValidateHost(host); err != nil {
+			return blocked("%s", err)
+		}
+		return nil
+	}
+	port, secure := uint16(443), u.Scheme == "https"
+	if !secure {
+		port = 80
+	}
+	if u.Port() != "" {
+		n, err := strconv.ParseUint(u.Port(), 10, 16)
+		if err != nil {
+			return blocked("port %.10q is not a port", u.Port())
+		}
+		port = uint16(n)
+	}
+	if kindOf(addr) == public {
+		return nil // what a client may reach on the internet is its own affair
+	}
+	return p.Check(host, netip.AddrPortFrom(addr, port), secure)
 }
 
 func (p Policy) inAllowedRange(addr netip.Addr, k kind) bool {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"sync"
 	"testing"
 	"testing/iotest"
@@ -78,6 +79,8 @@ func (h *hold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+func anywhere(*url.URL) error { return nil }
+
 type directory string
 
 func (d directory) HoldEndpoint(context.Context, syntax.DID) (string, error) { return string(d), nil }
@@ -94,7 +97,7 @@ func start(t *testing.T, initiated string) (*hold, *upload.Uploader, *upload.Ses
 	db, err := store.Open(t.Context(), store.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { db.Close() })
-	client := holdclient.New(holdclient.Config{Directory: directory(h.URL), Tokens: tokens{}, Guarded: http.DefaultClient, Trusted: http.DefaultClient,
+	client := holdclient.New(holdclient.Config{Directory: directory(h.URL), Tokens: tokens{}, Guarded: http.DefaultClient, Trusted: http.DefaultClient, HandOut: anywhere,
 		Configured: func(string) (names.Hold, bool) { return names.Hold{}, false }})
 	u := &upload.Uploader{Holds: client, Sessions: &upload.Sessions{Store: db, Now: time.Now}, Log: slog.New(slog.DiscardHandler)}
 	at, err := client.Resolve(t.Context(), "did:web:hold.example.com")

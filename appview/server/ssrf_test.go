@@ -1,0 +1,336 @@
+package server_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/require"
+
+	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/appview/devnet"
+	"atcr.io/operator/appview/pds"
+	"atcr.io/operator/appview/server/servertest"
+)
+
+// inside is a service in the registry's network that a stranger must not reach. It counts connections. It has an
+// address of its own, and another port each time that it is named: nothing is answered from memory.
+type inside struct {
+	t        *testing.T
+	accepted atomic.Int64
+}
+
+type counted struct {
+	net.Listener
+	n *atomic.Int64
+}
+
+func (l counted) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.n.Add(1)
+	}
+	return c, err
+}
+
+func (i *inside) port() string {
+	i.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.66:0")
+	require.NoError(i.t, err)
+	s := &http.Server{Handler: http.NotFoundHandler()}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.Serve(counted{l, &i.accepted}) }()
+	i.t.Cleanup(func() { s.Close(); <-done })
+	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
+}
+
+func (i *inside) url() string { return "http://127.0.0.66:" + i.port() }
+func (i *inside) did() string { return "did:web:127.0.0.66%3A" + i.port() }
+
+// strangers is a world in which the test writes identities and records as it likes, and a hold that answers as it likes.
+type strangers struct {
+	*servertest.World
+	t      *testing.T
+	inside *inside
+
+	mu        sync.Mutex
+	documents map[string]string // by DID
+	handles   map[string]string
+	hold      *httptest.Server
+	answers   map[string]http.HandlerFunc // of the hold, by the last part of the path
+}
+
+const cast = "abcdefghijklmnop"
+
+func startStrangers(t *testing.T, allowed string) *strangers {
+	s := &strangers{t: t, inside: &inside{t: t}, documents: map[string]string{}, handles: map[string]string{}, answers: map[string]http.HandlerFunc{}}
+	accounts := []devnet.Account{{Handle: servertest.Alice}}
+	for _, c := range cast {
+		accounts = append(accounts, devnet.Account{Handle: string(c) + ".test"})
+	}
+	s.World = servertest.Start(t, servertest.Options{Accounts: accounts, WrapPDS: s.directory,
+		AppViewEnv: map[string]string{names.TestMode: "false", names.AllowedPrivateCIDRs: allowed}})
+	s.hold = httptest.NewServer(http.HandlerFunc(s.serveHold))
+	t.Cleanup(s.hold.Close)
+	return s
+}
+
+// directory answers for identities that the test made up.
+func (s *strangers) directory(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		document := s.documents[strings.TrimPrefix(r.URL.Path, "/")]
+		handle := s.handles[r.URL.Query().Get("handle")]
+		s.mu.Unlock()
+		switch {
+		case document != "":
+			_, _ = io.WriteString(w, document)
+		case handle != "" && strings.HasSuffix(r.URL.Path, "resolveHandle"):
+			fmt.Fprintf(w, `{"did":%q}`, handle)
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+func (s *strangers) holdDID() string {
+	return "did:web:localhost%3A" + fmt.Sprint(s.hold.Listener.Addr().(*net.TCPAddr).Port)
+}
+
+func (s *strangers) serveHold(w http.ResponseWriter, r *http.Request) {
+	name := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+	s.mu.Lock()
+	answer := s.answers[name]
+	s.mu.Unlock()
+	switch {
+	case answer != nil:
+		answer(w, r)
+	case name == "did.json":
+		fmt.Fprintf(w, `{"id":%q,"service":[{"id":"#atcr_hold","type":"AtcrHoldService","serviceEndpoint":"http://localhost:%d"}]}`,
+			s.holdDID(), s.hold.Listener.Addr().(*net.TCPAddr).Port)
+	case name == "io.atcr.hold.initiateUpload":
+		_, _ = io.WriteString(w, `{"uploadId":"u","partSize":1000}`)
+	default:
+		_, _ = io.WriteString(w, `{}`)
+	}
+}
+
+func (s *strangers) on(name string, h http.HandlerFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answers[name] = h
+}
+
+// identity makes up a did:plc with a service at an endpoint.
+func (s *strangers) identity(id byte, service, endpoint string) string {
+	did := "did:plc:stranger" + strings.Repeat(string(id), 16)
+	doc, err := json.Marshal(map[string]any{"id": did, "service": []any{map[string]string{"id": "#" + service, "type": "x", "serviceEndpoint": endpoint}}})
+	require.NoError(s.t, err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.documents[did] = string(doc)
+	return did
+}
+
+// record writes a record into the repository of one of the cast.
+func (s *strangers) record(handle, collection, rkey string, value map[string]any) {
+	s.t.Helper()
+	_, _, err := s.Devnet.Engine().ApplyWrites(s.t.Context(), s.Account(handle).DID, []pds.Write{{Op: pds.Put,
+		Collection: syntax.NSID(collection), RKey: syntax.RecordKey(rkey), Value: value}}, cid.Undef)
+	require.NoError(s.t, err)
+}
+
+// manifest writes a manifest record whose blobs are somewhere, and lets the registry see it.
+func (s *strangers) manifest(handle, field, hold string) {
+	d := digest.FromString("manifest of " + handle)
+	s.record(handle, "io.atcr.manifest", d.Encoded(), map[string]any{"repository": "app", "digest": string(d), "schemaVersion": 2,
+		"mediaType": "application/vnd.oci.image.manifest.v1+json", "createdAt": "2026-01-01T00:00:00Z", field: hold})
+	require.Equal(s.t, http.StatusOK, s.get(handle, "/referrers/"+string(d)).StatusCode)
+}
+
+func (s *strangers) profile(handle, hold string) {
+	s.record(handle, "io.atcr.sailor.profile", "self", map[string]any{"defaultHold": hold, "createdAt": "2026-01-01T00:00:00Z"})
+}
+
+func (s *strangers) get(owner, path string) *http.Response {
+	return s.Do("", http.MethodGet, "/v2/"+owner+"/app"+path, owner+"/app", nil, nil)
+}
+
+func (s *strangers) blob(method, owner string) *http.Response {
+	return s.Do("", method, "/v2/"+owner+"/app/blobs/"+string(digest.FromString("blob")), owner+"/app", nil, nil)
+}
+
+func (s *strangers) upload(handle string) *http.Response {
+	return s.Do(handle, http.MethodPost, "/v2/"+handle+"/app/blobs/uploads/", handle+"/app", nil, nil)
+}
+
+func (s *strangers) chunk(handle string) *http.Response {
+	resp := s.upload(handle)
+	require.Equal(s.t, http.StatusAccepted, resp.StatusCode)
+	return s.Do(handle, http.MethodPatch, resp.Header.Get("Location"), handle+"/app", strings.NewReader("chunk"), nil)
+}
+
+func (s *strangers) login(user string) *http.Response {
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.URL+"/auth/token", nil)
+	require.NoError(s.t, err)
+	req.SetBasicAuth(user, "app-password")
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+func alias(did string) string {
+	return strings.NewReplacer(":", "_", "%3A", "__3a").Replace(did)
+}
+
+// entries are the places where a user, a record, a DID document or a hold chooses a URL. Those that are followed never
+// are redirects: they lead to no connection even where the address itself is allowed.
+var entries = []struct {
+	name  string
+	never bool
+	try   func(s *strangers) *http.Response
+}{
+	{"the PDS of a DID document", false, func(s *strangers) *http.Response {
+		return s.get(alias(s.identity('a', "atproto_pds", s.inside.url())), "/manifests/v1")
+	}},
+	{"the PDS of a DID document, as an IPv4 address in IPv6", false, func(s *strangers) *http.Response {
+		return s.get(alias(s.identity('b', "atproto_pds", "http://[::ffff:127.0.0.66]:"+s.inside.port())), "/manifests/v1")
+	}},
+	{"the PDS of a DID document, by https", false, func(s *strangers) *http.Response {
+		return s.get(alias(s.identity('c', "atproto_pds", "https://127.0.0.66:"+s.inside.port())), "/manifests/v1")
+	}},
+	{"the PDS of a DID document, with user information", true, func(s *strangers) *http.Response {
+		return s.get(alias(s.identity('d', "atproto_pds", "http://user:pw@127.0.0.66:"+s.inside.port())), "/manifests/v1")
+	}},
+	{"the PDS that gets a password", false, func(s *strangers) *http.Response {
+		return s.login(s.identity('e', "atproto_pds", s.inside.url()))
+	}},
+	{"a did:web as owner", false, func(s *strangers) *http.Response { return s.get(alias(s.inside.did()), "/manifests/v1") }},
+	{"a did:web that logs in", false, func(s *strangers) *http.Response {
+		s.identity('f', "atproto_pds", "http://localhost")
+		return s.login(strings.Replace(s.inside.did(), "%3A", ":", 1))
+	}},
+	{"a handle of a did:web", false, func(s *strangers) *http.Response {
+		s.mu.Lock()
+		s.handles["stranger.test"] = s.inside.did()
+		s.mu.Unlock()
+		return s.get("stranger.test", "/manifests/v1")
+	}},
+	{"holdDid of a manifest", false, func(s *strangers) *http.Response {
+		s.manifest("a.test", "holdDid", s.inside.did())
+		return s.blob(http.MethodGet, "a.test")
+	}},
+	{"holdEndpoint of an old manifest", false, func(s *strangers) *http.Response {
+		s.manifest("b.test", "holdEndpoint", s.inside.url())
+		return s.blob(http.MethodGet, "b.test")
+	}},
+	{"the endpoint of a hold's document", false, func(s *strangers) *http.Response {
+		s.manifest("c.test", "holdDid", s.identity('g', "atcr_hold", s.inside.url()))
+		return s.blob(http.MethodGet, "c.test")
+	}},
+	{"defaultHold of a profile", false, func(s *strangers) *http.Response {
+		s.profile("d.test", s.inside.did())
+		return s.upload("d.test")
+	}},
+	{"a legacy hold record", false, func(s *strangers) *http.Response {
+		s.record("e.test", "io.atcr.hold", "mine", map[string]any{"endpoint": s.inside.url(), "createdAt": "2026-01-01T00:00:00Z"})
+		return s.upload("e.test")
+	}},
+	{"a download URL in JSON", false, func(s *strangers) *http.Response {
+		s.on("com.atproto.sync.getBlob", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprintf(w, `{"url":"%s/blob"}`, s.inside.url())
+		})
+		s.manifest("f.test", "holdDid", s.holdDID())
+		return s.blob(http.MethodHead, "f.test")
+	}},
+	{"a download URL by redirect", false, func(s *strangers) *http.Response {
+		s.on("com.atproto.sync.getBlob", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, s.inside.url()+"/blob", http.StatusTemporaryRedirect)
+		})
+		s.manifest("g.test", "holdDid", s.holdDID())
+		return s.blob(http.MethodHead, "g.test")
+	}},
+	{"the URL of a part", false, func(s *strangers) *http.Response {
+		s.on("io.atcr.hold.getPartUploadUrl", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"url":"%s/part"}`, s.inside.url()) })
+		s.profile("h.test", s.holdDID())
+		return s.chunk("h.test")
+	}},
+	{"a redirect of a part", true, func(s *strangers) *http.Response {
+		s.on("io.atcr.hold.getPartUploadUrl", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"url":"%s/part"}`, s.hold.URL) })
+		s.on("part", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, s.inside.url(), http.StatusTemporaryRedirect)
+		})
+		s.profile("i.test", s.holdDID())
+		return s.chunk("i.test")
+	}},
+	{"a redirect of a call with a service token", true, func(s *strangers) *http.Response {
+		s.on("io.atcr.hold.initiateUpload", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, s.inside.url(), http.StatusTemporaryRedirect)
+		})
+		s.profile("j.test", s.holdDID())
+		return s.upload("j.test")
+	}},
+	{"a redirect of a DID document", true, func(s *strangers) *http.Response {
+		s.on("did.json", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, s.inside.url(), http.StatusFound) })
+		return s.get("did_web_127.0.0.1__3a"+fmt.Sprint(s.hold.Listener.Addr().(*net.TCPAddr).Port), "/manifests/v1")
+	}},
+	{"a redirect of a PDS", true, func(s *strangers) *http.Response {
+		s.on("com.atproto.sync.getLatestCommit", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, s.inside.url(), http.StatusTemporaryRedirect)
+		})
+		return s.get(alias(s.identity('h', "atproto_pds", s.hold.URL)), "/manifests/v1")
+	}},
+	{"a redirect of a login", true, func(s *strangers) *http.Response {
+		s.on("com.atproto.server.createSession", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, s.inside.url(), http.StatusPermanentRedirect)
+		})
+		return s.login(s.identity('i', "atproto_pds", s.hold.URL))
+	}},
+}
+
+const ownLoopback = "127.0.0.1/32,::1/128"
+
+func TestNoURLOfAStrangerReachesTheInside(t *testing.T) {
+	s := startStrangers(t, ownLoopback)
+	for _, e := range entries {
+		t.Run(e.name, func(t *testing.T) {
+			resp := e.try(s)
+			require.GreaterOrEqual(t, resp.StatusCode, 400)
+			require.NotEqual(t, http.StatusInternalServerError, resp.StatusCode)
+			if resp.Request.Method != http.MethodHead {
+				a := read(t, resp)
+				require.Greater(t, strings.Count(a.message, "."), 1, "a sentence and a remedy: %s", a.message)
+				require.NotContains(t, a.message, "dial tcp", "what our network looks like is not the stranger's business")
+			}
+			require.Zero(t, s.inside.accepted.Load(), "a connection was made")
+		})
+	}
+}
+
+// The same requests reach the address where an operator has allowed it: the test above can fail.
+func TestAnAllowedRangeIsReachedFromEveryEntry(t *testing.T) {
+	s := startStrangers(t, ownLoopback+",127.0.0.66/32")
+	for _, e := range entries {
+		t.Run(e.name, func(t *testing.T) {
+			before := s.inside.accepted.Load()
+			e.try(s)
+			if e.never {
+				require.Equal(t, before, s.inside.accepted.Load(), "it was followed")
+			} else {
+				require.Greater(t, s.inside.accepted.Load(), before, "no connection was made")
+			}
+		})
+	}
+}
