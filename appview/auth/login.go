@@ -9,6 +9,7 @@ import (
 
 	"atcr.io/operator/appview/atproto"
 	"atcr.io/operator/appview/atproto/alias"
+	"atcr.io/operator/appview/store"
 )
 
 // Directory resolves who logs in; [atproto.Directory] is one.
@@ -71,6 +72,8 @@ func refusal(err error, id syntax.AtIdentifier, what, remedy string) error {
 		return tooManyRequests(limit.RetryAfter, err)
 	case errors.Is(err, atproto.ErrUnauthorized), errors.Is(err, atproto.ErrRefused), errors.Is(err, atproto.ErrUnknownIdentity):
 		return unauthorized(what, remedy, err)
+	case errors.Is(err, store.ErrUnavailable):
+		return unavailable("The registry's database cannot be reached.", "Try again in a moment; anonymous pulls need no login.", err)
 	default:
 		return unavailable(fmt.Sprintf("The personal data server of %s could not be reached.", id),
 			"Try again in a moment; anonymous pulls go on working.", err)

@@ -3,6 +3,7 @@
 // them, since a write is what changes the mirror.
 //
 //   - mirror.go: [Mirror], and how it stays current
+//   - generation.go: whether what is remembered is still so, also when another replica writes
 //   - read.go: tags, manifests, referrers, repositories
 //   - bytes.go: manifest bytes: memory, store, PDS, and never without checking the digest
 //   - write.go, delete.go: one atomic applyWrites per change, in a queue per DID

@@ -14,78 +14,87 @@ import (
 
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/server/servertest"
+	"atcr.io/operator/appview/store/storetest"
 )
 
 func TestAManifestWithMoreTagsThanAPDSTakesInOneCallIsDeletedWithAllOfThem(t *testing.T) {
-	w := start(t, servertest.Options{})
-	m, d := w.image("app", "v", "config", "")
-	for i := range 3 {
-		var tags []string
-		for j := range 90 {
-			tags = append(tags, fmt.Sprintf("tag=t%d-%d", i, j))
+	storetest.Each(t, func(t *testing.T, e storetest.Engine) {
+		w := start(t, e, servertest.Options{})
+		m, d := w.image("app", "v", "config", "")
+		for i := range 3 {
+			var tags []string
+			for j := range 90 {
+				tags = append(tags, fmt.Sprintf("tag=t%d-%d", i, j))
+			}
+			status, body := w.do(http.MethodPut, "app", "/manifests/"+string(d)+"?"+strings.Join(tags, "&"), m, imageType)
+			require.Equal(t, 201, status, body)
 		}
-		status, body := w.do(http.MethodPut, "app", "/manifests/"+string(d)+"?"+strings.Join(tags, "&"), m, imageType)
-		require.Equal(t, 201, status, body)
-	}
-	status, body := w.do(http.MethodDelete, "app", "/manifests/"+string(d), nil, "")
-	require.Equal(t, 202, status, body)
-	require.Empty(t, w.list("io.atcr.tag"))
-	require.Empty(t, w.list("io.atcr.manifest"))
+		status, body := w.do(http.MethodDelete, "app", "/manifests/"+string(d), nil, "")
+		require.Equal(t, 202, status, body)
+		require.Empty(t, w.list("io.atcr.tag"))
+		require.Empty(t, w.list("io.atcr.manifest"))
+	})
 }
 
 func TestATagThatAppearsWhileTheRecordsAreListedNamesAManifestThatIsListedToo(t *testing.T) {
-	var w *world
-	var armed atomic.Bool
-	var second []byte
-	w = start(t, servertest.Options{WrapPDS: func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			next.ServeHTTP(rw, r)
-			// Between the listing of one collection and the other, another AppView pushes.
-			if strings.HasSuffix(r.URL.Path, "listRecords") && strings.HasPrefix(r.URL.Query().Get("collection"), "io.atcr.") && armed.CompareAndSwap(true, false) {
-				d := digest.FromBytes(second)
-				w.putRecord("io.atcr.manifest", d.Encoded(), map[string]any{"repository": "app", "digest": string(d), "mediaType": imageType,
-					"schemaVersion": 2, "createdAt": "2025-11-01T00:00:00Z", "holdDid": string(w.HoldDID()), "manifestBlob": w.uploadBlob(second)})
-				w.putRecord("io.atcr.tag", "app_v1", map[string]any{"repository": "app", "tag": "v1", "manifestDigest": string(d),
-					"createdAt": "2025-11-01T00:00:00Z"})
-			}
-		})
-	}})
-	first, _ := w.image("other", "x", "config", "")
-	second = []byte(strings.Replace(string(first), `"layers":[]`, `"layers":[],"annotations":{"n":"2"}`, 1))
-	w.putRecord("io.atcr.manifest", digest.FromBytes(first).Encoded(), map[string]any{"repository": "app", "digest": string(digest.FromBytes(first)),
-		"mediaType": imageType, "schemaVersion": 2, "createdAt": "2025-11-01T00:00:00Z", "holdDid": string(w.HoldDID()), "manifestBlob": w.uploadBlob(first)})
-	w.putRecord("io.atcr.tag", "app_v1", map[string]any{"repository": "app", "tag": "v1", "manifestDigest": string(digest.FromBytes(first)), "createdAt": "2025-11-01T00:00:00Z"})
-	armed.Store(true)
-	require.Eventually(t, func() bool {
-		status, body := w.do(http.MethodGet, "app", "/manifests/v1", nil, "")
-		require.Contains(t, []int{200, 404}, status)
-		require.False(t, status == 404 && !armed.Load(), "the tag was seen without its manifest: %s", body)
-		return status == 200 && body == string(second)
-	}, 15*time.Second, 20*time.Millisecond)
+	storetest.Each(t, func(t *testing.T, e storetest.Engine) {
+		var w *world
+		var armed atomic.Bool
+		var second []byte
+		w = start(t, e, servertest.Options{WrapPDS: func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				next.ServeHTTP(rw, r)
+				// Between the listing of one collection and the other, another AppView pushes.
+				if strings.HasSuffix(r.URL.Path, "listRecords") && strings.HasPrefix(r.URL.Query().Get("collection"), "io.atcr.") && armed.CompareAndSwap(true, false) {
+					d := digest.FromBytes(second)
+					w.putRecord("io.atcr.manifest", d.Encoded(), map[string]any{"repository": "app", "digest": string(d), "mediaType": imageType,
+						"schemaVersion": 2, "createdAt": "2025-11-01T00:00:00Z", "holdDid": string(w.HoldDID()), "manifestBlob": w.uploadBlob(second)})
+					w.putRecord("io.atcr.tag", "app_v1", map[string]any{"repository": "app", "tag": "v1", "manifestDigest": string(d),
+						"createdAt": "2025-11-01T00:00:00Z"})
+				}
+			})
+		}})
+		first, _ := w.image("other", "x", "config", "")
+		second = []byte(strings.Replace(string(first), `"layers":[]`, `"layers":[],"annotations":{"n":"2"}`, 1))
+		w.putRecord("io.atcr.manifest", digest.FromBytes(first).Encoded(), map[string]any{"repository": "app", "digest": string(digest.FromBytes(first)),
+			"mediaType": imageType, "schemaVersion": 2, "createdAt": "2025-11-01T00:00:00Z", "holdDid": string(w.HoldDID()), "manifestBlob": w.uploadBlob(first)})
+		w.putRecord("io.atcr.tag", "app_v1", map[string]any{"repository": "app", "tag": "v1", "manifestDigest": string(digest.FromBytes(first)), "createdAt": "2025-11-01T00:00:00Z"})
+		armed.Store(true)
+		require.Eventually(t, func() bool {
+			status, body := w.do(http.MethodGet, "app", "/manifests/v1", nil, "")
+			require.Contains(t, []int{200, 404}, status)
+			require.False(t, status == 404 && !armed.Load(), "the tag was seen without its manifest: %s", body)
+			return status == 200 && body == string(second)
+		}, 15*time.Second, 20*time.Millisecond)
+	})
 }
 
 func TestTheHoldOfALegacyRecordIsKeptWhenTheProfileIsMade(t *testing.T) {
-	w := start(t, servertest.Options{AppViewEnv: map[string]string{names.DefaultHoldDID: "did:web:hold.example.com"}})
-	u, err := url.Parse(w.HoldURL)
-	require.NoError(t, err)
-	w.putRecord("io.atcr.hold", "mine", map[string]any{"endpoint": u.String(), "owner": w.did(), "createdAt": "2025-11-01T00:00:00Z"})
-	w.Token(servertest.Alice)
-	profiles := w.list("io.atcr.sailor.profile")
-	require.Len(t, profiles, 1)
-	require.Equal(t, string(w.HoldDID()), profiles[0].Value["defaultHold"])
-	w.image("app", "v1", "config", "")
+	storetest.Each(t, func(t *testing.T, e storetest.Engine) {
+		w := start(t, e, servertest.Options{AppViewEnv: map[string]string{names.DefaultHoldDID: "did:web:hold.example.com"}})
+		u, err := url.Parse(w.HoldURL)
+		require.NoError(t, err)
+		w.putRecord("io.atcr.hold", "mine", map[string]any{"endpoint": u.String(), "owner": w.did(), "createdAt": "2025-11-01T00:00:00Z"})
+		w.Token(servertest.Alice)
+		profiles := w.list("io.atcr.sailor.profile")
+		require.Len(t, profiles, 1)
+		require.Equal(t, string(w.HoldDID()), profiles[0].Value["defaultHold"])
+		w.image("app", "v1", "config", "")
+	})
 }
 
 func TestAnEntryOfAnIndexIsNotDeletedBeforeTheIndex(t *testing.T) {
-	w := start(t, servertest.Options{})
-	m, d := w.image("app", "", "config", "")
-	index := w.index("app", "all", m)
-	status, body := w.do(http.MethodDelete, "app", "/manifests/"+string(d), nil, "")
-	require.Equal(t, 409, status, body)
-	require.Contains(t, body, "Delete the index first.")
-	require.Equal(t, 200, w.status(http.MethodGet, "app", "/manifests/"+string(d)), "the index is whole")
+	storetest.Each(t, func(t *testing.T, e storetest.Engine) {
+		w := start(t, e, servertest.Options{})
+		m, d := w.image("app", "", "config", "")
+		index := w.index("app", "all", m)
+		status, body := w.do(http.MethodDelete, "app", "/manifests/"+string(d), nil, "")
+		require.Equal(t, 409, status, body)
+		require.Contains(t, body, "Delete the index first.")
+		require.Equal(t, 200, w.status(http.MethodGet, "app", "/manifests/"+string(d)), "the index is whole")
 
-	require.Equal(t, 202, w.status(http.MethodDelete, "app", "/manifests/"+string(index)))
-	require.Equal(t, 202, w.status(http.MethodDelete, "app", "/manifests/"+string(d)))
-	require.Equal(t, 404, w.status(http.MethodGet, "app", "/manifests/"+string(d)))
+		require.Equal(t, 202, w.status(http.MethodDelete, "app", "/manifests/"+string(index)))
+		require.Equal(t, 202, w.status(http.MethodDelete, "app", "/manifests/"+string(d)))
+		require.Equal(t, 404, w.status(http.MethodGet, "app", "/manifests/"+string(d)))
+	})
 }

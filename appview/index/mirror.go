@@ -57,6 +57,7 @@ type Mirror struct {
 	flight singleflight.Group
 	bytes  *byteCache
 	recent *lru.Cache[answerKey, answer]
+	absent *lru.Cache[answerKey, answer] // what is not there; apart, so that asking for much of it costs no good answers
 
 	chosen   *lru.Cache[syntax.DID, chosenHold]
 	profiled *lru.Cache[syntax.DID, struct{}] // users whose profile is known to exist
@@ -66,9 +67,8 @@ type Mirror struct {
 type queue struct {
 	mu sync.Mutex
 
-	// generation counts changes of the DID's rows. What was read at one generation is right as long as it lasts: the
-	// embedded store has one process.
-	generation atomic.Uint64
+	generation atomic.Uint64 // of the embedded store; see [Mirror.generation]
+	latest     latest        // of a shared one
 
 	state    sync.Mutex // guards what follows
 	syncedAt time.Time
@@ -82,7 +82,8 @@ func New(c Config) *Mirror {
 	chosen, _ := lru.New[syntax.DID, chosenHold](10_000)
 	profiled, _ := lru.New[syntax.DID, struct{}](50_000)
 	recent, _ := lru.New[answerKey, answer](20_000)
-	return &Mirror{Config: c, queues: queues, bytes: newByteCache(c.CacheBytes), recent: recent, chosen: chosen, profiled: profiled}
+	absent, _ := lru.New[answerKey, answer](5_000)
+	return &Mirror{Config: c, queues: queues, bytes: newByteCache(c.CacheBytes), recent: recent, absent: absent, chosen: chosen, profiled: profiled}
 }
 
 func (m *Mirror) queue(did syntax.DID) *queue {
@@ -97,7 +98,11 @@ func (m *Mirror) queue(did syntax.DID) *queue {
 	return q
 }
 
-// head is the revision that the mirror of a DID stands at.
+// mirrorLock names the changes of a DID's rows, which happen one at a time among all replicas.
+func mirrorLock(did syntax.DID) string { return "mirror " + string(did) }
+
+// head is the revision that the mirror of a DID stands at: the rows are those of rev, if commit is not empty. Without
+// it they hold a write of ours at rev, but maybe not all that others wrote before it.
 type head struct {
 	rev, commit string
 	known       bool // the DID has been mirrored
@@ -105,7 +110,7 @@ type head struct {
 }
 
 func (m *Mirror) head(ctx context.Context, did syntax.DID) (head, error) {
-	return read(ctx, m.Store, func(q querier) (head, error) { return readHead(ctx, q, did) })
+	return readOne(ctx, m.Store, func(q querier) (head, error) { return readHead(ctx, q, did) })
 }
 
 func readHead(ctx context.Context, q querier, did syntax.DID) (head, error) {
@@ -123,9 +128,11 @@ func readHead(ctx context.Context, q querier, did syntax.DID) (head, error) {
 	return h, nil
 }
 
+// writeHead moves the head, and with it the generation: it belongs to every change of the DID's rows.
 func writeHead(ctx context.Context, q store.Tx, did syntax.DID, h head, at time.Time) error {
-	_, err := q.ExecContext(ctx, `INSERT INTO mirrors (did, rev, commit_cid, synced_at) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (did) DO UPDATE SET rev = excluded.rev, commit_cid = excluded.commit_cid, synced_at = excluded.synced_at`,
+	_, err := q.ExecContext(ctx, `INSERT INTO mirrors (did, rev, commit_cid, synced_at, generation) VALUES ($1, $2, $3, $4, 1)
+		ON CONFLICT (did) DO UPDATE SET rev = excluded.rev, commit_cid = excluded.commit_cid, synced_at = excluded.synced_at,
+			generation = mirrors.generation + 1`,
 		string(did), h.rev, h.commit, at.UnixMicro())
 	if err != nil {
 		return fmt.Errorf("write mirror: %w", err)
@@ -213,7 +220,7 @@ func (m *Mirror) syncOnce(ctx context.Context, did syntax.DID, q *queue) (head, 
 		return head{}, err
 	}
 	now := head{rev: rev, commit: commit, known: true}
-	if before.known && before.rev == rev {
+	if before.known && before.rev == rev && before.commit == commit {
 		return now, nil // nothing to write: this happens for every active DID every few seconds
 	}
 	list, err := m.list(ctx, did)
@@ -221,13 +228,14 @@ func (m *Mirror) syncOnce(ctx context.Context, did syntax.DID, q *queue) (head, 
 		return head{}, err
 	}
 	defer q.generation.Add(1)
-	return now, m.Store.Write(ctx, func(tx store.Tx) error {
+	return now, m.Store.WriteAlone(ctx, mirrorLock(did), func(tx store.Tx) error {
 		current, err := readHead(ctx, tx, did)
 		if err != nil {
 			return err
 		}
 		if current.known && current.rev > rev { // revisions are TIDs, which sort by time
-			return nil // another replica wrote meanwhile: what was listed is older than what is stored
+			now = current // another replica wrote meanwhile: what was listed is older than what is stored
+			return nil
 		}
 		c, err := m.difference(ctx, tx, did, list)
 		if err != nil {

@@ -10,24 +10,25 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Tag is the digest that a tag names now.
-func (m *Mirror) Tag(ctx context.Context, did syntax.DID, repository, tag string) (digest.Digest, error) {
+// Tagged is the manifest that a tag names now.
+func (m *Mirror) Tagged(ctx context.Context, did syntax.DID, repository, tag string) (*Manifest, error) {
 	if err := m.Fresh(ctx, did, m.TTL); err != nil {
-		return "", err
+		return nil, err
 	}
-	d, err := remember(m, answerKey{did, repository, tag}, func() (digest.Digest, error) {
-		return read(ctx, m.Store, func(q querier) (d digest.Digest, err error) {
-			return d, q.QueryRowContext(ctx, `SELECT digest FROM tags WHERE did = $1 AND repository = $2 AND tag = $3
+	return remember(ctx, m, answerKey{did, repository, tag}, func() (*Manifest, error) {
+		return read(ctx, m.Store, func(q querier) (*Manifest, error) {
+			var d digest.Digest
+			err := q.QueryRowContext(ctx, `SELECT digest FROM tags WHERE did = $1 AND repository = $2 AND tag = $3
 				ORDER BY updated_at DESC, rkey DESC LIMIT 1`, string(did), repository, tag).Scan(&d)
+			if errors.Is(err, sql.ErrNoRows) {
+				return nil, ErrNotFound
+			}
+			if err != nil {
+				return nil, fmt.Errorf("read tag: %w", err)
+			}
+			return manifestRow(ctx, q, did, d) // which the tag makes visible
 		})
 	})
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", ErrNotFound
-	}
-	if err != nil {
-		return "", fmt.Errorf("read tag: %w", err)
-	}
-	return d, nil
 }
 
 // Tags are at most n tag names after last, in byte order, and whether there are more.
@@ -36,7 +37,7 @@ func (m *Mirror) Tags(ctx context.Context, did syntax.DID, repository, last stri
 		return nil, false, err
 	}
 	tags, err = m.texts(ctx, `SELECT DISTINCT tag FROM tags WHERE did = $1 AND repository = $2 AND tag > $3
-		ORDER BY tag LIMIT $4`, string(did), repository, last, n+1)
+		ORDER BY tag LIMIT $4`, string(did), repository, after(last), n+1)
 	if err != nil {
 		return nil, false, fmt.Errorf("list tags: %w", err)
 	}
@@ -46,17 +47,34 @@ func (m *Mirror) Tags(ctx context.Context, did syntax.DID, repository, last stri
 	return tags, false, nil
 }
 
+// after is where a page that follows last begins. What is listed is ASCII without control characters, and last is
+// whatever a client sent: PostgreSQL takes neither NUL nor bytes that are not UTF-8.
+func after(last string) string {
+	for i := range len(last) {
+		switch {
+		case last[i] == 0:
+			return last[:i] // the same order: everything that follows last[:i]
+		case last[i] >= 0x80:
+			return last[:i] + "\x7f"
+		}
+	}
+	return last
+}
+
 // HasRepository says whether the DID has anything under this name.
 func (m *Mirror) HasRepository(ctx context.Context, did syntax.DID, repository string) (bool, error) {
-	n, err := read(ctx, m.Store, func(q querier) (n int, err error) {
-		return n, q.QueryRowContext(ctx, `SELECT count(*) FROM (
-			SELECT 1 FROM manifest_repositories WHERE did = $1 AND repository = $2
-			UNION ALL SELECT 1 FROM tags WHERE did = $1 AND repository = $2) AS r`, string(did), repository).Scan(&n)
+	return remember(ctx, m, answerKey{did, repository, ""}, func() (has bool, err error) {
+		return readOne(ctx, m.Store, func(q querier) (bool, error) {
+			var n int
+			err := q.QueryRowContext(ctx, `SELECT count(*) FROM (
+				SELECT 1 FROM manifest_repositories WHERE did = $1 AND repository = $2
+				UNION ALL SELECT 1 FROM tags WHERE did = $1 AND repository = $2) AS r`, string(did), repository).Scan(&n)
+			if err != nil {
+				return false, fmt.Errorf("find repository: %w", err)
+			}
+			return n > 0, nil
+		})
 	})
-	if err != nil {
-		return false, fmt.Errorf("find repository: %w", err)
-	}
-	return n > 0, nil
 }
 
 // Repositories are at most n repository names of a DID after last, in byte order, and whether there are more.
@@ -67,7 +85,7 @@ func (m *Mirror) Repositories(ctx context.Context, did syntax.DID, last string, 
 	names, err = m.texts(ctx, `SELECT repository FROM (
 			SELECT repository FROM manifest_repositories WHERE did = $1 AND repository > $2
 			UNION SELECT repository FROM tags WHERE did = $1 AND repository > $2) AS r
-		ORDER BY repository LIMIT $3`, string(did), last, n+1)
+		ORDER BY repository LIMIT $3`, string(did), after(last), n+1)
 	if err != nil {
 		return nil, false, fmt.Errorf("list repositories: %w", err)
 	}
@@ -80,35 +98,48 @@ func (m *Mirror) Repositories(ctx context.Context, did syntax.DID, last string, 
 // Manifest is a manifest that a repository may serve. One that is mirrored is answered at once, however old the mirror:
 // its digest cannot change.
 func (m *Mirror) Manifest(ctx context.Context, did syntax.DID, repository string, d digest.Digest) (*Manifest, error) {
-	found, err := remember(m, answerKey{did, repository, string(d)}, func() (*Manifest, error) { return m.manifest(ctx, did, repository, d) })
+	get := func() (*Manifest, error) {
+		return remember(ctx, m, answerKey{did, repository, string(d)}, func() (*Manifest, error) { return m.manifest(ctx, did, repository, d) })
+	}
+	found, err := get()
 	if !errors.Is(err, ErrNotFound) {
 		return found, err
 	}
 	if err := m.Fresh(ctx, did, m.TTL); err != nil {
 		return nil, err
 	}
-	return m.manifest(ctx, did, repository, d)
+	return get() // from memory when nothing has changed
 }
 
 type answerKey struct {
 	did             syntax.DID
-	repository, ref string
+	repository, ref string // ref: a tag, a digest, or empty for the repository itself
 }
 
 type answer struct {
 	generation uint64
-	value      any
+	value      any // nil: not found
 }
 
-// remember answers from memory what was read at the DID's present generation. Failures are not remembered.
-func remember[T any](m *Mirror, key answerKey, query func() (T, error)) (T, error) {
-	generation := m.queue(key.did).generation.Load() // before the query: a change meanwhile makes the answer old
+// remember answers from memory what was read at the DID's present generation, also that something is not there. Other
+// failures are not remembered.
+func remember[T any](ctx context.Context, m *Mirror, key answerKey, query func() (T, error)) (v T, err error) {
+	generation, err := m.generation(ctx, key.did) // before the query: a change meanwhile makes the answer old
+	if err != nil {
+		return v, err
+	}
 	if a, ok := m.recent.Get(key); ok && a.generation == generation {
 		return a.value.(T), nil
 	}
-	v, err := query()
-	if err == nil {
+	if a, ok := m.absent.Get(key); ok && a.generation == generation {
+		return v, ErrNotFound
+	}
+	v, err = query()
+	switch {
+	case err == nil:
 		m.recent.Add(key, answer{generation, v})
+	case errors.Is(err, ErrNotFound):
+		m.absent.Add(key, answer{generation, nil})
 	}
 	return v, err
 }
@@ -157,12 +188,12 @@ func (m *Mirror) Referrers(ctx context.Context, did syntax.DID, repository strin
 	if err := m.completeReferrers(ctx, did, d); err != nil {
 		return nil, false, err
 	}
-	list, err = read(ctx, m.Store, func(q querier) ([]*Manifest, error) {
+	list, err = readOne(ctx, m.Store, func(q querier) ([]*Manifest, error) {
 		return scanManifests(did)(q.QueryContext(ctx, `SELECT `+manifestColumns+` FROM manifests m
 			JOIN manifest_repositories p ON p.did = m.did AND p.digest = m.digest
 			WHERE m.did = $1 AND m.subject = $2 AND m.subject <> '' AND p.repository = $3 AND m.digest > $4
 				AND ($5 = '' OR m.artifact_type = $5)
-			ORDER BY m.digest LIMIT $6`, string(did), string(d), repository, last, artifactType, n+1))
+			ORDER BY m.digest LIMIT $6`, string(did), string(d), repository, after(last), clean(artifactType), n+1))
 	})
 	if err != nil {
 		return nil, false, fmt.Errorf("list referrers: %w", err)
@@ -199,7 +230,8 @@ func (m *Mirror) completeReferrers(ctx context.Context, did syntax.DID, subject 
 // Holds are the holds that the manifests of a DID name, those of manifests that name the blob first.
 func (m *Mirror) Holds(ctx context.Context, did syntax.DID, blob digest.Digest) ([]syntax.DID, error) {
 	list, err := m.texts(ctx, `SELECT m.hold FROM manifests m WHERE m.did = $1 AND m.hold <> '' GROUP BY m.hold
-		ORDER BY max(EXISTS (SELECT 1 FROM manifest_refs r WHERE r.did = $1 AND r.child = $2 AND r.parent = m.digest)) DESC, m.hold
+		ORDER BY max(CASE WHEN EXISTS (SELECT 1 FROM manifest_refs r WHERE r.did = $1 AND r.child = $2 AND r.parent = m.digest)
+			THEN 1 ELSE 0 END) DESC, m.hold
 		LIMIT 8`, string(did), string(blob))
 	if err != nil {
 		return nil, fmt.Errorf("find holds: %w", err)
@@ -225,9 +257,9 @@ func (m *Mirror) BlobInUse(ctx context.Context, did syntax.DID, blob digest.Dige
 }
 
 func (m *Mirror) texts(ctx context.Context, query string, args ...any) ([]string, error) {
-	return read(ctx, m.Store, func(q querier) ([]string, error) { return texts(ctx, q, query, args...) })
+	return readOne(ctx, m.Store, func(q querier) ([]string, error) { return texts(ctx, q, query, args...) })
 }
 
 func (m *Mirror) row(ctx context.Context, did syntax.DID, d digest.Digest) (*Manifest, error) {
-	return read(ctx, m.Store, func(q querier) (*Manifest, error) { return manifestRow(ctx, q, did, d) })
+	return readOne(ctx, m.Store, func(q querier) (*Manifest, error) { return manifestRow(ctx, q, did, d) })
 }

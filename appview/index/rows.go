@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
@@ -47,7 +49,16 @@ type Tag struct {
 // querier reads, in a snapshot or a transaction.
 type querier = store.Querier
 
-// read runs a query that gives one value.
+// readOne runs one statement that gives one value.
+func readOne[T any](ctx context.Context, db *store.DB, query func(querier) (T, error)) (out T, err error) {
+	err = db.ReadOne(ctx, func(q store.Querier) error {
+		out, err = query(q)
+		return err
+	})
+	return out, err
+}
+
+// read runs queries that see the same moment and give one value.
 func read[T any](ctx context.Context, db *store.DB, query func(querier) (T, error)) (out T, err error) {
 	err = db.Read(ctx, func(q store.Querier) error {
 		out, err = query(q)
@@ -89,11 +100,19 @@ func (c *change) apply(ctx context.Context, q store.Tx, did syntax.DID) error {
 		if _, err := q.ExecContext(ctx, `INSERT INTO tags (did, rkey, cid, repository, tag, digest, updated_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (did, rkey) DO UPDATE SET cid = excluded.cid,
 			repository = excluded.repository, tag = excluded.tag, digest = excluded.digest, updated_at = excluded.updated_at`,
-			string(did), t.RKey, t.CID, t.Repository, t.Tag, string(t.Digest), t.UpdatedAt); err != nil {
+			string(did), clean(t.RKey), clean(t.CID), clean(t.Repository), t.Tag, string(t.Digest), t.UpdatedAt); err != nil {
 			return fmt.Errorf("mirror tag: %w", err)
 		}
 	}
 	return nil
+}
+
+// clean makes text of what a stranger's record says: PostgreSQL keeps neither NUL nor bytes that are not UTF-8.
+func clean(s string) string {
+	if strings.IndexByte(s, 0) < 0 && utf8.ValidString(s) {
+		return s
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
 }
 
 func deleteManifestRows(ctx context.Context, q store.Tx, did syntax.DID, d digest.Digest) error {
@@ -119,14 +138,14 @@ func putManifestRows(ctx context.Context, q store.Tx, did syntax.DID, m *Manifes
 	}
 	_, err = q.ExecContext(ctx, `INSERT INTO manifests (did, digest, rkey, cid, repository, media_type, artifact_type, size,
 		hold, blob_cid, subject, annotations) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-		string(did), string(m.Digest), m.RKey, m.CID, m.Repository, m.MediaType, m.ArtifactType, m.Size,
-		string(m.Hold), m.BlobCID, string(m.Subject), string(annotations))
+		string(did), string(m.Digest), clean(m.RKey), clean(m.CID), clean(m.Repository), clean(m.MediaType), clean(m.ArtifactType), m.Size,
+		clean(string(m.Hold)), clean(m.BlobCID), string(m.Subject), string(annotations))
 	if err != nil {
 		return fmt.Errorf("mirror manifest: %w", err)
 	}
 	for _, repo := range m.Repositories {
 		if _, err := q.ExecContext(ctx, `INSERT INTO manifest_repositories (did, repository, digest) VALUES ($1, $2, $3)
-			ON CONFLICT DO NOTHING`, string(did), repo, string(m.Digest)); err != nil {
+			ON CONFLICT DO NOTHING`, string(did), clean(repo), string(m.Digest)); err != nil {
 			return fmt.Errorf("mirror manifest: %w", err)
 		}
 	}
@@ -235,7 +254,7 @@ func texts(ctx context.Context, q querier, query string, args ...any) ([]string,
 func visible(ctx context.Context, q querier, did syntax.DID, repository string, d digest.Digest) (bool, error) {
 	var n int
 	err := q.QueryRowContext(ctx, `WITH RECURSIVE up (digest) AS (
-			SELECT CAST($3 AS TEXT) UNION
+			SELECT m.digest FROM manifests m WHERE m.did = $1 AND m.digest = $3 UNION
 			SELECT r.parent FROM manifest_refs r JOIN up ON r.child = up.digest WHERE r.did = $1 AND r.kind = 'manifest')
 		SELECT count(*) FROM up WHERE
 			EXISTS (SELECT 1 FROM manifest_repositories p WHERE p.did = $1 AND p.repository = $2 AND p.digest = up.digest) OR
@@ -248,7 +267,7 @@ func visible(ctx context.Context, q querier, did syntax.DID, repository string, 
 // index there names it, or a referrer there has it as subject.
 func others(ctx context.Context, q querier, did syntax.DID, repository string, d digest.Digest) ([]string, error) {
 	list, err := texts(ctx, q, `WITH RECURSIVE up (digest) AS (
-			SELECT CAST($3 AS TEXT) UNION
+			SELECT m.digest FROM manifests m WHERE m.did = $1 AND m.digest = $3 UNION
 			SELECT r.parent FROM manifest_refs r JOIN up ON r.child = up.digest WHERE r.did = $1 AND r.kind = 'manifest')
 		SELECT p.repository FROM manifest_repositories p JOIN up ON p.digest = up.digest WHERE p.did = $1 AND p.repository <> $2
 		UNION SELECT t.repository FROM tags t JOIN up ON t.digest = up.digest WHERE t.did = $1 AND t.repository <> $2

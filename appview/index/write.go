@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"time"
 
@@ -75,13 +76,14 @@ func (m *Mirror) write(ctx context.Context, did syntax.DID, plan func(context.Co
 		return err
 	}
 	var last error
+	var refused *batch // that the PDS failed on without saying why
 	for try := range writeTries {
 		if try > 0 {
 			if err := pause(ctx, try); err != nil {
 				return errors.Join(last, err)
 			}
 		}
-		if try > 0 || !h.known {
+		if try > 0 || !h.known || h.commit == "" {
 			if h, err = m.sync(ctx, did, q); err != nil {
 				return err
 			}
@@ -93,6 +95,9 @@ func (m *Mirror) write(ctx context.Context, did syntax.DID, plan func(context.Co
 		if len(b.writes) == 0 {
 			return nil
 		}
+		if refused != nil && refused.same(b) {
+			return last // the repository is as it was planned against: the PDS failed for another reason
+		}
 		// swapCommit is about the whole repository: a busy account moves it all the time for other reasons. Creates
 		// and updates still fail when the record is not as planned; only the mirror's place is then unknown.
 		swap := h.commit
@@ -101,25 +106,35 @@ func (m *Mirror) write(ctx context.Context, did syntax.DID, plan func(context.Co
 		}
 		commit, err := m.PDS.ApplyWrites(ctx, did, b.writes, swap)
 		if err == nil {
-			if swap == "" {
-				commit = atproto.Commit{}
-			}
-			return m.written(context.WithoutCancel(ctx), did, q, h, commit, b)
+			return m.written(context.WithoutCancel(ctx), did, q, h, landed{commit, swap != ""}, b)
 		}
 		if !movedOn(err) {
 			return err
 		}
-		last = err
+		last, refused = err, nil
+		if serverError(err) {
+			refused = b
+		}
 	}
 	return fmt.Errorf("%w: %w", ErrBusy, last)
 }
 
-// movedOn says whether a write failed because the repository is not what it was planned against. The reference PDS
-// answers 500 to a create over an existing record.
+// movedOn says whether a write may have failed because the repository is not what it was planned against. The reference
+// PDS answers 500 to a create over an existing record, as to any failure of its own: planning again tells them apart.
 func movedOn(err error) bool {
+	return errors.Is(err, atproto.ErrInvalidSwap) || errors.Is(err, atproto.ErrRecordNotFound) || serverError(err)
+}
+
+func serverError(err error) bool {
 	var pds *atproto.PDSError
-	return errors.Is(err, atproto.ErrInvalidSwap) || errors.Is(err, atproto.ErrRecordNotFound) ||
-		errors.As(err, &pds) && pds.Status == 500
+	return errors.As(err, &pds) && pds.Status == http.StatusInternalServerError
+}
+
+// same says whether two plans do the same to the same records, whatever they write.
+func (b *batch) same(other *batch) bool {
+	return slices.EqualFunc(b.writes, other.writes, func(x, y atproto.Write) bool {
+		return x.Action == y.Action && x.Collection == y.Collection && x.RKey == y.RKey
+	})
 }
 
 func pause(ctx context.Context, try int) error {
@@ -133,13 +148,17 @@ func pause(ctx context.Context, try int) error {
 	}
 }
 
-// written brings the mirror to the commit that our own write made. A failure here loses nothing: the push is
-// acknowledged by the PDS, and the next sync reads it.
-func (m *Mirror) written(ctx context.Context, did syntax.DID, q *queue, before head, commit atproto.Commit, b *batch) error {
-	err := m.Store.Write(ctx, func(tx store.Tx) error {
-		if err := b.change.apply(ctx, tx, did); err != nil {
-			return err
-		}
+// landed is the commit that a write of ours made.
+type landed struct {
+	atproto.Commit
+	exact bool // it followed the head that was planned against, and nothing else
+}
+
+// written brings the mirror to the commit that our own write made. Only then is the push or delete acknowledged: the
+// notification to the hold is in the same transaction, and other replicas must see the change. When the database fails
+// here, the client is told to try again, and finds the records there.
+func (m *Mirror) written(ctx context.Context, did syntax.DID, q *queue, before head, commit landed, b *batch) error {
+	err := m.Store.WriteAlone(ctx, mirrorLock(did), func(tx store.Tx) error {
 		for d, body := range b.bytes {
 			if err := keepBytes(ctx, tx, d, body); err != nil {
 				return err
@@ -150,21 +169,31 @@ func (m *Mirror) written(ctx context.Context, did syntax.DID, q *queue, before h
 				return err
 			}
 		}
-		after := head{rev: commit.Rev, commit: commit.CID}
-		if commit.Rev == "" {
-			after = before // not known: the next look at the PDS will tell
+		current, err := readHead(ctx, tx, did)
+		if err != nil {
+			return err
+		}
+		if commit.Rev != "" && current.rev >= commit.Rev && current.commit != "" {
+			return nil // another replica has read or written since: the rows have this change, and maybe its undoing
+		}
+		if err := b.change.apply(ctx, tx, did); err != nil {
+			return err
+		}
+		after := head{rev: max(commit.Rev, current.rev)} // without a commit: the next look at the PDS reads it all again
+		if commit.exact && commit.Rev > current.rev {
+			after.commit = commit.CID
 		}
 		return writeHead(ctx, tx, did, after, m.Now())
 	})
 	q.generation.Add(1)
 	q.state.Lock()
 	q.syncedAt, q.failedAt = m.Now(), time.Time{}
-	if err != nil || commit.Rev == "" {
+	if err != nil || !commit.exact || commit.Rev == "" {
 		q.syncedAt = time.Time{}
 	}
 	q.state.Unlock()
 	if err != nil {
-		m.Log.ErrorContext(ctx, "written to the PDS but not to the mirror, which will be read again", "did", did, "error", err)
+		return fmt.Errorf("written to the PDS, but not to the mirror: %w", err)
 	}
 	return nil
 }

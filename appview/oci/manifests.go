@@ -25,26 +25,25 @@ func (r *Registry) getManifest(w http.ResponseWriter, q *request) error {
 	ctx := q.Context()
 	d, byDigest := spec.ParseDigest(q.Ref)
 	h := w.Header()
+	var m *index.Manifest
+	var err error
 	switch {
 	case byDigest:
 		h.Set("Cache-Control", "private, max-age=31536000, immutable")
+		m, err = r.Records.Manifest(ctx, q.Owner, q.Name.Repository, d)
 	case spec.LooksLikeDigest(q.Ref):
 		return invalidDigest(q.Ref)
 	case !spec.IsTag(q.Ref):
 		return invalidTag(q.Ref)
 	default:
 		h.Set("Cache-Control", "no-cache")
-		var err error
-		if d, err = r.Records.Tag(ctx, q.Owner, q.Name.Repository, q.Ref); err != nil {
-			return r.manifestError(ctx, q, err)
-		}
+		m, err = r.Records.Tagged(ctx, q.Owner, q.Name.Repository, q.Ref)
 	}
-	m, err := r.Records.Manifest(ctx, q.Owner, q.Name.Repository, d)
 	if err != nil {
 		return r.manifestError(ctx, q, err)
 	}
-	etag := `"` + string(d) + `"`
-	h.Set("Docker-Content-Digest", string(d))
+	etag := `"` + string(m.Digest) + `"`
+	h.Set("Docker-Content-Digest", string(m.Digest))
 	h.Set("ETag", etag)
 	body, err := r.Records.Bytes(ctx, m)
 	if err != nil {

@@ -90,14 +90,14 @@ func cut(list []spec.Descriptor, more bool) ([]spec.Descriptor, bool) {
 // "Referrers Tag Schema"): clients keep them there for registries without the referrers API, copies bring the tag along,
 // and they may lack a subject. Those with the subject are found by their records. What cannot be served is left out.
 func (r *Registry) taggedReferrers(q *request, d digest.Digest) ([]spec.Descriptor, error) {
-	tagged, err := r.Records.Tag(q.Context(), q.Owner, q.Name.Repository, referrersTag(d))
+	tagged, err := r.Records.Tagged(q.Context(), q.Owner, q.Name.Repository, referrersTag(d))
 	if errors.Is(err, index.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	list, _, err := r.document(q, tagged)
+	list, _, err := r.document(q, tagged.Digest)
 	if err != nil || list == nil {
 		return nil, err
 	}

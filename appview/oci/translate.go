@@ -12,6 +12,7 @@ import (
 	"atcr.io/operator/appview/holdclient"
 	"atcr.io/operator/appview/index"
 	"atcr.io/operator/appview/oci/upload"
+	"atcr.io/operator/appview/store"
 )
 
 // translate makes an answer of an error of the layers below. Each row is one thing that can go wrong for a user.
@@ -58,6 +59,9 @@ func translate(err error) *Error {
 	case errors.Is(err, atproto.ErrBlobTooLarge):
 		return &Error{Code: errcode.ErrorCodeSizeInvalid, Status: http.StatusRequestEntityTooLarge, Err: err,
 			Sentence: "Your PDS refuses a manifest of this size.", Remedy: "Use a smaller manifest, for example fewer layers or annotations."}
+	case errors.Is(err, store.ErrUnavailable):
+		return &Error{Code: errcode.ErrorCodeUnavailable, RetryAfter: 5 * time.Second, Err: err,
+			Sentence: "The registry's database cannot be reached.", Remedy: "Try again later; the operator finds the cause in the server's log."}
 	case errors.Is(err, atproto.ErrUnavailable):
 		return &Error{Code: errcode.ErrorCodeUnavailable, RetryAfter: 5 * time.Second, Err: err,
 			Sentence: "The owner's PDS, or the directory that names it, cannot be reached.", Remedy: "Try again later; what was pushed before stays."}

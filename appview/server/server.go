@@ -65,9 +65,6 @@ func (s *Server) open(ctx context.Context) (err error) {
 	for _, w := range s.cfg.Warnings {
 		s.log.WarnContext(ctx, w)
 	}
-	if s.cfg.DatabaseURL != "" {
-		return errors.New("ATCR_DATABASE_URL is set, but this release keeps its data in SQLite only; unset it")
-	}
 	if s.runtime, err = config.OpenRuntime(s.cfg, s.log); err != nil {
 		return err
 	}
@@ -81,9 +78,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	path := s.cfg.UIDatabasePath
 	if !s.cfg.UIEnabled {
-		path = "" // the seed: no database without the web interface
+		path = "" // the seed: no database file without the web interface
 	}
-	if s.db, err = store.Open(ctx, store.Options{Path: path, Logger: s.log}); err != nil {
+	if s.db, err = store.Open(ctx, store.Options{URL: s.cfg.DatabaseURL, Path: path, Exclusive: true, Logger: s.log}); err != nil {
 		return err
 	}
 	s.keys.Watch(s.watcher)

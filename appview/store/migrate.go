@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
@@ -11,18 +10,30 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-//go:embed migrations/sqlite/*.sql
+//go:embed migrations
 var migrations embed.FS
 
 // ErrNewerSchema: the database was written by a newer release.
 var ErrNewerSchema = errors.New("the database has a newer schema")
 
-func migrate(ctx context.Context, db *sql.DB) error {
-	dir, err := fs.Sub(migrations, "migrations/sqlite")
+// migrationLock is the advisory lock under which replicas that start together migrate one after the other.
+const migrationLock = 0x61746372 // "atcr"
+
+func (d *DB) migrate(ctx context.Context) error {
+	dialect, folder := goose.DialectSQLite3, "migrations/sqlite"
+	if d.pool != nil {
+		dialect, folder = goose.DialectPostgres, "migrations/postgres"
+		unlock, err := d.lockMigrations(ctx)
+		if err != nil {
+			return fmt.Errorf("waiting for another replica to migrate: %w", err)
+		}
+		defer unlock()
+	}
+	dir, err := fs.Sub(migrations, folder)
 	if err != nil {
 		return err
 	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, dir)
+	p, err := goose.NewProvider(dialect, d.writer, dir)
 	if err != nil {
 		return fmt.Errorf("reading the schema: %w", err)
 	}
@@ -39,4 +50,22 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		return fmt.Errorf("bringing the database from schema %d to %d: %w", have, known, err)
 	}
 	return nil
+}
+
+// lockMigrations holds the lock on a connection of its own, so that it ends with this process, however that ends. goose
+// has such a lock too, but makes its version table before it takes it.
+func (d *DB) lockMigrations(ctx context.Context) (unlock func(), err error) {
+	conn, err := d.writer.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, int64(migrationLock)); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return func() {
+		if _, err := conn.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, int64(migrationLock)); err != nil {
+			d.log.WarnContext(ctx, "giving back the lock of migrations; it ends with its connection", "error", err)
+		}
+		conn.Close()
+	}, nil
 }

@@ -1,4 +1,4 @@
-package store
+package store_test
 
 import (
 	"fmt"
@@ -6,18 +6,20 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"atcr.io/operator/appview/store"
 )
 
-func refreshToken(hash, credential string, used int64) RefreshToken {
-	return RefreshToken{Hash: hash, Credential: credential, DID: "did:plc:a", Client: "docker", CreatedAt: time.Unix(50, 0), UsedAt: time.Unix(used, 0)}
+func refreshToken(hash, credential string, used int64) store.RefreshToken {
+	return store.RefreshToken{Hash: hash, Credential: credential, DID: "did:plc:a", Client: "docker", CreatedAt: time.Unix(50, 0), UsedAt: time.Unix(used, 0)}
 }
 
 func TestOfACredentialTheRefreshTokensThatWereUsedLastStay(t *testing.T) {
-	both(t, func(t *testing.T, db *DB) {
+	all(t, func(t *testing.T, db *store.DB) {
 		has := func(hash string) bool {
 			_, err := db.RefreshToken(t.Context(), hash)
 			if err != nil {
-				require.ErrorIs(t, err, ErrNotFound)
+				require.ErrorIs(t, err, store.ErrNotFound)
 			}
 			return err == nil
 		}
@@ -39,16 +41,16 @@ func TestOfACredentialTheRefreshTokensThatWereUsedLastStay(t *testing.T) {
 }
 
 func TestRefreshTokensEndUnusedOrOld(t *testing.T) {
-	both(t, func(t *testing.T, db *DB) {
+	all(t, func(t *testing.T, db *store.DB) {
 		require.NoError(t, db.SaveRefreshToken(t.Context(), refreshToken("unused", "c", 99), 9))
 		require.NoError(t, db.SaveRefreshToken(t.Context(), refreshToken("used", "c", 100), 9))
 		require.NoError(t, db.SweepRefreshTokens(t.Context(), time.Unix(100, 0), time.Unix(50, 0)))
 		_, err := db.RefreshToken(t.Context(), "unused")
-		require.ErrorIs(t, err, ErrNotFound)
+		require.ErrorIs(t, err, store.ErrNotFound)
 		_, err = db.RefreshToken(t.Context(), "used")
 		require.NoError(t, err)
 		require.NoError(t, db.SweepRefreshTokens(t.Context(), time.Unix(100, 0), time.Unix(51, 0)))
 		_, err = db.RefreshToken(t.Context(), "used")
-		require.ErrorIs(t, err, ErrNotFound, "however much it is used")
+		require.ErrorIs(t, err, store.ErrNotFound, "however much it is used")
 	})
 }

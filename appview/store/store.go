@@ -3,23 +3,30 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"net/url"
+	"math/rand/v2"
 	"os"
-	"path/filepath"
-	"runtime"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
+
+// ErrUnavailable: the database cannot be asked now. Trying later may help.
+var ErrUnavailable = errors.New("the database cannot be reached")
 
 // Options say what to open.
 type Options struct {
-	Path   string // of the SQLite file, whose directory is made when missing; empty: in memory, gone at Close
-	Logger *slog.Logger
+	// URL of a PostgreSQL database, postgres://user:password@host/database; its parameters are those of pgx, with
+	// pool_max_conns among them. Empty: SQLite.
+	URL string
+	// Path of the SQLite file, whose directory is made when missing; empty: in memory, gone at Close.
+	Path string
+	// Exclusive refuses a SQLite file that another process has open so, with [ErrLocked].
+	Exclusive bool
+	Logger    *slog.Logger
 }
 
 // Querier reads.
@@ -37,105 +44,111 @@ type Tx interface {
 // DB is an open store. It is safe for concurrent use.
 type DB struct {
 	writer *sql.DB
-	reader *sql.DB // the writer itself when in memory
+	reader *sql.DB       // the writer itself when in memory, and with PostgreSQL
+	pool   *pgxpool.Pool // nil: SQLite
+	lock   *os.File
 	log    *slog.Logger
 }
 
-// Open opens or creates the store and brings its schema up to date.
+// Open opens or creates the store and brings its schema up to date. An error never holds the password of the URL.
 func Open(ctx context.Context, o Options) (*DB, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
 	d := &DB{log: o.Logger}
-	var err error
-	if o.Path == "" {
-		// One connection, since each would have a database of its own.
-		if d.writer, err = open("file::memory:", false, 1); err != nil {
-			return nil, err
-		}
-		d.reader = d.writer
-	} else {
-		if err := os.MkdirAll(filepath.Dir(o.Path), 0o700); err != nil {
-			return nil, fmt.Errorf("making the directory of the database: %w", err)
-		}
-		if err := restrict(o.Path); err != nil {
-			return nil, err
-		}
-		if d.writer, err = open(o.Path, false, 1); err != nil {
-			return nil, err
-		}
-		if d.reader, err = open(o.Path, true, max(4, runtime.GOMAXPROCS(0)*2)); err != nil {
-			return nil, errors.Join(err, d.writer.Close())
-		}
+	open := d.openSQLite
+	if o.URL != "" {
+		open = d.openPostgres
 	}
-	if err := migrate(ctx, d.writer); err != nil {
+	err := open(ctx, o)
+	if err == nil {
+		err = d.migrate(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
 
-// restrict makes the file, or an old one, readable by its owner only: it holds sessions, though sealed.
-func restrict(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return fmt.Errorf("opening the database %s: %w; is its directory writable?", path, err)
-	}
-	// On a volume that another user wrote before, its group lets us in and the mode is not ours to change.
-	if err := f.Chmod(0o600); err != nil && !errors.Is(err, fs.ErrPermission) {
-		return errors.Join(fmt.Errorf("restricting the database %s to its owner: %w", path, err), f.Close())
-	}
-	return f.Close()
-}
+// Shared says whether other processes may write to the same database: what one of them remembers may be old.
+func (d *DB) Shared() bool { return d.pool != nil }
 
-func open(path string, readOnly bool, conns int) (*sql.DB, error) {
-	q := url.Values{"_pragma": {"busy_timeout(10000)", "foreign_keys(1)", "temp_store(2)"}}
-	if readOnly {
-		q.Add("_pragma", "query_only(1)")
-	} else {
-		// A write transaction takes its lock at the start, so it never fails half-way because another process wrote.
-		q.Set("_txlock", "immediate")
-		q.Add("_pragma", "journal_mode(wal)")
-		// NORMAL would lose the last commits in a power cut: a refresh token that the PDS has already replaced, a
-		// notification that was promised to a hold.
-		q.Add("_pragma", "synchronous(full)")
-	}
-	name := path
-	if path[:min(5, len(path))] != "file:" {
-		name = "file:" + (&url.URL{Path: path}).EscapedPath()
-	}
-	db, err := sql.Open("sqlite", name+"?"+q.Encode())
-	if err != nil {
-		return nil, fmt.Errorf("opening the database: %w", err)
-	}
-	db.SetMaxOpenConns(conns)
-	db.SetMaxIdleConns(conns)
-	db.SetConnMaxLifetime(0)
-	if err := db.Ping(); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening the database %s: %w", path, err), db.Close())
-	}
-	return db, nil
-}
+// Limits of one call, so that a database behind a broken network fails requests instead of collecting them.
+const (
+	readLimit  = 10 * time.Second
+	writeLimit = 30 * time.Second
+)
 
 // Read runs fn against a consistent snapshot. fn must not call Write or Read: in memory there is one connection.
 func (d *DB) Read(ctx context.Context, fn func(Querier) error) error {
-	tx, err := d.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	o := sql.TxOptions{ReadOnly: true}
+	if d.pool != nil {
+		o.Isolation = sql.LevelRepeatableRead
+	}
+	limited, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	tx, err := d.reader.BeginTx(limited, &o)
 	if err != nil {
-		return fmt.Errorf("reading the store: %w", err)
+		return d.classify(ctx, fmt.Errorf("reading the store: %w", err))
 	}
 	defer tx.Rollback() //nolint:errcheck // nothing was written
-	return fn(tx)
+	return d.classify(ctx, fn(bound{tx, limited}))
 }
 
-// Write runs fn in one transaction: all of it happens, durably, or none. Writes happen one after the other, so fn
-// does no network calls.
+// ReadOne is Read for an fn with one statement, or several that need not see the same moment: it saves a PostgreSQL
+// two round trips.
+func (d *DB) ReadOne(ctx context.Context, fn func(Querier) error) error {
+	limited, cancel := context.WithTimeout(ctx, readLimit)
+	defer cancel()
+	return d.classify(ctx, fn(bound{d.reader, limited}))
+}
+
+// writeTries bounds the attempts of one Write that PostgreSQL rolled back for the sake of another.
+const writeTries = 6
+
+// Write runs fn in one transaction: all of it happens, durably, or none. With SQLite writes happen one after the other,
+// so fn does no network calls. With PostgreSQL they run side by side, each statement seeing what was committed before
+// it (READ COMMITTED), and fn runs again when PostgreSQL could not serialize it or broke a deadlock: fn must not rely
+// on what an earlier run left in its variables. See [DB.WriteAlone].
 func (d *DB) Write(ctx context.Context, fn func(Tx) error) error {
-	tx, err := d.writer.BeginTx(ctx, nil)
+	var err error
+	for try := range writeTries {
+		if try > 0 {
+			if e := pause(ctx, try); e != nil {
+				return errors.Join(err, e)
+			}
+		}
+		if err = d.writeOnce(ctx, fn); !isContention(err) {
+			return d.classify(ctx, err)
+		}
+	}
+	return fmt.Errorf("writing the store: %w: other writes kept getting in the way: %w", ErrUnavailable, err)
+}
+
+// WriteAlone is Write, but of all the writes with one name, in all processes, one runs at a time: what fn reads of the
+// rows that only such writes change is still so when it commits.
+func (d *DB) WriteAlone(ctx context.Context, name string, fn func(Tx) error) error {
+	if d.pool == nil {
+		return d.Write(ctx, fn)
+	}
+	return d.Write(ctx, func(tx Tx) error {
+		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, name); err != nil {
+			return fmt.Errorf("writing the store: %w", err)
+		}
+		return fn(tx)
+	})
+}
+
+func (d *DB) writeOnce(ctx context.Context, fn func(Tx) error) error {
+	limited, cancel := context.WithTimeout(ctx, writeLimit)
+	defer cancel()
+	tx, err := d.writer.BeginTx(limited, nil)
 	if err != nil {
 		return fmt.Errorf("writing the store: %w", err)
 	}
-	if err := fn(tx); err != nil {
-		if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) {
-			d.log.ErrorContext(ctx, "rolling back", "error", rerr)
+	if err := fn(boundTx{bound{tx, limited}, tx}); err != nil {
+		if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) && !errors.Is(rerr, driver.ErrBadConn) {
+			d.log.DebugContext(ctx, "rolling back", "error", rerr)
 		}
 		return err
 	}
@@ -145,11 +158,59 @@ func (d *DB) Write(ctx context.Context, fn func(Tx) error) error {
 	return nil
 }
 
+// pause before another try, longer each time and never the same for two that met.
+func pause(ctx context.Context, try int) error {
+	most := time.Duration(5<<try) * time.Millisecond
+	t := time.NewTimer(most/2 + time.Duration(rand.Int64N(int64(most))))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// bound puts every statement under the limit of its Read or Write.
+type bound struct {
+	q   Querier
+	ctx context.Context
+}
+
+func (b bound) QueryContext(_ context.Context, query string, args ...any) (*sql.Rows, error) {
+	return b.q.QueryContext(b.ctx, query, args...)
+}
+
+func (b bound) QueryRowContext(_ context.Context, query string, args ...any) *sql.Row {
+	return b.q.QueryRowContext(b.ctx, query, args...)
+}
+
+type boundTx struct {
+	bound
+	tx Tx
+}
+
+func (b boundTx) ExecContext(_ context.Context, query string, args ...any) (sql.Result, error) {
+	return b.tx.ExecContext(b.ctx, query, args...)
+}
+
+// classify makes an [ErrUnavailable] of a failure that is not the statement's fault. ctx is the caller's: when it has
+// ended, that is the reason.
+func (d *DB) classify(ctx context.Context, err error) error {
+	if err == nil || errors.Is(err, sql.ErrNoRows) || errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
+		return err
+	}
+	if d.pool == nil && !sqliteUnavailable(err) || d.pool != nil && !postgresUnavailable(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
 // Ping says whether the store answers, within two seconds.
 func (d *DB) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	return d.Read(ctx, func(q Querier) error {
+	return d.ReadOne(ctx, func(q Querier) error {
 		var one int
 		return q.QueryRowContext(ctx, `SELECT 1`).Scan(&one)
 	})
@@ -161,5 +222,14 @@ func (d *DB) Close() error {
 	if d.reader != nil && d.reader != d.writer {
 		errs = append(errs, d.reader.Close())
 	}
-	return errors.Join(append(errs, d.writer.Close())...)
+	if d.writer != nil {
+		errs = append(errs, d.writer.Close())
+	}
+	if d.pool != nil {
+		d.pool.Close()
+	}
+	if d.lock != nil {
+		errs = append(errs, d.lock.Close())
+	}
+	return errors.Join(errs...)
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the real parts that tests drive, when they are missing: OCI clients from Debian, the S3 server and the
+# Installs the real parts that tests drive, when they are missing: OCI clients and PostgreSQL from Debian, the S3 server and the
 # conformance program from their Go modules, the reference PDS from npm. Idempotent. Where it cannot install, it names what is missing and goes on: outside CI
 # the tests that need it skip with a reason, in CI they fail.
 set -euo pipefail
@@ -13,6 +13,8 @@ need buildah buildah
 need g++ g++
 need make make
 need python3 python3
+# Debian keeps the server's programs out of PATH.
+command -v postgres >/dev/null 2>&1 || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || packages+=(postgresql)
 
 if ((${#packages[@]})); then
   if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then

@@ -44,7 +44,7 @@ var AppView = []Variable{
 	{SealingKeyPath, "/var/lib/atcr/auth/sealing.key", Active, false, "Base64 of 32 random bytes; seals stored sessions. Made when missing."},
 	{OAuthKeyPath, "/var/lib/atcr/oauth/client.key", Later, false, "P-256 key of the confidential OAuth client."},
 	{DIDKeyPath, "/var/lib/atcr/auth/did.key", Later, false, "P-256 key of the AppView's own DID."},
-	{DatabaseURL, "", Later, false, "postgres:// URL; the store is SQLite when empty."},
+	{DatabaseURL, "", Active, false, "postgres:// URL of the database that all replicas share. Empty: SQLite, for one replica."},
 	{RuntimeFile, "", Active, false, "Path of the hot-reloaded runtime file: holds, allowed hosts, private ranges."},
 	{AllowedHosts, "", Active, false, "Comma-separated Host values besides the base URL's for which the token realm follows the request."},
 	{AllowedPrivateCIDRs, "", Active, false, "Comma-separated private ranges that identity, PDS and hold addresses may lie in."},
