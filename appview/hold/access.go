@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,6 +62,7 @@ func (r *roster) reload(ctx context.Context) error {
 		}
 		did := canonical(m.Member)
 		m.Permissions = append(m.Permissions, crew[did].Permissions...) // two records of one member add up
+		m.Tier, m.Plankowner = cmp.Or(m.Tier, crew[did].Tier), m.Plankowner || crew[did].Plankowner
 		crew[did] = m
 	}
 	r.captain, r.crew = c, crew
@@ -80,6 +82,13 @@ func (r *roster) member(did syntax.DID) bool {
 	defer r.mu.RUnlock()
 	_, ok := r.crew[did]
 	return ok
+}
+
+// memberOf is a DID's crew record, the zero value without one.
+func (r *roster) memberOf(did syntax.DID) crewMember {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.crew[did]
 }
 
 // may says whether a DID has a permission, given or implied.

@@ -36,6 +36,14 @@ type Config struct {
 	DebugAddr           string         `env:"HOLD_DEBUG_ADDR" envDefault:":8081"`
 	ShutdownGrace       time.Duration  `env:"HOLD_SHUTDOWN_GRACE" envDefault:"25s"`
 	UploadTTL           time.Duration  `env:"HOLD_UPLOAD_TTL" envDefault:"24h"`
+	MaxUploads          int            `env:"HOLD_MAX_UPLOADS" envDefault:"64"`
+	QuotaTiers          string         `env:"HOLD_QUOTA_TIERS"`
+	NewCrewTier         string         `env:"HOLD_NEW_CREW_TIER"`
+	PlankownerCrewTier  string         `env:"HOLD_PLANKOWNER_CREW_TIER"`
+	GCEnabled           bool           `env:"HOLD_GC_ENABLED" envDefault:"false"`
+	GCDryRun            bool           `env:"HOLD_GC_DRY_RUN" envDefault:"false"`
+	GCInterval          time.Duration  `env:"HOLD_GC_INTERVAL" envDefault:"24h"`
+	GCGrace             time.Duration  `env:"HOLD_GC_GRACE" envDefault:"240h"`
 	TestMode            bool           `env:"TEST_MODE" envDefault:"false"`
 	StorageDriver       string         `env:"STORAGE_DRIVER" envDefault:"s3"`
 	StorageRootDir      string         `env:"STORAGE_ROOT_DIR"`
@@ -90,6 +98,7 @@ var forms = map[reflect.Type]string{
 	reflect.TypeFor[slog.Level]():     "debug, info, warn or error",
 	reflect.TypeFor[[]netip.Prefix](): "comma-separated ranges such as 10.0.0.0/8",
 	reflect.TypeFor[[]int]():          "comma-separated ports",
+	reflect.TypeFor[int]():            "a whole number",
 }
 
 // Validate reports everything that is wrong with a configuration at once.
@@ -125,6 +134,18 @@ func (c Config) Validate() error {
 	}
 	if c.UploadTTL < time.Minute {
 		bad(names.HoldUploadTTL, "%s, want at least 1m: uploads in progress would be lost", c.UploadTTL)
+	}
+	if c.MaxUploads < 1 {
+		bad(names.HoldMaxUploads, "%d, want at least 1", c.MaxUploads)
+	}
+	if _, err := parseTiers(c); err != nil {
+		errs = append(errs, err)
+	}
+	if c.GCInterval < time.Minute {
+		bad(names.HoldGCInterval, "%s, want at least 1m", c.GCInterval)
+	}
+	if c.GCGrace < notifyHorizon {
+		bad(names.HoldGCGrace, "%s, want at least %s: for so long registries may still tell of manifests that name a blob", c.GCGrace, notifyHorizon)
 	}
 	switch c.StorageDriver {
 	case driverFilesystem:

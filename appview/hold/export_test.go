@@ -2,12 +2,15 @@ package hold
 
 import (
 	"context"
+	"errors"
 
 	"atcr.io/operator/appview/hold/storage"
 )
 
 // Sweep runs the sweeper once.
-func (s *Server) Sweep(ctx context.Context) error { return s.sweep(ctx) }
+func (s *Server) Sweep(ctx context.Context) error {
+	return errors.Join(s.sweep(ctx), s.sweepDeleted(ctx))
+}
 
 // WrapDriver lets a test put faults between the hold and its storage.
 func (s *Server) WrapDriver(wrap func(storage.Driver) storage.Driver) { s.driver = wrap(s.driver) }

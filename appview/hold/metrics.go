@@ -20,6 +20,7 @@ type metrics struct {
 	completion    prometheus.Histogram
 	downloads     prometheus.Counter
 	failures      prometheus.Counter
+	refusals      prometheus.Counter
 }
 
 func newMetrics(version string) *metrics {
@@ -45,6 +46,9 @@ func newMetrics(version string) *metrics {
 		downloads: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "atcr_hold_download_urls_total", Help: "URLs handed out to read blobs.",
 		}),
+		refusals: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "atcr_hold_quota_refusals_total", Help: "Manifests and uploads that did not fit into a user's quota.",
+		}),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "atcr_hold_health_failures_total", Help: "Health checks that found the storage or a database failing.",
 		}),
@@ -53,7 +57,7 @@ func newMetrics(version string) *metrics {
 		Name: "atcr_hold_build_info", Help: "Version of the hold; always 1.",
 	}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
-	m.registry.MustRegister(m.requests, m.seconds, m.uploads, m.uploadedBytes, m.completion, m.downloads, m.failures, build,
+	m.registry.MustRegister(m.requests, m.seconds, m.uploads, m.uploadedBytes, m.completion, m.downloads, m.failures, m.refusals, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -18,8 +18,9 @@ import (
 
 // Operations of notifyManifest.
 const (
-	operationPush = "push"
-	operationPull = "pull"
+	operationPush   = "push"
+	operationPull   = "pull"
+	operationDelete = "delete" // an extension
 )
 
 // notification is the input of io.atcr.hold.notifyManifest. What an index has below manifests is notified by itself.
@@ -29,18 +30,55 @@ type notification struct {
 	Digest     string     `json:"manifestDigest"`
 	Tag        string     `json:"tag"`
 	Operation  string     `json:"operation"`
+	Rev        string     `json:"rev"` // an extension: the commit of the user's repository with this push or deletion
 	Manifest   struct {
-		Layers []struct {
-			Digest    string `json:"digest"`
-			Size      int64  `json:"size"`
-			MediaType string `json:"mediaType"`
-		} `json:"layers"`
+		Config *namedBlob  `json:"config"`
+		Layers []namedBlob `json:"layers"`
 	} `json:"manifest"`
+}
+
+type namedBlob struct {
+	Digest    string `json:"digest"`
+	Size      int64  `json:"size"`
+	MediaType string `json:"mediaType"`
+}
+
+// rev is the notification's commit, empty when it names none: notifications may arrive in another order than what they
+// tell of happened.
+func (n notification) rev() string {
+	tid, err := syntax.ParseTID(n.Rev)
+	if err != nil {
+		return ""
+	}
+	return tid.String()
+}
+
+// blobs are the layers, and the config if there is one.
+func (n notification) blobs() ([]ledger.Blob, error) {
+	var out []ledger.Blob
+	add := func(b namedBlob, layer bool) error {
+		d, err := storage.ParseDigest(b.Digest)
+		if err != nil {
+			return xrpc.Errorf(http.StatusBadRequest, "InvalidDigest", "A blob's digest must be of sha256 or sha512; correct it.").Because(err)
+		}
+		out = append(out, ledger.Blob{Digest: d, Layer: layer})
+		return nil
+	}
+	for _, l := range n.Manifest.Layers {
+		if err := add(l, true); err != nil {
+			return nil, err
+		}
+	}
+	if n.Manifest.Config == nil {
+		return out, nil
+	}
+	return out, add(*n.Manifest.Config, false)
 }
 
 // notifyManifest answers io.atcr.hold.notifyManifest. A push writes a layer record for each layer of the manifest
 // that the user has in this hold, and counts; a repeated push of the same manifest to the same tag changes nothing.
-// A pull counts, for repositories that were pushed here.
+// The push is public already, so it is taken whatever the quota: see reserveManifest. A deletion takes the layer
+// records away, see delete.go. A pull counts, for repositories that were pushed here.
 func (s *Server) notifyManifest(w http.ResponseWriter, r *http.Request) error {
 	const method = "io.atcr.hold.notifyManifest"
 	caller, err := s.tokens.caller(r, method)
@@ -48,7 +86,7 @@ func (s *Server) notifyManifest(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var in notification
-	if err := xrpc.ReadJSON(w, r, &in); err != nil {
+	if err := xrpc.ReadJSONOf(w, r, &in, xrpc.MaxManifest); err != nil {
 		return err
 	}
 	user, err := syntax.ParseDID(in.UserDID.String())
@@ -71,6 +109,12 @@ func (s *Server) notifyManifest(w http.ResponseWriter, r *http.Request) error {
 				"%s has no %s permission in this hold; ask its captain %s.", caller, blobWrite, s.roster.get().Owner)
 		}
 		return s.pushed(w, r, in, d)
+	case operationDelete:
+		// Also whoever is not in the crew any more may take back what is theirs.
+		if caller != in.UserDID {
+			return xrpc.Errorf(http.StatusForbidden, "UserMismatch", "%s cannot notify deletions of %s; use that user's service token.", caller, in.UserDID)
+		}
+		return s.deleted(w, r, in, d)
 	case operationPull:
 		if !s.roster.get().Public && !s.roster.may(caller, blobRead) {
 			return xrpc.Errorf(http.StatusForbidden, "Forbidden",
@@ -83,10 +127,24 @@ func (s *Server) notifyManifest(w http.ResponseWriter, r *http.Request) error {
 		xrpc.WriteJSON(w, http.StatusOK, map[string]any{"success": true, "operation": operationPull, "statsUpdated": counted})
 		return nil
 	}
-	return xrpc.Errorf(http.StatusBadRequest, "InvalidOperation", "The operation must be push or pull; correct it.")
+	return xrpc.Errorf(http.StatusBadRequest, "InvalidOperation", "The operation must be push, pull or delete; correct it.")
 }
 
 func (s *Server) pushed(w http.ResponseWriter, r *http.Request, in notification, d digest.Digest) error {
+	blobs, err := in.blobs()
+	if err != nil {
+		return err
+	}
+	unlock := s.userLocks.lock(in.UserDID.String())
+	defer unlock()
+	current, err := s.ledger.Pushed(r.Context(), ledger.Notified{DID: in.UserDID, Manifest: d, Rev: in.rev(), Blobs: blobs, Now: s.now()})
+	if err != nil {
+		return err
+	}
+	if !current { // deleted since
+		xrpc.WriteJSON(w, http.StatusOK, map[string]any{"success": true, "operation": operationPush, "statsUpdated": false, "layersCreated": 0})
+		return nil
+	}
 	created, err := s.writeLayers(r.Context(), in, d)
 	if err != nil {
 		return err
@@ -104,7 +162,7 @@ func (s *Server) pushed(w http.ResponseWriter, r *http.Request, in notification,
 // writeLayers writes the layer records of a manifest. The ledger chooses each record key once, so that a repeat after
 // a crash at any moment puts the same records. Sizes are the storage's, not the caller's.
 func (s *Server) writeLayers(ctx context.Context, in notification, d digest.Digest) (created int, err error) {
-	manifest := syntax.ATURI("at://" + in.UserDID.String() + "/io.atcr.manifest/" + d.Encoded())
+	manifest := manifestURI(in.UserDID, d)
 	var writes []pds.Write
 	seen := map[digest.Digest]bool{}
 	for _, l := range in.Manifest.Layers {
@@ -211,19 +269,5 @@ func (s *Server) bump(ctx context.Context, in notification, operation string) er
 	if _, err := s.put(ctx, statsCollection, key, value); err != nil {
 		return fmt.Errorf("write statistics: %w", err)
 	}
-	return nil
-}
-
-// getQuota answers io.atcr.hold.getQuota. No limit means that there is none.
-func (s *Server) getQuota(w http.ResponseWriter, r *http.Request) error {
-	did, err := syntax.ParseDID(r.URL.Query().Get("userDid"))
-	if err != nil {
-		return xrpc.Errorf(http.StatusBadRequest, "InvalidUserDid", "userDid must be a DID; add it.")
-	}
-	blobs, bytes, err := s.ledger.Usage(r.Context(), canonical(did))
-	if err != nil {
-		return err
-	}
-	xrpc.WriteJSON(w, http.StatusOK, map[string]any{"userDid": canonical(did), "uniqueBlobs": blobs, "totalSize": bytes})
 	return nil
 }

@@ -35,6 +35,8 @@ type crewMember struct {
 	Role        string       `json:"role"`
 	Permissions []permission `json:"permissions"`
 	AddedAt     string       `json:"addedAt"`
+	Tier        string       `json:"tier,omitempty"`       // of quota.go; empty: the tier of newcomers
+	Plankowner  bool         `json:"plankowner,omitempty"` // aboard from the beginning: another tier than newcomers; ours
 }
 
 // layer is io.atcr.hold.layer: one for each (manifest, layer).

@@ -44,6 +44,7 @@ type Server struct {
 	tokens  *tokens
 	driver  storage.Driver
 	ledger  *ledger.Ledger
+	tiers   tiers
 	metrics *metrics
 	health  *health
 	handler http.Handler
@@ -52,6 +53,7 @@ type Server struct {
 	statsMu     sync.Mutex
 	tids        *syntax.TIDClock
 	uploadLocks *keyed // by upload id
+	userLocks   *keyed // by DID: one change of a user's layer records at a time
 	blobLocks   *keyed // by digest: completions share, a removal is alone
 
 	draining atomic.Bool
@@ -68,8 +70,9 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, version: deps.Version, log: deps.Logger, now: deps.Now,
-		tids: syntax.NewTIDClock(0), uploadLocks: newKeyed(), blobLocks: newKeyed(), stop: func() {},
+		tids: syntax.NewTIDClock(0), uploadLocks: newKeyed(), userLocks: newKeyed(), blobLocks: newKeyed(), stop: func() {},
 	}
+	s.tiers, _ = parseTiers(cfg) // it is valid
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -159,6 +162,8 @@ func (s *Server) routes() http.Handler {
 
 		"GET " + x + methodGetBlob:                    s.answer(s.getBlob),
 		"GET " + x + "io.atcr.hold.getQuota":          s.answer(s.getQuota),
+		"GET " + x + "io.atcr.hold.listTiers":         s.answer(s.listTiers),
+		"POST " + x + "io.atcr.hold.reserveManifest":  s.answer(s.reserveManifest),
 		"POST " + x + "io.atcr.hold.requestCrew":      s.answer(s.requestCrew),
 		"POST " + x + "io.atcr.hold.initiateUpload":   s.answer(s.initiateUpload),
 		"POST " + x + "io.atcr.hold.getPartUploadUrl": s.answer(s.getPartUploadURL),

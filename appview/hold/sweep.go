@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// sweepLoop removes uploads without progress until the context ends.
+// sweepLoop removes uploads without progress, and blobs of deleted manifests, until the context ends.
 func (s *Server) sweepLoop(ctx context.Context) {
 	tick := time.NewTicker(min(s.cfg.UploadTTL/4, 15*time.Minute))
 	defer tick.Stop()
 	for {
-		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
-			s.log.ErrorContext(ctx, "sweeping idle uploads", "error", err)
+		if err := errors.Join(s.sweep(ctx), s.sweepDeleted(ctx)); err != nil && ctx.Err() == nil {
+			s.log.ErrorContext(ctx, "sweeping idle uploads and deleted manifests", "error", err)
 		}
 		select {
 		case <-ctx.Done():

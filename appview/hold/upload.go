@@ -44,9 +44,18 @@ func (s *Server) initiateUpload(w http.ResponseWriter, r *http.Request) error {
 	if len(in.Digest) > 256 || !slices.Contains(storage.Algorithms, guess) {
 		return xrpc.Errorf(http.StatusBadRequest, "InvalidDigest", "The digest must be of sha256 or sha512; use one of those.")
 	}
+	if err := s.underQuota(r.Context(), did); err != nil {
+		return err
+	}
 	id := storage.NewUploadID()
 	// The row first: whatever the storage has is known to the sweeper then.
-	if err := s.ledger.BeginUpload(r.Context(), id, did, s.now()); err != nil {
+	err = s.ledger.BeginUpload(r.Context(), id, did, s.cfg.MaxUploads, s.now())
+	if errors.Is(err, ledger.ErrTooMany) {
+		w.Header().Set("Retry-After", "60")
+		return xrpc.Errorf(http.StatusTooManyRequests, "TooManyUploads",
+			"%s has %d uploads in progress, the most of this hold; complete or abort one, or wait %s for idle ones to expire.", did, s.cfg.MaxUploads, s.cfg.UploadTTL)
+	}
+	if err != nil {
 		return err
 	}
 	if err := s.driver.Begin(r.Context(), id, guess); err != nil {

@@ -54,6 +54,7 @@ type Client struct {
 	mu        sync.Mutex
 	holds     map[syntax.DID]resolved
 	crews     map[[2]syntax.DID]time.Time
+	simple    map[syntax.DID]time.Time // holds without reserveManifest, until they are asked again
 	located   *lru.Cache[locationKey, location]
 	resolving singleflight.Group
 	now       func() time.Time
@@ -70,7 +71,7 @@ func New(c Config) *Client {
 	}
 	c.Guarded, c.Trusted = &guarded, &trusted
 	located, _ := lru.New[locationKey, location](20_000)
-	return &Client{Config: c, located: located, holds: map[syntax.DID]resolved{}, crews: map[[2]syntax.DID]time.Time{}, now: time.Now, partIdle: partIdle}
+	return &Client{Config: c, located: located, holds: map[syntax.DID]resolved{}, crews: map[[2]syntax.DID]time.Time{}, simple: map[syntax.DID]time.Time{}, now: time.Now, partIdle: partIdle}
 }
 
 func (c *Client) httpFor(h *Hold) *http.Client {
@@ -138,13 +139,14 @@ func (e *TokenError) Unwrap() error { return e.Err }
 func answerError(h *Hold, call string, resp *http.Response) error {
 	var body struct {
 		Error string `json:"error"`
+		Detail
 	}
 	_ = json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&body) // a foreign hold may answer anything
 	if len(body.Error) > 64 {
 		body.Error = body.Error[:64]
 	}
 	return &Error{Kind: kindOfAnswer(resp.StatusCode, body.Error), Hold: h.DID, Call: call, Status: resp.StatusCode,
-		Name: body.Error, RetryAfter: retryAfter(resp.Header)}
+		Name: body.Error, RetryAfter: retryAfter(resp.Header), Detail: body.Detail}
 }
 
 func retryAfter(h http.Header) time.Duration {

@@ -21,11 +21,12 @@ const (
 	QuotaExceeded             // the user's space in the hold is used up
 	RateLimited               // too many requests; RetryAfter says when again
 	Misconfigured             // the hold cannot be found, or does not behave like one
+	OtherSize                 // the blob has another size than the manifest says
 )
 
 func (k Kind) String() string {
 	return [...]string{"unavailable", "refused", "needs login", "not found", "invalid digest", "invalid upload",
-		"quota exceeded", "rate limited", "misconfigured"}[k]
+		"quota exceeded", "rate limited", "misconfigured", "other size"}[k]
 }
 
 // Error is a failed call to a hold. It never carries response bodies, tokens or query strings.
@@ -36,7 +37,17 @@ type Error struct {
 	Status     int    // HTTP status; 0 when there was no answer
 	Name       string // XRPC error name; empty when the hold gave none
 	RetryAfter time.Duration
+	Detail     Detail
 	Err        error
+}
+
+// Detail is what our holds say beside an error's name.
+type Detail struct {
+	Digest    string `json:"digest"`    // of the blob that is missing or has another size
+	Size      int64  `json:"size"`      // that it has
+	TotalSize int64  `json:"totalSize"` // bytes that the user's manifests use
+	Needed    int64  `json:"needed"`    // bytes that this one adds
+	Limit     int64  `json:"limit"`
 }
 
 func (e *Error) Error() string {
@@ -70,6 +81,8 @@ func kindOfAnswer(status int, name string) Kind {
 		return InvalidUpload
 	case "QuotaExceeded":
 		return QuotaExceeded
+	case "SizeMismatch":
+		return OtherSize
 	case "BlobNotFound":
 		return NotFound
 	case "AuthRequired":

@@ -2,6 +2,7 @@ package holdclient
 
 import (
 	"context"
+	"errors"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 )
@@ -13,7 +14,8 @@ type Notification struct {
 	UserDID        syntax.DID   `json:"userDid"`
 	ManifestDigest string       `json:"manifestDigest"`
 	Tag            string       `json:"tag,omitempty"`
-	Operation      string       `json:"operation"` // push or pull
+	Operation      string       `json:"operation"`     // push, pull or delete; foreign holds do not know delete
+	Rev            string       `json:"rev,omitempty"` // ours: the commit of the user's repository that did it
 	Manifest       ManifestInfo `json:"manifest"`
 }
 
@@ -44,9 +46,15 @@ type Platform struct {
 	Architecture string `json:"architecture"`
 }
 
-// Notify sends n as user. It is idempotent at our holds.
+// Notify sends n as user. It is idempotent at our holds. A foreign hold that does not know deletions has nothing to do
+// for one.
 func (c *Client) Notify(ctx context.Context, h *Hold, user syntax.DID, n Notification) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return c.call(ctx, h, user, "io.atcr.hold.notifyManifest", n, nil)
+	err := c.call(ctx, h, user, "io.atcr.hold.notifyManifest", n, nil)
+	var refused *Error
+	if n.Operation == "delete" && errors.As(err, &refused) && refused.Name == "InvalidOperation" {
+		return nil
+	}
+	return err
 }

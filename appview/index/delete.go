@@ -10,6 +10,7 @@ import (
 
 	"atcr.io/operator/appview/atproto"
 	"atcr.io/operator/appview/atproto/records"
+	"atcr.io/operator/appview/holdclient"
 )
 
 // InUse says that a manifest is an entry of an index, which would be broken without it.
@@ -93,6 +94,10 @@ func (m *Mirror) planDelete(ctx context.Context, did syntax.DID, repository stri
 	if len(keepers) == 0 {
 		b.writes = append(b.writes, atproto.Write{Action: atproto.Delete, Collection: CollectionManifest, RKey: row.RKey})
 		b.change.deleteManifests = []digest.Digest{d}
+		if row.Hold != "" {
+			b.notify = &outboxItem{did: did, hold: row.Hold, notification: holdclient.Notification{
+				Repository: repository, UserDID: did, ManifestDigest: string(d), Operation: "delete"}}
+		}
 		return b, false, nil
 	}
 	if !slices.Contains(row.Repositories, repository) {

@@ -106,6 +106,9 @@ func (m *Mirror) write(ctx context.Context, did syntax.DID, plan func(context.Co
 		}
 		commit, err := m.PDS.ApplyWrites(ctx, did, b.writes, swap)
 		if err == nil {
+			if b.notify != nil {
+				b.notify.notification.Rev = commit.Rev
+			}
 			return m.written(context.WithoutCancel(ctx), did, q, h, landed{commit, swap != ""}, b)
 		}
 		if !movedOn(err) {

@@ -111,7 +111,7 @@ func (r *Registry) putManifest(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
-	if err := r.checkReferences(q, hold, doc); err != nil {
+	if err := r.checkReferences(q, hold, d, doc); err != nil {
 		return err
 	}
 	if err := r.Records.Put(q.Context(), q.Owner, index.Push{Repository: q.Name.Repository, Digest: d, Raw: body,
@@ -188,27 +188,14 @@ func (r *Registry) readManifest(w http.ResponseWriter, q *request) ([]byte, erro
 }
 
 // checkReferences insists that what the manifest names is there: blobs in the hold that it will name, entries of an
-// index among the owner's manifests. A subject may be missing.
-func (r *Registry) checkReferences(q *request, hold *holdclient.Hold, doc *spec.Document) error {
+// index among the owner's manifests. A subject may be missing. The hold keeps the blobs, and their place in the owner's
+// quota, for the manifest d from here on.
+func (r *Registry) checkReferences(q *request, hold *holdclient.Hold, d digest.Digest, doc *spec.Document) error {
 	group, ctx := errgroup.WithContext(q.Context())
-	group.SetLimit(8)
-	seen := map[digest.Digest]bool{}
-	for _, b := range doc.Blobs() {
-		if seen[b.Digest] {
-			continue
-		}
-		seen[b.Digest] = true
-		group.Go(func() error {
-			size, err := r.statBlob(ctx, hold, q.Owner, q.reader(), b.Digest)
-			if kind, ok := holdclient.KindOf(err); ok && kind == holdclient.NotFound {
-				return unknownReference("blob", b.Digest)
-			}
-			if err == nil && size != b.Size {
-				return invalidManifest(fmt.Sprintf("it says that %s has %d bytes, but it has %d", b.Digest, b.Size, size))
-			}
-			return err
-		})
+	if blobs := doc.Blobs(); len(blobs) > 0 {
+		group.Go(func() error { return r.reserve(ctx, q, hold, d, doc, blobs) })
 	}
+	seen := map[digest.Digest]bool{}
 	for _, c := range doc.Manifests {
 		if seen[c.Digest] || len(c.URLs) > 0 {
 			continue
@@ -224,6 +211,70 @@ func (r *Registry) checkReferences(q *request, hold *holdclient.Hold, doc *spec.
 		}
 	}
 	return group.Wait()
+}
+
+// reserve has the hold check the manifest's blobs and keep them.
+func (r *Registry) reserve(ctx context.Context, q *request, hold *holdclient.Hold, d digest.Digest, doc *spec.Document, blobs []spec.Descriptor) error {
+	var info holdclient.ManifestInfo
+	for i, b := range blobs {
+		item := holdclient.BlobInfo{Digest: string(b.Digest), Size: b.Size}
+		if i == 0 && doc.Config != nil { // Blobs lists the config first
+			info.Config = &item
+		} else {
+			info.Layers = append(info.Layers, item)
+		}
+	}
+	known, err := r.Holds.Reserve(ctx, hold, q.Owner, d, info)
+	var refused *holdclient.Error
+	if errors.As(err, &refused) {
+		switch at := refused.Detail; refused.Kind {
+		case holdclient.NotFound:
+			return unknownReference("blob", digest.Digest(at.Digest))
+		case holdclient.OtherSize:
+			for _, b := range blobs {
+				if string(b.Digest) == at.Digest && b.Size != at.Size {
+					return otherSize(b, at.Size)
+				}
+			}
+		}
+	}
+	if err != nil || known {
+		return err
+	}
+	return r.checkBlobs(ctx, q, hold, blobs)
+}
+
+// checkBlobs asks a hold for each blob: foreign holds know no other way.
+func (r *Registry) checkBlobs(ctx context.Context, q *request, hold *holdclient.Hold, blobs []spec.Descriptor) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
+	type sized struct {
+		digest.Digest
+		size int64
+	}
+	seen := map[sized]bool{}
+	for _, b := range blobs {
+		key := sized{b.Digest, b.Size}
+		if seen[key] {
+			continue
+		}
+		seen[key] = true
+		group.Go(func() error {
+			size, err := r.statBlob(ctx, hold, q.Owner, q.reader(), b.Digest)
+			if kind, ok := holdclient.KindOf(err); ok && kind == holdclient.NotFound {
+				return unknownReference("blob", b.Digest)
+			}
+			if err == nil && size != b.Size {
+				return otherSize(b, size)
+			}
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+func otherSize(b spec.Descriptor, size int64) error {
+	return invalidManifest(fmt.Sprintf("it says that %s has %d bytes, but it has %d", b.Digest, b.Size, size))
 }
 
 func unknownReference(what string, d digest.Digest) error {

@@ -3,10 +3,12 @@ package oci
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
+	"github.com/dustin/go-humanize"
 
 	"atcr.io/operator/appview/atproto"
 	"atcr.io/operator/appview/holdclient"
@@ -92,8 +94,16 @@ func translateHold(h *holdclient.Error) *Error {
 	case holdclient.InvalidUpload:
 		return unknownUpload().because(h)
 	case holdclient.QuotaExceeded:
-		return fail(errcode.ErrorCodeDenied, name+" has no space left for you.",
+		e := fail(errcode.ErrorCodeDenied, name+" has no space left for you.",
 			"Delete images that you no longer need, or ask its captain for more.").because(h)
+		if at := h.Detail; at.Limit > 0 {
+			e.Sentence = fmt.Sprintf("%s has no space left for you: you use %s of %s", name, size(at.TotalSize), size(at.Limit))
+			if at.Needed > 0 {
+				e.Sentence += ", and this needs " + size(at.Needed) + " more"
+			}
+			e.Sentence += "."
+		}
+		return e
 	case holdclient.RateLimited:
 		return &Error{Code: errcode.ErrorCodeTooManyRequests, RetryAfter: max(h.RetryAfter, time.Second), Err: h,
 			Sentence: name + " limits the number of requests.", Remedy: "Try again after the time in Retry-After."}
@@ -104,6 +114,9 @@ func translateHold(h *holdclient.Error) *Error {
 	return &Error{Code: errcode.ErrorCodeUnavailable, RetryAfter: max(h.RetryAfter, 5*time.Second), Err: h,
 		Sentence: name + ", which keeps the blobs, cannot be reached.", Remedy: "Try again later, or ask its captain whether it is down."}
 }
+
+// size writes bytes for people.
+func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
 func unknownOwner(owner string, err error) error {
 	if errors.Is(err, atproto.ErrUnknownIdentity) {

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -43,11 +44,20 @@ type Upload struct {
 	Size   int64
 }
 
-// BeginUpload remembers a new upload.
-func (l *Ledger) BeginUpload(ctx context.Context, id string, did syntax.DID, now time.Time) error {
-	_, err := l.write.ExecContext(ctx, `INSERT INTO uploads (id, did, touched_at) VALUES (?, ?, ?)`, id, string(did), millis(now))
+// ErrTooMany is the answer when a DID has as many uploads in progress as it may.
+var ErrTooMany = errors.New("too many uploads in progress")
+
+// BeginUpload remembers a new upload, unless the DID has most in progress: the error is [ErrTooMany] then.
+func (l *Ledger) BeginUpload(ctx context.Context, id string, did syntax.DID, most int, now time.Time) error {
+	res, err := l.write.ExecContext(ctx, `INSERT INTO uploads (id, did, touched_at)
+		SELECT ?1, ?2, ?3 WHERE (SELECT count(*) FROM uploads WHERE did = ?2 AND digest = '') < ?4`, id, string(did), millis(now), most)
 	if err != nil {
 		return fmt.Errorf("begin upload: %w", err)
+	}
+	if n, err := res.RowsAffected(); err != nil {
+		return fmt.Errorf("begin upload: %w", err)
+	} else if n == 0 {
+		return ErrTooMany
 	}
 	return nil
 }
@@ -77,7 +87,8 @@ func (l *Ledger) CompleteUpload(ctx context.Context, u Upload, now time.Time) er
 		return fmt.Errorf("complete upload: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after a commit
-	if _, err := tx.ExecContext(ctx, `INSERT INTO links (did, digest, size, created_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+	if _, err := tx.ExecContext(ctx, `INSERT INTO links (did, digest, size, used_at) VALUES (?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET used_at = excluded.used_at`,
 		string(u.DID), string(u.Digest), u.Size, millis(now)); err != nil {
 		return fmt.Errorf("complete upload: %w", err)
 	}

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -70,6 +71,25 @@ func (l *Ledger) SetLastPush(ctx context.Context, did syntax.DID, repository, ta
 		string(did), repository, tag, string(d))
 	if err != nil {
 		return fmt.Errorf("remember push: %w", err)
+	}
+	return nil
+}
+
+// LayersOf are the layer records of a manifest.
+func (l *Ledger) LayersOf(ctx context.Context, manifest syntax.ATURI) ([]Layer, error) {
+	return collect(ctx, l.read, "list layers of manifest", func(rows *sql.Rows, y *Layer) error {
+		y.Manifest = manifest
+		var at int64
+		err := rows.Scan(&y.Digest, &y.DID, &y.Size, &y.RKey, &at)
+		y.CreatedAt = time.UnixMilli(at).UTC()
+		return err
+	}, `SELECT digest, did, size, rkey, created_at FROM layers WHERE manifest = ? ORDER BY digest`, string(manifest))
+}
+
+// ForgetLayers forgets the layer records of a manifest, once they are deleted.
+func (l *Ledger) ForgetLayers(ctx context.Context, manifest syntax.ATURI) error {
+	if _, err := l.write.ExecContext(ctx, `DELETE FROM layers WHERE manifest = ?`, string(manifest)); err != nil {
+		return fmt.Errorf("forget layers: %w", err)
 	}
 	return nil
 }

@@ -8,19 +8,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 )
 
-// MaxJSON is the most bytes of a JSON body that ReadJSON takes.
-const MaxJSON = 1 << 20
+// MaxJSON is the most bytes of a JSON body that ReadJSON takes. MaxManifest is that of a method that takes the parts of
+// a manifest, which may have 10,000.
+const (
+	MaxJSON     = 1 << 20
+	MaxManifest = 8 << 20
+)
 
 // Error is an XRPC error answer: {"error": Name, "message": Message} with an HTTP status.
 type Error struct {
 	Status  int
 	Name    string
 	Message string
-	Cause   error // for the log, never for the client
+	Detail  map[string]any // further fields of the answer
+	Cause   error          // for the log, never for the client
 }
 
 // Errorf makes an error answer.
@@ -31,6 +37,15 @@ func Errorf(status int, name, format string, args ...any) *Error {
 // Because keeps what went wrong for the log.
 func (e *Error) Because(err error) *Error {
 	e.Cause = err
+	return e
+}
+
+// With adds a field to the answer, for programs: what the sentence says to people.
+func (e *Error) With(field string, value any) *Error {
+	if e.Detail == nil {
+		e.Detail = map[string]any{}
+	}
+	e.Detail[field] = value
 	return e
 }
 
@@ -59,7 +74,10 @@ func WriteError(w http.ResponseWriter, err error) {
 	if e.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="atproto service token"`)
 	}
-	WriteJSON(w, e.Status, map[string]string{"error": e.Name, "message": e.Message})
+	body := map[string]any{}
+	maps.Copy(body, e.Detail)
+	body["error"], body["message"] = e.Name, e.Message
+	WriteJSON(w, e.Status, body)
 }
 
 // WriteJSON writes a JSON answer.
@@ -77,10 +95,15 @@ func WriteJSON(w http.ResponseWriter, status int, v any) {
 
 // ReadJSON decodes a JSON body of at most [MaxJSON] bytes. Unknown fields are ignored, as lexicons evolve.
 func ReadJSON(w http.ResponseWriter, r *http.Request, v any) error {
+	return ReadJSONOf(w, r, v, MaxJSON)
+}
+
+// ReadJSONOf is ReadJSON for a body of at most limit bytes.
+func ReadJSONOf(w http.ResponseWriter, r *http.Request, v any, limit int64) error {
 	if mt, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); mt != "" && !strings.EqualFold(strings.TrimSpace(mt), "application/json") {
 		return Errorf(http.StatusUnsupportedMediaType, "InvalidRequest", "The body must be application/json.")
 	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxJSON))
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
