@@ -100,7 +100,7 @@ func (c *Client) locate(ctx context.Context, h *Hold, owner, reader syntax.DID, 
 			if err := c.handedOut(h, out.URL); err != nil {
 				return Location{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: call, Err: err}
 			}
-			if out.Size == nil {
+			if out.Size == nil || *out.Size < 0 {
 				return Location{out.URL, -1}, nil
 			}
 			return Location{out.URL, *out.Size}, nil

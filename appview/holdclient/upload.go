@@ -6,16 +6,21 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/net/http/httpguts"
 )
+
+// MaxPartSize is the most bytes of a part, whatever a hold prefers: parts that are not streamed are held in memory.
+const MaxPartSize = 64 << 20
 
 const (
 	defaultPartSize = 8 << 20
-	maxPartSize     = 64 << 20
 	foreignMinPart  = 5 << 20 // S3's smallest part but the last
 	crewTTL         = time.Hour
 	partIdle        = 3 * time.Minute // how long a hold may take no byte of a part, or not answer after the last
@@ -84,7 +89,7 @@ func (c *Client) Initiate(ctx context.Context, h *Hold, user syntax.DID, d diges
 	if out.UploadID == "" || len(out.UploadID) > 2048 {
 		return nil, &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: errors.New("no usable uploadId in the answer")}
 	}
-	u := &Upload{ID: out.UploadID, PartSize: min(out.PartSize, maxPartSize), Streaming: out.Streaming}
+	u := &Upload{ID: out.UploadID, PartSize: min(out.PartSize, MaxPartSize), Streaming: out.Streaming}
 	if u.PartSize <= 0 {
 		u.PartSize = defaultPartSize
 		if !u.Streaming {
@@ -125,8 +130,8 @@ func (c *Client) PutPart(ctx context.Context, h *Hold, user syntax.DID, uploadID
 	if host != "" {
 		req.Host = host
 	}
-	for k, v := range target.Headers {
-		req.Header.Set(k, v)
+	if err := setHeaders(req.Header, target.Headers); err != nil {
+		return Part{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: err}
 	}
 	resp, err := client(c).Do(req)
 	<-lent.returned
@@ -151,6 +156,32 @@ func (c *Client) PutPart(ctx context.Context, h *Hold, user syntax.DID, uploadID
 	}
 	return Part{number, etag}, nil
 }
+
+// maxPartHeaders is how many headers a hold may want sent with a part.
+const maxPartHeaders = 32
+
+// setHeaders sets the headers that a hold wants sent with a part to the URL that it gave out. Those that speak for us,
+// or that say how the request is framed, are not the hold's to choose.
+func setHeaders(to http.Header, wanted map[string]string) error {
+	if len(wanted) > maxPartHeaders {
+		return fmt.Errorf("the hold wants more than %d headers sent with a part", maxPartHeaders)
+	}
+	for name, value := range wanted {
+		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
+			return errors.New("the hold wants a header sent with a part that is none")
+		}
+		switch canonical := http.CanonicalHeaderKey(name); {
+		case canonical == "Authorization", canonical == "Cookie", strings.HasPrefix(canonical, "Proxy-"):
+			return fmt.Errorf("the hold wants the header %s sent with a part, which is not its to choose", canonical)
+		case slices.Contains(framing, canonical): // signers list Host; net/http writes it, and these, by itself
+		default:
+			to.Set(canonical, value)
+		}
+	}
+	return nil
+}
+
+var framing = []string{"Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
 
 var errStalled = errors.New("the hold took nothing more and gave no answer")
 

@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
-# Runs each fuzz target of the module for FUZZTIME (default 60s), one after the other.
+# Runs each fuzz target of the module for FUZZTIME (default 60s), one after the other, and fails at the end when one of
+# them found something. Its input is then in testdata/fuzz of the package: commit it with the fix. FUZZ=<expression>
+# picks targets by name.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-grep -rlE '^func Fuzz[A-Z]' --include='*_test.go' api appview controllers | while read -r file; do
-  dir=$(dirname "$file")
-  grep -hoE '^func Fuzz[A-Za-z0-9_]+' "$file" | cut -d' ' -f2 | while read -r target; do
-    echo "== $dir $target"
-    go test "./$dir" -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-60s}"
-  done
+mapfile -t targets < <(git ls-files -co --exclude-standard '*_test.go' | grep -v '^hack/' | xargs grep -HoE '^func Fuzz[A-Za-z0-9_]+' |
+  sed -E 's|/[^/]*_test\.go:func | |' | grep -E " .*${FUZZ:-}" | sort -u)
+((${#targets[@]} > 0)) || { echo "no fuzz target is named like ${FUZZ:-Fuzz...}" >&2; exit 1; }
+failed=()
+for t in "${targets[@]}"; do
+  read -r dir name <<<"$t"
+  echo "== $dir $name"
+  go test "./$dir" -run '^$' -fuzz "^$name\$" -fuzztime "${FUZZTIME:-60s}" </dev/null || failed+=("$dir $name")
 done
+echo "${#targets[@]} targets, ${#failed[@]} with findings"
+((${#failed[@]} == 0)) || { printf '%s\n' "${failed[@]}" >&2; exit 1; }

@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 )
@@ -48,6 +50,9 @@ func ParseRuntime(b []byte) (*Runtime, error) {
 	var r Runtime
 	if err := d.Decode(&r); err != nil {
 		return nil, fmt.Errorf("runtime file: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("runtime file: more than one JSON value")
 	}
 	if r.Version != RuntimeVersion {
 		return nil, fmt.Errorf("runtime file: version %d, this server reads version %d", r.Version, RuntimeVersion)

@@ -1,10 +1,13 @@
 package spec_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
@@ -117,16 +120,58 @@ func FuzzNameAgainstTheSpecsExpression(f *testing.F) {
 	})
 }
 
-func FuzzPath(f *testing.F) {
-	for _, s := range []string{"/v2/", "/v2/a/b/manifests/x", "/v2/a/b/blobs/uploads/", "/v2//manifests/", "/v2/a/b/tags/list"} {
+// slowPaths is the API's table of paths (OCI distribution-spec 1.1, "Endpoints") as expressions; the first that fits counts.
+var slowPaths = []struct {
+	expression *regexp.Regexp
+	endpoint   spec.Endpoint
+}{
+	{regexp.MustCompile(`(?s)^/v2/?$`), spec.Base},
+	{regexp.MustCompile(`^/v2/_catalog$`), spec.Catalog},
+	{regexp.MustCompile(`(?s)^/v2/(.+)/manifests/([^/]*)$`), spec.Manifest},
+	{regexp.MustCompile(`(?s)^/v2/(.+)/referrers/([^/]*)$`), spec.Referrers},
+	{regexp.MustCompile(`(?s)^/v2/(.+)/tags/(list)$`), spec.Tags},
+	{regexp.MustCompile(`(?s)^/v2/(.+)/blobs/(uploads)/?$`), spec.Uploads},
+	{regexp.MustCompile(`(?s)^/v2/(.+)/blobs/uploads/([^/]+)$`), spec.Upload},
+	{regexp.MustCompile(`(?s)^/v2/(.+)/blobs/([^/]*)$`), spec.Blob},
+}
+
+func slowPath(s string) spec.Path {
+	for _, p := range slowPaths {
+		m := p.expression.FindStringSubmatch(s)
+		if m == nil {
+			continue
+		}
+		out := spec.Path{Endpoint: p.endpoint}
+		if len(m) == 3 {
+			out.Name, out.Ref = m[1], m[2]
+		}
+		if p.endpoint == spec.Tags || p.endpoint == spec.Uploads {
+			out.Ref = ""
+		}
+		return out
+	}
+	return spec.Path{}
+}
+
+func FuzzPathAgainstTheTable(f *testing.F) {
+	for _, s := range []string{"/v2/", "/v2", "/v2/a/b/manifests/x", "/v2/a/b/blobs/uploads/", "/v2/a/blobs/uploads", "/v2//manifests/", "/v2/a/b/tags/list",
+		"/v2/a/b/tags/", "/v2/blobs/uploads/x", "/v2/a/blobs/", "/v2/uploads/x", "/v2/a/uploads/", "/v2/_catalog/", "/v2/a/manifests/../b",
+		"/v2/blobs/blobs/uploads/", "/v2/a/referrers/x\n", "/v2/a\n/manifests/x"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		p := spec.ParsePath(s)
-		if p.Endpoint != spec.NotFound {
-			require.True(t, strings.HasPrefix(s, "/v2"))
-			require.True(t, strings.Contains(s, p.Name) && strings.HasSuffix(s, p.Ref))
-		}
+		require.Equal(t, slowPath(s), spec.ParsePath(s), "%q", s)
+	})
+}
+
+func FuzzPageSize(f *testing.F) {
+	for _, s := range []string{"", "0", "1000", "-1", "99999999999999999999", "9223372036854775807", "1e9", " 1", "0x10", "\u0661"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		n, ok := spec.ParsePageSize(s, 1000)
+		require.True(t, n >= 0 && n <= 1000, "%q makes a page of %d", s, n)
+		require.Equal(t, s == "" || regexp.MustCompile(`^[0-9]{1,18}$`).MatchString(s), ok, "%q", s)
 	})
 }
 
@@ -164,15 +209,38 @@ func FuzzManifest(f *testing.F) {
 	f.Add([]byte(`{"schemaVersion":2,"config":`+desc+`,"layers":[`+desc+`]}`), "")
 	f.Add([]byte(`{"schemaVersion":2,"manifests":[`+desc+`],"subject":`+desc+`}`), spec.MediaTypeImageIndex)
 	f.Add([]byte(`{"a":[{"b":{}}],"a":1}`), "x/y")
+	f.Add([]byte(`{"schemaVersion":2,"config":`+desc+`,"\u0063onfig":`+desc+`}`), "x/y")
+	f.Add([]byte(`{"schemaVersion":2,"config":`+desc+`,"layers":[{"mediaType":"a/b","digest":"sha256:`+hexA+`","size":9223372036854775808}]}`), "")
+	f.Add([]byte(`{"schemaVersion":2,"config":`+desc+`,"annotations":{"k":"`+strings.Repeat("x", 300)+`"}}`), "")
+	f.Add([]byte(`{"schemaVersion":2,"config":`+desc+`,"x":`+strings.Repeat("[", 63)+strings.Repeat("]", 63)+`}`), "x/y")
+	f.Add([]byte("\ufeff{}"), "x/y")
 	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
+		before := bytes.Clone(body)
 		d, err := spec.ParseManifest(body, contentType)
+		require.True(t, bytes.Equal(before, body), "the bytes are the truth and stay as they are")
 		if err != nil {
 			require.Nil(t, d)
+			require.Less(t, len(err.Error()), 1000, "an error does not repeat the manifest")
 			return
 		}
-		require.False(t, d.Manifests != nil && d.Layers != nil)
-		for _, b := range d.Blobs() {
-			require.GreaterOrEqual(t, b.Size, int64(0))
+		require.True(t, utf8.Valid(body) && json.Valid(body))
+		require.False(t, d.Manifests != nil && (d.Layers != nil || d.Config != nil))
+		require.LessOrEqual(t, len(d.Layers)+len(d.Manifests), 20_000)
+		for _, list := range [][]spec.Descriptor{d.Blobs(), d.Layers, d.Manifests} {
+			for _, b := range list {
+				_, ok := spec.ParseDigest(string(b.Digest))
+				require.True(t, ok && b.Size >= 0, "%+v", b)
+			}
 		}
+		// Whoever reads the same bytes with another JSON reader sees the same document: no key counts twice.
+		var generic map[string]any
+		require.NoError(t, json.Unmarshal(body, &generic))
+		again, err := json.Marshal(generic)
+		require.NoError(t, err)
+		other, err := spec.ParseManifest(again, contentType)
+		require.NoError(t, err, "%s", again)
+		require.Equal(t, d.Blobs(), other.Blobs())
+		require.Equal(t, d.MediaType, other.MediaType)
+		require.Equal(t, len(d.Manifests), len(other.Manifests))
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"atcr.io/operator/appview/holdclient"
+	"atcr.io/operator/appview/oci/spec"
 	"atcr.io/operator/appview/store"
 )
 
@@ -145,6 +146,11 @@ func (s *Session) decode(state string) error {
 	hash, err := base64.StdEncoding.DecodeString(in.Hash)
 	if err != nil {
 		return fmt.Errorf("read upload: %w", err)
+	}
+	switch alg, ok := spec.ParseAlgorithm(string(in.Algorithm)); {
+	case !ok || alg != in.Algorithm, in.Claimed < 0 || in.Claimed > maxParts,
+		in.Upload.PartSize < 0 || in.Upload.PartSize > holdclient.MaxPartSize, in.Upload.MinPart < 0:
+		return fmt.Errorf("read upload %s: its stored state is not one", s.ID)
 	}
 	s.Algorithm, s.Upload, s.Parts, s.claimed, s.short, s.state = in.Algorithm, in.Upload, in.Parts, in.Claimed, in.Short, hash
 	return nil
