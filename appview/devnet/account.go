@@ -13,6 +13,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"atcr.io/operator/appview/atproto/plc"
 	"atcr.io/operator/appview/pds"
 )
 
@@ -52,10 +53,10 @@ func (n *Net) createAccount(ctx context.Context, handle syntax.Handle, email, pa
 	if err != nil {
 		return account{}, err
 	}
-	if err := op.sign(n.rotationKey); err != nil {
+	if err := op.Sign(n.rotationKey); err != nil {
 		return account{}, err
 	}
-	did, err := op.did()
+	did, err := op.DID()
 	if err != nil {
 		return account{}, err
 	}
@@ -75,21 +76,21 @@ func (n *Net) createAccount(ctx context.Context, handle syntax.Handle, email, pa
 }
 
 // identity is the operation that an account's DID should end in.
-func (n *Net) identity(handle syntax.Handle, key atcrypto.PrivateKey) (operation, error) {
+func (n *Net) identity(handle syntax.Handle, key atcrypto.PrivateKey) (plc.Operation, error) {
 	public, err := key.PublicKey()
 	if err != nil {
-		return operation{}, fmt.Errorf("derive a public key: %w", err)
+		return plc.Operation{}, fmt.Errorf("derive a public key: %w", err)
 	}
 	rotation, err := n.rotationKey.PublicKey()
 	if err != nil {
-		return operation{}, fmt.Errorf("derive a public key: %w", err)
+		return plc.Operation{}, fmt.Errorf("derive a public key: %w", err)
 	}
-	return operation{
-		Type:                "plc_operation",
+	return plc.Operation{
+		Type:                plc.TypeOperation,
 		RotationKeys:        []string{rotation.DIDKey()},
 		VerificationMethods: map[string]string{"atproto": public.DIDKey()},
 		AlsoKnownAs:         []string{"at://" + string(handle)},
-		Services:            map[string]plcService{"atproto_pds": {Type: "AtprotoPersonalDataServer", Endpoint: n.cfg.PublicURL}},
+		Services:            map[string]plc.Service{"atproto_pds": {Type: "AtprotoPersonalDataServer", Endpoint: n.cfg.PublicURL}},
 	}, nil
 }
 
@@ -128,11 +129,11 @@ func (n *Net) refreshIdentity(ctx context.Context, a account) error {
 		return err
 	}
 	have, last, err := n.plc.latest(ctx, a.DID)
-	if err != nil || want.same(have) {
+	if err != nil || want.Same(have) {
 		return err
 	}
 	want.Prev = &last
-	if err := want.sign(n.rotationKey); err != nil {
+	if err := want.Sign(n.rotationKey); err != nil {
 		return err
 	}
 	if err := n.plc.add(ctx, a.DID, want); err != nil {

@@ -267,7 +267,7 @@ func (n *Net) didDocument(ctx context.Context, did syntax.DID) (map[string]any, 
 	if err != nil {
 		return nil, err
 	}
-	return op.document(did), nil
+	return document(op, did), nil
 }
 
 // URL of both the PLC directory and the PDS, as PublicURL says.

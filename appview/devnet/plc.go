@@ -2,10 +2,7 @@ package devnet
 
 import (
 	"context"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/base32"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,117 +11,16 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/ipfs/go-cid"
-	cbor "github.com/ipfs/go-ipld-cbor"
-	"github.com/multiformats/go-multihash"
 
+	"atcr.io/operator/appview/atproto/plc"
 	"atcr.io/operator/appview/pds"
 )
 
 const maxOperationBytes = 64 << 10
 
-// operation is a did:plc operation, the whole state of an identity: https://web.plc.directory/spec/v0.1/did-plc
-type operation struct {
-	Type                string                `json:"type"`
-	RotationKeys        []string              `json:"rotationKeys"`
-	VerificationMethods map[string]string     `json:"verificationMethods"`
-	AlsoKnownAs         []string              `json:"alsoKnownAs"`
-	Services            map[string]plcService `json:"services"`
-	Prev                *string               `json:"prev"`
-	Sig                 string                `json:"sig,omitempty"`
-}
-
-type plcService struct {
-	Type     string `json:"type"`
-	Endpoint string `json:"endpoint"`
-}
-
-// bytes is the operation's DAG-CBOR; with the signature it is what DIDs and CIDs are made of, without what is signed.
-func (op operation) bytes(signed bool) ([]byte, error) {
-	raw, err := json.Marshal(op)
-	if err != nil {
-		return nil, fmt.Errorf("encode a PLC operation: %w", err)
-	}
-	var object map[string]any
-	if err := json.Unmarshal(raw, &object); err != nil {
-		return nil, fmt.Errorf("encode a PLC operation: %w", err)
-	}
-	if !signed {
-		delete(object, "sig")
-	}
-	out, err := cbor.DumpObject(object)
-	if err != nil {
-		return nil, fmt.Errorf("encode a PLC operation: %w", err)
-	}
-	return out, nil
-}
-
-func (op *operation) sign(key atcrypto.PrivateKey) error {
-	raw, err := op.bytes(false)
-	if err != nil {
-		return err
-	}
-	sig, err := key.HashAndSign(raw)
-	if err != nil {
-		return fmt.Errorf("sign a PLC operation: %w", err)
-	}
-	op.Sig = base64.RawURLEncoding.EncodeToString(sig)
-	return nil
-}
-
-// signedByOne checks the signature against the rotation keys.
-func (op operation) signedByOne(rotationKeys []string) error {
-	sig, err := base64.RawURLEncoding.DecodeString(op.Sig)
-	if err != nil {
-		return errors.New("the signature is not base64url")
-	}
-	raw, err := op.bytes(false)
-	if err != nil {
-		return err
-	}
-	for _, k := range rotationKeys {
-		key, err := atcrypto.ParsePublicDIDKey(k)
-		if err == nil && key.HashAndVerify(raw, sig) == nil {
-			return nil
-		}
-	}
-	return errors.New("the signature is by none of the rotation keys")
-}
-
-// did of a genesis operation: the first 24 characters of the base32 of its hash.
-func (op operation) did() (syntax.DID, error) {
-	raw, err := op.bytes(true)
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(raw)
-	return syntax.DID("did:plc:" + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))[:24]), nil
-}
-
-func (op operation) cid() (string, error) {
-	raw, err := op.bytes(true)
-	if err != nil {
-		return "", err
-	}
-	c, err := cid.NewPrefixV1(cid.DagCBOR, multihash.SHA2_256).Sum(raw)
-	if err != nil {
-		return "", fmt.Errorf("hash a PLC operation: %w", err)
-	}
-	return c.String(), nil
-}
-
-// same reports whether two operations describe the same identity.
-func (op operation) same(other operation) bool {
-	op.Prev, op.Sig, other.Prev, other.Sig = nil, "", nil, ""
-	a, errA := op.bytes(false)
-	b, errB := other.bytes(false)
-	return errA == nil && errB == nil && string(a) == string(b)
-}
-
 // document is the DID document of an operation.
-func (op operation) document(did syntax.DID) map[string]any {
+func document(op plc.Operation, did syntax.DID) map[string]any {
 	methods := []any{}
 	for _, name := range sortedKeys(op.VerificationMethods) {
 		methods = append(methods, map[string]any{
@@ -149,8 +45,8 @@ type plcLog struct{ db *sql.DB }
 
 var errNotRegistered = errors.New("DID not registered")
 
-func (l plcLog) latest(ctx context.Context, did syntax.DID) (operation, string, error) {
-	var op operation
+func (l plcLog) latest(ctx context.Context, did syntax.DID) (plc.Operation, string, error) {
+	var op plc.Operation
 	var raw, c string
 	err := l.db.QueryRowContext(ctx, `SELECT operation, cid FROM plc_operation WHERE did = ? ORDER BY seq DESC LIMIT 1`, did).Scan(&raw, &c)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -171,15 +67,15 @@ type invalidOperation string
 func (e invalidOperation) Error() string { return string(e) }
 
 // add takes a genesis operation, or one that follows the latest.
-func (l plcLog) add(ctx context.Context, did syntax.DID, op operation) error {
-	if op.Type != "plc_operation" {
+func (l plcLog) add(ctx context.Context, did syntax.DID, op plc.Operation) error {
+	if op.Type != plc.TypeOperation {
 		return invalidOperation("the type must be plc_operation")
 	}
 	last, lastCID, err := l.latest(ctx, did)
 	rotationKeys := last.RotationKeys
 	switch {
 	case errors.Is(err, errNotRegistered):
-		if want, err := op.did(); err != nil || want != did || op.Prev != nil {
+		if want, err := op.DID(); err != nil || want != did || op.Prev != nil {
 			return invalidOperation("the first operation of a DID must have no prev and hash to the DID")
 		}
 		rotationKeys = op.RotationKeys
@@ -188,14 +84,14 @@ func (l plcLog) add(ctx context.Context, did syntax.DID, op operation) error {
 	case op.Prev == nil || *op.Prev != lastCID:
 		return invalidOperation("prev must be the latest operation")
 	}
-	if err := op.signedByOne(rotationKeys); err != nil {
+	if err := op.SignedByOne(rotationKeys); err != nil {
 		return invalidOperation(err.Error())
 	}
 	raw, err := json.Marshal(op)
 	if err != nil {
 		return fmt.Errorf("encode a PLC operation: %w", err)
 	}
-	c, err := op.cid()
+	c, err := op.CID()
 	if err != nil {
 		return err
 	}
@@ -233,7 +129,7 @@ func (n *Net) servePLC(w http.ResponseWriter, r *http.Request) {
 		plcError(w, http.StatusInternalServerError, "Internal Server Error")
 	case what == "":
 		w.Header().Set("Content-Type", "application/did+ld+json")
-		_ = json.NewEncoder(w).Encode(op.document(did)) // the client is gone when this fails
+		_ = json.NewEncoder(w).Encode(document(op, did)) // the client is gone when this fails
 	case what == "data":
 		pds.WriteJSON(w, http.StatusOK, map[string]any{
 			"did": did, "verificationMethods": op.VerificationMethods, "rotationKeys": op.RotationKeys,
@@ -248,7 +144,7 @@ func (n *Net) servePLC(w http.ResponseWriter, r *http.Request) {
 
 func (n *Net) registerPLC(w http.ResponseWriter, r *http.Request, did syntax.DID) {
 	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOperationBytes))
-	var op operation
+	var op plc.Operation
 	if err != nil || json.Unmarshal(raw, &op) != nil {
 		plcError(w, http.StatusBadRequest, "the body is not an operation")
 		return
