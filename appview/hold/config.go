@@ -28,6 +28,9 @@ type Config struct {
 	AllowAllCrew        bool           `env:"HOLD_ALLOW_ALL_CREW" envDefault:"false"`
 	DatabaseDir         string         `env:"HOLD_DATABASE_DIR" envDefault:"/var/lib/atcr-hold"`
 	KeyPath             string         `env:"HOLD_KEY_PATH"`
+	DIDMethod           string         `env:"HOLD_DID_METHOD" envDefault:"web"`
+	DID                 string         `env:"HOLD_DID"`
+	RotationKeyPath     string         `env:"HOLD_ROTATION_KEY_PATH"`
 	PLCURL              string         `env:"HOLD_PLC_URL" envDefault:"https://plc.directory"`
 	AllowedPrivateCIDRs []netip.Prefix `env:"HOLD_ALLOWED_PRIVATE_CIDRS"`
 	AllowedPrivatePorts []int          `env:"HOLD_ALLOWED_PRIVATE_PORTS"`
@@ -58,6 +61,12 @@ type Config struct {
 const (
 	driverS3         = "s3"
 	driverFilesystem = "filesystem"
+)
+
+// Values of HOLD_DID_METHOD.
+const (
+	didMethodWeb = "web"
+	didMethodPLC = "plc"
 )
 
 // Load reads the configuration from the environment and validates it.
@@ -121,6 +130,18 @@ func (c Config) Validate() error {
 	if u, err := url.Parse(c.PLCURL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		bad(names.HoldPLCURL, "want http(s)://host[:port]")
 	}
+	switch c.DIDMethod {
+	case didMethodWeb:
+		if c.DID != "" {
+			bad(names.HoldDID, "only with %s=%s: a did:web is made of %s", names.HoldDIDMethod, didMethodPLC, names.HoldPublicURL)
+		}
+	case didMethodPLC:
+		if did, err := syntax.ParseDID(c.DID); c.DID != "" && (err != nil || did.Method() != didMethodPLC) {
+			bad(names.HoldDID, "%q is not a did:plc; leave it empty to have one made", c.DID)
+		}
+	default:
+		bad(names.HoldDIDMethod, "%q, want web or plc", c.DIDMethod)
+	}
 	for _, p := range c.AllowedPrivatePorts {
 		if p < 1 || p > 65535 {
 			bad(names.HoldAllowedPrivatePorts, "%d is not a port", p)
@@ -172,6 +193,14 @@ func (c Config) keyPath() string {
 		return c.KeyPath
 	}
 	return filepath.Join(c.DatabaseDir, "hold.key")
+}
+
+// rotationKeyPath is where the key lies that controls the hold's did:plc.
+func (c Config) rotationKeyPath() string {
+	if c.RotationKeyPath != "" {
+		return c.RotationKeyPath
+	}
+	return filepath.Join(c.DatabaseDir, "rotation.key")
 }
 
 // policy says which addresses identity look-ups for strangers may reach.

@@ -42,6 +42,8 @@ func TestAnInvalidConfigurationNamesTheVariableAndTheRemedy(t *testing.T) {
 		{"HOLD_OWNER", "", "required"},
 		{"HOLD_OWNER", "alice.test", "not a DID"},
 		{"HOLD_PLC_URL", "plc", "want http"},
+		{"HOLD_DID_METHOD", "key", "web or plc"},
+		{"HOLD_DID", "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "HOLD_DID_METHOD=plc"},
 		{"HOLD_ALLOWED_PRIVATE_CIDRS", "10.0.0.0", "HOLD_ALLOWED_PRIVATE_CIDRS: "},
 		{"HOLD_ALLOWED_PRIVATE_PORTS", "70000", "not a port"},
 		{"HOLD_LOG_LEVEL", "loud", "HOLD_LOG_LEVEL: "},

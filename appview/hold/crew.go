@@ -30,19 +30,13 @@ func (s *Server) bootstrap(ctx context.Context) error {
 	return s.syncOwner(ctx)
 }
 
-// openRepo makes the repository, or sees that the database is this hold's and its key the one on disk.
+// openRepo makes the repository, or sees that its key is the one on disk.
 func (s *Server) openRepo(ctx context.Context) error {
-	repos, _, err := s.engine.ListRepos(ctx, "", 10)
+	has, err := s.engine.HasRepo(ctx, s.self.did)
 	if err != nil {
 		return fmt.Errorf("open the hold's repository: %w", err)
 	}
-	for _, r := range repos {
-		if r.DID != s.self.did {
-			return fmt.Errorf("the database directory belongs to %s, not to %s: set HOLD_PUBLIC_URL back, or start on an empty directory",
-				r.DID, s.self.did)
-		}
-	}
-	if len(repos) == 0 {
+	if !has {
 		err := s.engine.CreateRepo(ctx, pds.NewRepo{DID: s.self.did, Key: s.self.key, Handle: s.self.handle})
 		if err != nil {
 			return fmt.Errorf("make the hold's repository: %w", err)

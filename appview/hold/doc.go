@@ -2,7 +2,7 @@
 //
 // The way in: [Config] (config.go), then [New] and the route table in server.go. One file per noun after that:
 //
-//   - identity.go: the hold's did:web, its key and its DID document
+//   - identity.go: the hold's DID, its key and its DID document; plc.go: a did:plc, made and kept up to date
 //   - token.go, access.go: who calls (service tokens), and what captain and crew may do
 //   - crew.go: captain and crew records; bootstrap at start, requestCrew
 //   - upload.go, blob.go: the way of a blob in and out; sweep.go ends uploads without progress

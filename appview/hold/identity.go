@@ -78,9 +78,12 @@ func (s *Server) resolveHandle(w http.ResponseWriter, r *http.Request) {
 	xrpc.WriteJSON(w, http.StatusOK, map[string]string{"did": s.self.did.String()})
 }
 
-// loadKey reads the hold's K-256 signing key, and makes it the first time.
-func loadKey(path string) (atcrypto.PrivateKeyExportable, error) {
-	b, err := secretFile(path, func() (string, error) {
+// loadKey reads the hold's signing key, and makes it the first time.
+func loadKey(path string) (atcrypto.PrivateKeyExportable, error) { return loadOrMakeKey("key", path) }
+
+// loadOrMakeKey reads a private key in multibase form, and makes one of K-256 when there is none.
+func loadOrMakeKey(what, path string) (atcrypto.PrivateKeyExportable, error) {
+	_, err := secretFile(path, func() (string, error) {
 		key, err := atcrypto.GeneratePrivateKeyK256()
 		if err != nil {
 			return "", err
@@ -88,11 +91,20 @@ func loadKey(path string) (atcrypto.PrivateKeyExportable, error) {
 		return key.Multibase(), nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("the hold's key: %w", err)
+		return nil, fmt.Errorf("the hold's %s: %w", what, err)
 	}
-	key, err := atcrypto.ParsePrivateMultibase(b)
+	return readKey(what, path)
+}
+
+// readKey reads a private key in multibase form.
+func readKey(what, path string) (atcrypto.PrivateKeyExportable, error) {
+	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("the hold's key file %s is not a multibase private key (K-256 or P-256)", path)
+		return nil, fmt.Errorf("the hold's %s: %w", what, err)
+	}
+	key, err := atcrypto.ParsePrivateMultibase(strings.TrimSpace(string(b)))
+	if err != nil {
+		return nil, fmt.Errorf("the hold's %s file %s is not a multibase private key (K-256 or P-256)", what, path)
 	}
 	return key, nil
 }

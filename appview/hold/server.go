@@ -37,7 +37,10 @@ type Server struct {
 	log     *slog.Logger
 	now     func() time.Time
 
-	self    self
+	self       self
+	plcPending bool // the DID document is still to be compared
+	plcChanged bool // and it was updated: the firehose is still to hear of it
+
 	engine  *pds.Engine
 	repo    http.Handler // the embedded PDS's own methods
 	roster  *roster
@@ -90,10 +93,6 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Server, error) {
 
 // open opens everything step by step; what it opened is in closers.
 func (s *Server) open(ctx context.Context, ids Identities) error {
-	u, err := publicURL(s.cfg.PublicURL)
-	if err != nil {
-		return err
-	}
 	if err := os.MkdirAll(s.cfg.DatabaseDir, 0o700); err != nil {
 		return fmt.Errorf("database directory: %w", err)
 	}
@@ -103,11 +102,13 @@ func (s *Server) open(ctx context.Context, ids Identities) error {
 	}
 	s.closers = append(s.closers, unlock)
 
-	key, err := loadKey(s.cfg.keyPath())
-	if err != nil {
+	if s.engine, err = pds.Open(ctx, pds.Config{Dir: filepath.Join(s.cfg.DatabaseDir, "pds"), Logger: s.log}); err != nil {
+		return fmt.Errorf("open the embedded PDS: %w", err)
+	}
+	s.closers = append(s.closers, s.engine.Close)
+	if err := s.identify(ctx); err != nil {
 		return err
 	}
-	s.self = newSelf(u, key)
 	if s.driver, err = openDriver(s.cfg, s.self.url); err != nil {
 		return err
 	}
@@ -115,11 +116,6 @@ func (s *Server) open(ctx context.Context, ids Identities) error {
 		return err
 	}
 	s.closers = append(s.closers, s.ledger.Close)
-	if s.engine, err = pds.Open(ctx, pds.Config{Dir: filepath.Join(s.cfg.DatabaseDir, "pds"), Logger: s.log}); err != nil {
-		return fmt.Errorf("open the embedded PDS: %w", err)
-	}
-	s.closers = append(s.closers, s.engine.Close)
-
 	s.metrics = newMetrics(s.version)
 	s.health = &health{check: s.checkAll}
 	s.roster = &roster{engine: s.engine, did: s.self.did}
@@ -130,12 +126,16 @@ func (s *Server) open(ctx context.Context, ids Identities) error {
 	if err := s.bootstrap(ctx); err != nil {
 		return err
 	}
+	s.announce(ctx)
 	s.repo = s.embeddedPDS()
 	s.handler = s.routes()
 
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.done.Go(func() { s.sweepLoop(loop) })
+	if s.plcPending {
+		s.done.Go(func() { s.retryPLC(loop) })
+	}
 	return nil
 }
 
@@ -188,7 +188,7 @@ func (s *Server) routes() http.Handler {
 // Handler is the hold's public HTTP surface.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// DID is the hold's did:web, in canonical spelling.
+// DID is the hold's did:web or did:plc, in canonical spelling.
 func (s *Server) DID() syntax.DID { return s.self.did }
 
 // Close stops the background work and closes everything. Requests must have ended before.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/bluesky-social/indigo/atproto/identity"
@@ -30,8 +31,9 @@ type object = map[string]any
 
 // holdUnderTest is a running hold.
 type holdUnderTest struct {
-	url string // where it listens
-	did string
+	url  string // where it listens
+	did  string
+	stop func()
 }
 
 // startHold runs a hold of alice.test whose callers are looked up in the PDS's PLC directory. env is over the variables
@@ -53,12 +55,13 @@ func startHold(t *testing.T, pds *referencepds.PDS, env map[string]string) holdU
 	srv.Listener.Close()
 	srv.Listener = l
 	srv.Start()
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		srv.CloseClientConnections() // subscribers read for ever
 		srv.Close()
-		require.NoError(t, h.Close(t.Context()))
+		require.NoError(t, h.Close(context.WithoutCancel(t.Context())))
 	})
-	return holdUnderTest{listening, h.DID().String()}
+	t.Cleanup(stop)
+	return holdUnderTest{listening, h.DID().String(), stop}
 }
 
 // appView is a running AppView.

@@ -57,13 +57,16 @@ var AppView = []Variable{
 // HoldVariables is every variable that atcr-hold reads.
 var HoldVariables = []Variable{
 	{HoldHTTPAddr, ":8080", Active, false, "Listen address."},
-	{HoldPublicURL, "", Required, false, "URL that clients and AppViews reach the hold under; its host and port make the did:web."},
+	{HoldPublicURL, "", Required, false, "URL that clients and AppViews reach the hold under; its host and port make the did:web, or the handle of a did:plc."},
 	{HoldOwner, "", Required, false, "DID of the captain."},
 	{HoldPublic, "false", Active, false, "Anonymous reads."},
 	{HoldAllowAllCrew, "false", Active, false, "Any authenticated user may join the crew."},
 	{HoldDatabaseDir, "/var/lib/atcr-hold", Active, false, "Embedded PDS and blob ownership."},
 	{HoldKeyPath, "", Active, false, "Signing key of the hold's repository; inside the database directory when empty. Made when missing."},
-	{HoldPLCURL, "https://plc.directory", Active, false, "PLC directory, to verify service tokens."},
+	{HoldDIDMethod, "web", Active, false, "web: the DID is made of the public URL. plc: the DID is registered with the PLC directory and stays when the URL changes."},
+	{HoldDID, "", Active, false, "With plc: an existing did:plc of this hold, for a new database directory. Made when empty."},
+	{HoldRotationKeyPath, "", Active, false, "With plc: the key that controls the DID; rotation.key in the database directory when empty. Made with the DID."},
+	{HoldPLCURL, "https://plc.directory", Active, false, "PLC directory, to verify service tokens and for a did:plc of the hold's own."},
 	{HoldAllowedPrivateCIDRs, "", Active, false, "As " + AllowedPrivateCIDRs + "."},
 	{HoldAllowedPrivatePorts, "", Active, false, "As " + AllowedPrivatePorts + "."},
 	{HoldLogLevel, "info", Active, false, "debug, info, warn or error."},
