@@ -1,8 +1,10 @@
 package pds_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/ipfs/go-cid"
@@ -44,5 +46,40 @@ func FuzzRecordJSON(f *testing.F) {
 		have, err := json.Marshal(got.Value)
 		require.NoError(t, err)
 		require.JSONEq(t, string(want), string(have))
+	})
+}
+
+// Whatever bytes are given as a CAR file: they are refused, or they are a repository that is stored and exported whole.
+func FuzzRepoCAR(f *testing.F) {
+	from := newRepo(f)
+	f.Add(exported(f, from))
+	for i := range 20 {
+		put(f, from, fmt.Sprint("k", i), fmt.Sprint(i%5))
+	}
+	whole := exported(f, from)
+	f.Add(whole)
+	f.Add(whole[:len(whole)/2])
+	f.Add([]byte{})
+	to := newRepo(f)
+	key, err := to.SigningKey(f.Context(), alice)
+	require.NoError(f, err)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		in, err := pds.ReadRepoCAR(t.Context(), bytes.NewReader(raw))
+		if err != nil {
+			require.ErrorIs(t, err, pds.ErrInvalidRecord)
+			return
+		}
+		if in.Commit.DID != string(alice) {
+			return
+		}
+		_, err = to.ImportRepo(t.Context(), pds.NewRepo{DID: alice, Key: key}, in)
+		require.NoError(t, err)
+		stored := verifiedExport(t, to, alice)
+		n := 0
+		for r := range in.Records() {
+			n++
+			require.Equal(t, r.CID, stored[string(r.Collection)+"/"+string(r.RKey)])
+		}
+		require.Len(t, stored, n)
 	})
 }
