@@ -13,10 +13,9 @@ import (
 // ErrLocked: another process has the SQLite file open for itself.
 var ErrLocked = errors.New("another process has it open, and SQLite serves one server only; stop the other, or give all replicas one PostgreSQL by ATCR_DATABASE_URL")
 
-const (
-	lockWait = 5 * time.Second // for a predecessor that is just ending
-	lockPoll = 50 * time.Millisecond
-)
+var lockWait = 5 * time.Second // for a predecessor that is just ending
+
+const lockPoll = 50 * time.Millisecond
 
 // lockFile takes an advisory lock that ends with the process, however it ends. It is on a file of its own: SQLite's own
 // locks on the database would be lost when another descriptor of it is closed.

@@ -3,9 +3,11 @@
 package servertest
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -15,7 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"atcr.io/operator/appview/cmd/atcr-dev/world"
+	"atcr.io/operator/appview/config"
 	"atcr.io/operator/appview/devnet"
+	"atcr.io/operator/appview/server"
 )
 
 // Options are those of [world.Options]; Dir is a temporary folder when empty.
@@ -91,4 +95,33 @@ func (w *World) Do(handle, method, path, repository string, body io.Reader, head
 	require.NoError(w.t, err)
 	w.t.Cleanup(func() { resp.Body.Close() })
 	return resp
+}
+
+// Replica starts another AppView of the world: the same configuration and database, in other memory. Its requests go
+// to it alone. It ends with the test.
+func (w *World) Replica() *World {
+	w.t.Helper()
+	cfg, err := config.Load(w.Environ())
+	require.NoError(w.t, err)
+	log := slog.New(slog.DiscardHandler)
+	if os.Getenv("ATCR_TEST_LOG") != "" {
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	s, err := server.New(w.t.Context(), cfg, log.With("part", "replica"))
+	require.NoError(w.t, err)
+	api, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(w.t, err)
+	debug, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(w.t, err)
+	ctx, stop := context.WithCancel(context.WithoutCancel(w.t.Context()))
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, api, debug) }()
+	w.t.Cleanup(func() {
+		stop()
+		require.NoError(w.t, <-served)
+		require.NoError(w.t, s.Close())
+	})
+	other := *w.World
+	other.AppView, other.URL, other.DebugURL = s, "http://"+api.Addr().String(), "http://"+debug.Addr().String()
+	return &World{&other, w.t}
 }
