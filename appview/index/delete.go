@@ -118,6 +118,9 @@ func (m *Mirror) planDelete(ctx context.Context, did syntax.DID, repository stri
 	if err := setRepositories(rec, last, keepers); err != nil {
 		return nil, false, err
 	}
+	if rec.CreatedAt.IsZero() { // whoever wrote it had no date that can be read
+		rec.CreatedAt = records.Time{Time: m.Now()}
+	}
 	row.Repository, row.Repositories = last, keepers
 	b.writes = append(b.writes, atproto.Write{Action: atproto.Update, Collection: CollectionManifest, RKey: row.RKey, Value: rec})
 	b.change.putManifests = []*Manifest{row}

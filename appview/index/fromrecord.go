@@ -57,7 +57,7 @@ func (m *Manifest) references(doc *spec.Document) {
 func rowOf(did syntax.DID, d digest.Digest, rec *records.Manifest) *Manifest {
 	m := &Manifest{
 		DID: did, Digest: d, RKey: records.ManifestRKey(d), Repository: rec.Repository, MediaType: rec.MediaType,
-		Hold: syntax.DID(rec.HoldDID), Annotations: rec.Annotations, Repositories: repositoriesOf(rec),
+		Hold: rec.HoldDID, Annotations: rec.Annotations, Repositories: repositoriesOf(rec),
 	}
 	known := json.Unmarshal(rec.Extra[extraArtifactType], &m.ArtifactType) == nil
 	if rec.ManifestBlob != nil {
@@ -119,8 +119,13 @@ func setExtra(rec *records.Manifest, field string, value any) error {
 // setRepositories says in which repositories a manifest is; last is the one of the latest push.
 func setRepositories(rec *records.Manifest, last string, list []string) error {
 	rec.Repository = last
-	if len(list) > maxRepositories {
-		list = list[:maxRepositories]
+	list = list[:min(len(list), maxRepositories)]
+	size := 0
+	for i, name := range list {
+		if size += len(name); size > maxRepoBytes {
+			list = list[:i]
+			break
+		}
 	}
 	if len(list) == 1 && list[0] == last {
 		delete(rec.Extra, extraRepositories)

@@ -171,7 +171,7 @@ func TestRecordsOfAnotherAppViewAreServedAndTheirKeysReused(t *testing.T) {
 		for _, r := range w.list("io.atcr.manifest") {
 			if r.Value["digest"] == string(d) {
 				require.Equal(t, "field", r.Value["later"])
-				require.Equal(t, "2025-11-01T00:00:00.000Z", r.Value["createdAt"])
+				require.Equal(t, "2025-11-01T00:00:00Z", r.Value["createdAt"])
 			}
 		}
 	})

@@ -40,9 +40,7 @@ type Config struct {
 	TTL time.Duration
 	// CacheBytes bounds the manifest bytes kept in memory.
 	CacheBytes int64
-	// Holds finds the DID of a hold that an old record names by URL; empty when it cannot.
-	HoldDID func(endpoint string) syntax.DID
-	Now     func() time.Time
+	Now        func() time.Time
 }
 
 // How long a PDS that failed is not asked again: pulls are answered from the mirror meanwhile, at once.

@@ -2,7 +2,6 @@ package index
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -11,8 +10,6 @@ import (
 	"atcr.io/operator/appview/atproto"
 	"atcr.io/operator/appview/atproto/records"
 )
-
-const collectionLegacyHold = "io.atcr.hold"
 
 // ErrNoHold says that a user has opted out of default holds, or that the server has none.
 var ErrNoHold = errors.New("no hold to push to")
@@ -49,7 +46,7 @@ func (m *Mirror) pushHold(ctx context.Context, did, fallback syntax.DID) (syntax
 		switch {
 		case err != nil: // unreadable: as if there were none
 		case p.DefaultHold != "":
-			return syntax.DID(p.DefaultHold), nil
+			return p.DefaultHold, nil
 		case p.OptedOut:
 			return "", nil
 		}
@@ -65,18 +62,13 @@ func (m *Mirror) pushHold(ctx context.Context, did, fallback syntax.DID) (syntax
 
 // legacyHold is the user's own hold by an io.atcr.hold record; empty when there is none.
 func (m *Mirror) legacyHold(ctx context.Context, did syntax.DID) (syntax.DID, error) {
-	list, _, err := m.PDS.ListRecords(ctx, did, collectionLegacyHold, "", 10, false)
+	list, _, err := m.PDS.ListRecords(ctx, did, records.CollectionLegacyHold, "", 10, false)
 	if err != nil {
 		return "", err
 	}
 	for _, r := range list {
-		var legacy struct {
-			Endpoint string `json:"endpoint"`
-		}
-		if json.Unmarshal(r.Value, &legacy) == nil {
-			if own := m.HoldDID(legacy.Endpoint); own != "" {
-				return own, nil
-			}
+		if own, err := records.ParseLegacyHold(did, r.Value); err == nil {
+			return own, nil
 		}
 	}
 	return "", nil
@@ -109,7 +101,7 @@ func (m *Mirror) createProfile(ctx context.Context, did, hold syntax.DID) error 
 	}
 	now := records.Time{Time: m.Now()}
 	_, err = m.PDS.ApplyWrites(ctx, did, []atproto.Write{{Action: atproto.Create, Collection: CollectionProfile,
-		RKey: records.ProfileRKey, Value: records.Profile{DefaultHold: string(hold), CreatedAt: now, UpdatedAt: now}}}, "")
+		RKey: records.ProfileRKey, Value: records.Profile{DefaultHold: hold, CreatedAt: now, UpdatedAt: now}}}, "")
 	if movedOn(err) {
 		return nil // somebody else made it at the same time
 	}

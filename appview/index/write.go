@@ -22,7 +22,9 @@ import (
 
 const (
 	maxRecordSize   = 100_000 // bytes of JSON; larger records keep their lists only in manifestBlob
+	maxCallSize     = 140_000 // bytes of JSON of one applyWrites; the reference PDS takes 150 KiB
 	maxRepositories = 500     // that one record lists
+	maxRepoBytes    = 20_000  // of their names together
 	writeTries      = 8
 	swapTries       = 3 // after which a write no longer insists on the head that it was planned against
 	// MaxTags is how many tags one push may set.
@@ -50,11 +52,19 @@ func (m *Mirror) Put(ctx context.Context, did syntax.DID, p Push) error {
 		return err
 	}
 	rec, err := records.NewManifest(records.Pushed{Repository: p.Repository, Digest: p.Digest, MediaType: p.Document.MediaType,
-		HoldDID: string(p.Hold), Raw: p.Raw, Blob: blob, Now: m.Now()})
+		HoldDID: p.Hold, Raw: p.Raw, Blob: blob, Now: m.Now()})
 	if err != nil {
 		return err
 	}
-	return m.write(ctx, did, func(ctx context.Context) (*batch, error) { return m.planPut(ctx, did, p, *rec) })
+	again := false
+	return m.write(ctx, did, func(ctx context.Context) (*batch, error) {
+		b, err := m.planPut(ctx, did, p, *rec)
+		if err == nil && again {
+			err = m.takeOver(ctx, did, b)
+		}
+		again = true
+		return b, err
+	})
 }
 
 // batch is one applyWrites call and what it does to the mirror.
@@ -208,6 +218,13 @@ func (m *Mirror) planPut(ctx context.Context, did syntax.DID, p Push, rec record
 	old, err := read(ctx, m.Store, func(q querier) (*Manifest, error) { return wholeManifest(ctx, q, did, p.Digest) })
 	switch {
 	case errors.Is(err, ErrNotFound):
+		misfiled, err := m.texts(ctx, `SELECT digest FROM manifests WHERE did = $1 AND rkey = $2`, string(did), rkey)
+		if err != nil {
+			return nil, fmt.Errorf("plan push: %w", err)
+		}
+		if len(misfiled) > 0 { // a record that claims another digest than its key says: nobody finds that by its URI
+			action, b.change.deleteManifests = atproto.Update, []digest.Digest{digest.Digest(misfiled[0])}
+		}
 	case err != nil:
 		return nil, fmt.Errorf("plan push: %w", err)
 	default:
@@ -229,22 +246,22 @@ func (m *Mirror) planPut(ctx context.Context, did syntax.DID, p Push, rec record
 	row := rowOf(did, p.Digest, &rec)
 	row.references(p.Document)
 	row.Annotations = p.Document.Annotations
-	if len(rec.Annotations) == 0 && len(row.Annotations) > 0 { // keys that mean something else in a record
+	if rec.Lossy {
 		if err := setExtra(&rec, extraTrimmed, true); err != nil {
 			return nil, err
 		}
 	}
 	row.RKey, row.Size, row.ArtifactType = rkey, int64(len(p.Raw)), p.Document.Referrer()
-	if err := trim(&rec); err != nil {
-		return nil, err
-	}
-	b.writes = append(b.writes, atproto.Write{Action: action, Collection: CollectionManifest, RKey: rkey, Value: rec})
-	b.change.putManifests = []*Manifest{row}
 	for _, tag := range p.Tags {
 		if err := m.planTag(ctx, did, p, tag, b); err != nil {
 			return nil, err
 		}
 	}
+	if err := trim(&rec, b.writes); err != nil {
+		return nil, err
+	}
+	b.writes = append([]atproto.Write{{Action: action, Collection: CollectionManifest, RKey: rkey, Value: rec}}, b.writes...)
+	b.change.putManifests = []*Manifest{row}
 	b.notify = notification(did, p)
 	return b, nil
 }
@@ -262,21 +279,40 @@ func (m *Mirror) keepUnknown(ctx context.Context, did syntax.DID, rkey string, r
 	if err != nil {
 		return nil // not readable as a manifest: nothing to keep
 	}
-	rec.Extra = old.Extra
+	rec.Keep(old)
 	delete(rec.Extra, extraTrimmed)
-	if !old.CreatedAt.IsZero() {
-		rec.CreatedAt = old.CreatedAt
+	return nil
+}
+
+// takeOver makes updates of creates whose record key is taken by a record that cannot be read as what belongs there, and
+// so is not in the mirror: it would be in the way forever.
+func (m *Mirror) takeOver(ctx context.Context, did syntax.DID, b *batch) error {
+	for i, w := range b.writes {
+		if w.Action != atproto.Create {
+			continue
+		}
+		_, err := m.PDS.GetRecord(ctx, did, w.Collection, w.RKey)
+		if err == nil {
+			b.writes[i].Action = atproto.Update
+		} else if !errors.Is(err, atproto.ErrRecordNotFound) {
+			return err
+		}
 	}
 	return nil
 }
 
-// trim leaves out of a large record what its manifestBlob says anyway: PDSes refuse large JSON.
-func trim(rec *records.Manifest) error {
+// trim leaves out of a large record what its manifestBlob says anyway: PDSes refuse large JSON, whose limit the other
+// writes of the same call share.
+func trim(rec *records.Manifest, others []atproto.Write) error {
 	b, err := json.Marshal(rec)
 	if err != nil {
 		return fmt.Errorf("manifest record: %w", err)
 	}
-	if len(b) > maxRecordSize {
+	rest, err := json.Marshal(others)
+	if err != nil {
+		return fmt.Errorf("tag records: %w", err)
+	}
+	if len(b) > min(maxRecordSize, maxCallSize-len(rest)) {
 		rec.Layers, rec.Manifests, rec.Annotations = nil, nil, nil
 		if err := setExtra(rec, extraTrimmed, true); err != nil {
 			return err
@@ -292,13 +328,24 @@ func trim(rec *records.Manifest) error {
 }
 
 func (m *Mirror) planTag(ctx context.Context, did syntax.DID, p Push, tag string, b *batch) error {
-	rows, err := read(ctx, m.Store, func(q querier) ([]*Tag, error) { return tagRows(ctx, q, did, p.Repository, tag) })
+	var taken []string
+	rkey := records.NewTagRKey(p.Repository, tag)
+	rows, err := read(ctx, m.Store, func(q querier) (rows []*Tag, err error) {
+		if rows, err = tagRows(ctx, q, did, p.Repository, tag); err != nil || len(rows) > 0 {
+			return rows, err
+		}
+		taken, err = texts(ctx, q, `SELECT rkey FROM tags WHERE did = $1 AND rkey = $2`, string(did), rkey)
+		return rows, err
+	})
 	if err != nil {
 		return fmt.Errorf("plan tag: %w", err)
 	}
+	if len(taken) > 0 { // by the record of another tag, whose writer makes keys by another rule
+		rkey = records.SpareTagRKey(p.Repository, tag)
+	}
 	now := m.Now()
 	rec := records.Tag{Repository: p.Repository, Tag: tag, Digest: p.Digest, MediaType: p.Document.MediaType, UpdatedAt: now, CreatedAt: now, DID: did}
-	action, rkey := atproto.Create, records.NewTagRKey(p.Repository, tag)
+	action := atproto.Create
 	if len(rows) > 0 {
 		action, rkey = atproto.Update, rows[0].RKey
 		// A record of another AppView may be dated ahead of our clock, and the newest counts.
@@ -311,7 +358,7 @@ func (m *Mirror) planTag(ctx context.Context, did syntax.DID, p Push, tag string
 		}
 		if err == nil {
 			if old, err := records.ParseTag(did, r.Value); err == nil {
-				rec.Extra, rec.CreatedAt = old.Extra, old.CreatedAt
+				rec.Keep(old)
 			}
 		}
 	}

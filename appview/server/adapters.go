@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -117,17 +116,4 @@ func (p profiled) Check(ctx context.Context, who *atproto.Identity, secret strin
 		p.log.InfoContext(ctx, "profile was not made at login", "did", string(who.DID), "error", err)
 	}
 	return credential, nil
-}
-
-// legacyHold is the DID of a hold that an old record names by URL.
-func legacyHold(endpoint string) syntax.DID {
-	u, err := url.Parse(endpoint)
-	if err != nil || u.Host == "" {
-		return ""
-	}
-	did, err := diddoc.CanonicalWebDID("did:web:" + u.Host)
-	if err != nil {
-		return ""
-	}
-	return syntax.DID(did)
 }

@@ -102,7 +102,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		Configured: func(did string) (names.Hold, bool) { return s.runtime.Current().Hold(did) },
 		Guarded:    guarded, Trusted: operator, HandOut: s.runtime.Policy().CheckURL})
 	s.mirror = index.New(index.Config{PDS: pds, Store: s.db, Log: s.log, TTL: mirrorTTL, CacheBytes: manifestCache,
-		HoldDID: legacyHold, Now: time.Now})
+		Now: time.Now})
 	s.uploads = &upload.Uploader{Holds: s.holds, Log: s.log, Sessions: &upload.Sessions{Store: s.db, Now: time.Now}}
 
 	registry := oci.New(oci.Config{

@@ -1,12 +1,3 @@
-// Package alias writes identities as the first component of a repository name and reads them back. A DID contains
-// colons, which the OCI grammar forbids, and may contain percent signs.
-//
-//	handle                      alice.example.com
-//	did:plc:abc...              did_plc_abc...   (also did-plc-abc..., upstream's spelling, when reading)
-//	did:web:hold.example.com    did_web_hold.example.com
-//	did:web:localhost%3A8080    did_web_localhost__3a8080
-//
-// No alias is a handle: handles contain a dot and no underscore, and the hyphenated form is read only without a dot.
 package alias
 
 import (

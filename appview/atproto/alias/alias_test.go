@@ -58,12 +58,38 @@ func TestOwnersAreReadAsPeopleTypeThem(t *testing.T) {
 	}
 }
 
+// Identities as they are, and hosts that look like parts of an alias: ports, xn--, 3a, single letters, addresses.
+var anyDID = rapid.OneOf(
+	rapid.StringMatching(`did:plc:[a-z2-7]{24}`),
+	rapid.StringMatching(`did:web:[a-z]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z]{2,5}){0,3}(%3A[1-9][0-9]{0,3})?`),
+	rapid.StringMatching(`did:web:((web|did|plc|a|a3a)|(3a|3a8080|xn--3a|a--3a)\.(a3a|test|xn--p1ai)|127\.0\.0\.1)(%3A(1|80|3|65535))?`),
+)
+
+func TestDifferentDIDsHaveDifferentAliases(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		one, two := anyDID.Draw(t, "one"), anyDID.Draw(t, "two")
+		a, err := Encode(syntax.DID(one))
+		b, err2 := Encode(syntax.DID(two))
+		if err != nil || err2 != nil || (a == b) != (one == two) {
+			t.Fatalf("%s is %s, %s is %s: %v %v", one, a, two, b, err, err2)
+		}
+	})
+}
+
+// Upstream's spelling of a DID means the same as ours, wherever it has one.
+func TestTheHyphenatedFormIsReadAsTheCanonicalOne(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		did := rapid.OneOf(rapid.StringMatching(`did:plc:[a-z2-7]{24}`), rapid.StringMatching(`did:web:[a-z]([a-z0-9-]{0,10}[a-z0-9])?`)).Draw(t, "did")
+		id, err := Decode(strings.ReplaceAll(did, ":", "-"))
+		if err != nil || id.String() != did {
+			t.Fatalf("%s: %s, %v", did, id, err)
+		}
+	})
+}
+
 func TestEveryDIDSurvivesTheAlias(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		did := rapid.OneOf(
-			rapid.StringMatching(`did:plc:[a-z2-7]{24}`),
-			rapid.StringMatching(`did:web:[a-z]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z]{2,5}){0,3}(%3A[1-9][0-9]{0,3})?`),
-		).Draw(t, "did")
+		did := anyDID.Draw(t, "did")
 		a, err := Encode(syntax.DID(did))
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ package lexicons
 import (
 	"embed"
 	"fmt"
+	"sync"
 
 	"github.com/bluesky-social/indigo/atproto/atdata"
 	"github.com/bluesky-social/indigo/atproto/lexicon"
@@ -16,13 +17,13 @@ import (
 var files embed.FS
 
 // Catalog holds every lexicon of this folder.
-func Catalog() (*lexicon.BaseCatalog, error) {
+var Catalog = sync.OnceValues(func() (*lexicon.BaseCatalog, error) {
 	c := lexicon.NewBaseCatalog()
 	if err := c.LoadEmbedFS(files); err != nil {
 		return nil, fmt.Errorf("read the lexicons: %w", err)
 	}
 	return c, nil
-}
+})
 
 // Validate checks the JSON of a record against the lexicon that its $type names, and gives that name.
 func Validate(record []byte) (nsid string, err error) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
 
 	"atcr.io/operator/appview/atproto"
@@ -16,14 +17,23 @@ type Pushed struct {
 	Repository string
 	Digest     digest.Digest
 	MediaType  string
-	HoldDID    string
+	HoldDID    syntax.DID
 	Raw        []byte // the manifest, already validated
 	Blob       atproto.Blob
 	Now        time.Time
 }
 
-// NewManifest makes the record of a pushed manifest. Annotations that a PDS would read as something else than a
-// map of strings (keys such as $type or $link) stay out of the record: they are in the manifest's bytes anyway.
+// Limits of the lexicon, in bytes, and of numbers in JSON that JavaScript reads.
+const (
+	maxMediaType = 128
+	maxPlatform  = 32
+	maxOSDetail  = 64
+	maxInteger   = 1<<53 - 1
+)
+
+// NewManifest makes the record of a pushed manifest. What the lexicon or the data model cannot express stays out of the
+// record, since it is in the manifest's bytes anyway: annotations with keys that a PDS would read as something else
+// ($type, $link, $bytes), lists with an entry whose media type is too long, half a platform, URLs that are none.
 func NewManifest(p Pushed) (*Manifest, error) {
 	var in struct {
 		SchemaVersion int             `json:"schemaVersion"`
@@ -41,19 +51,39 @@ func NewManifest(p Pushed) (*Manifest, error) {
 		Repository: p.Repository, Digest: p.Digest.String(), MediaType: p.MediaType, SchemaVersion: in.SchemaVersion,
 		CreatedAt: Time{p.Now}, HoldDID: p.HoldDID, Annotations: safe(in.Annotations), ManifestBlob: &blob,
 	}
+	m.Lossy = len(in.Annotations) > len(m.Annotations)
 	if in.Config != nil {
-		m.Config = in.Config.reference()
+		m.Config = fit(&m.Lossy, in.Config, ociDescriptor.reference)
 	}
 	if in.Subject != nil {
-		m.Subject = in.Subject.reference()
+		m.Subject = fit(&m.Lossy, in.Subject, ociDescriptor.reference)
 	}
-	for _, l := range in.Layers {
-		m.Layers = append(m.Layers, *l.reference())
-	}
-	for _, c := range in.Manifests {
-		m.Manifests = append(m.Manifests, c.child())
-	}
+	m.Layers = fitAll(&m.Lossy, in.Layers, ociDescriptor.reference)
+	m.Manifests = fitAll(&m.Lossy, in.Manifests, ociDescriptor.child)
 	return m, nil
+}
+
+// fit converts a descriptor that the lexicon can express; of any other, the record is lossy.
+func fit[T any](lossy *bool, d *ociDescriptor, convert func(ociDescriptor) T) *T {
+	if len(d.MediaType) > maxMediaType || d.Size > maxInteger {
+		*lossy = true
+		return nil
+	}
+	out := convert(*d)
+	return &out
+}
+
+// fitAll converts a whole list or nothing: half of one would be read as all of it.
+func fitAll[T any](lossy *bool, list []ociDescriptor, convert func(ociDescriptor) T) []T {
+	var out []T
+	for i := range list {
+		item := fit(lossy, &list[i], convert)
+		if item == nil {
+			return nil
+		}
+		out = append(out, *item)
+	}
+	return out
 }
 
 type ociDescriptor struct {
@@ -71,15 +101,29 @@ type ociDescriptor struct {
 	} `json:"platform"`
 }
 
-func (d ociDescriptor) reference() *BlobReference {
-	return &BlobReference{MediaType: d.MediaType, Size: d.Size, Digest: d.Digest, URLs: d.URLs, Annotations: safe(d.Annotations)}
+func (d ociDescriptor) reference() BlobReference {
+	r := BlobReference{MediaType: d.MediaType, Size: d.Size, Digest: d.Digest, Annotations: safe(d.Annotations)}
+	for _, u := range d.URLs {
+		if _, err := syntax.ParseURI(u); err == nil {
+			r.URLs = append(r.URLs, u)
+		}
+	}
+	return r
 }
 
 func (d ociDescriptor) child() ManifestReference {
 	c := ManifestReference{MediaType: d.MediaType, Size: d.Size, Digest: d.Digest, Annotations: safe(d.Annotations)}
 	// The lexicon requires both; half a platform would make the record invalid.
-	if p := d.Platform; p != nil && p.Architecture != "" && p.OS != "" {
-		c.Platform = &Platform{p.Architecture, p.OS, p.Variant, p.OSVersion, p.OSFeatures}
+	p := d.Platform
+	if p == nil || p.Architecture == "" || p.OS == "" || len(p.Architecture) > maxPlatform || len(p.OS) > maxPlatform ||
+		len(p.Variant) > maxPlatform || len(p.OSVersion) > maxOSDetail {
+		return c
+	}
+	c.Platform = &Platform{Architecture: p.Architecture, OS: p.OS, Variant: p.Variant, OSVersion: p.OSVersion}
+	for _, f := range p.OSFeatures {
+		if len(f) <= maxOSDetail {
+			c.Platform.OSFeatures = append(c.Platform.OSFeatures, f)
+		}
 	}
 	return c
 }

@@ -19,7 +19,7 @@ type Manifest struct {
 	MediaType     string
 	SchemaVersion int
 	CreatedAt     Time
-	HoldDID       string // of the hold that has the blobs; read from the deprecated holdEndpoint when need be
+	HoldDID       syntax.DID // of the hold that has the blobs; read from the deprecated holdEndpoint when need be
 	Config        *BlobReference
 	Layers        []BlobReference
 	Manifests     []ManifestReference // children of an index
@@ -27,6 +27,12 @@ type Manifest struct {
 	Annotations   map[string]string // best effort; the bytes of the manifest are the truth
 	ManifestBlob  *atproto.Blob     // the manifest's exact bytes, on the PDS
 	Extra         Extra
+
+	// Lossy says of a record made of a manifest that it leaves out layers, entries or annotations which the lexicon or
+	// the data model cannot express. It is not written.
+	Lossy bool
+
+	was *original
 }
 
 // BlobReference is a descriptor in a manifest record.
@@ -63,14 +69,14 @@ type manifestJSON struct {
 	MediaType     string              `json:"mediaType"`
 	SchemaVersion int                 `json:"schemaVersion"`
 	CreatedAt     Time                `json:"createdAt"`
-	HoldDID       string              `json:"holdDid,omitempty"`
+	HoldDID       string              `json:"holdDid,omitempty"` // no [syntax.DID], which refuses the whole record when it is none
 	HoldEndpoint  string              `json:"holdEndpoint,omitempty"`
 	Config        *BlobReference      `json:"config,omitempty"`
 	Layers        []BlobReference     `json:"layers,omitempty"`
 	Manifests     []ManifestReference `json:"manifests,omitempty"`
 	Subject       *BlobReference      `json:"subject,omitempty"`
 	Annotations   lenientMap          `json:"annotations,omitempty"`
-	ManifestBlob  *atproto.Blob       `json:"manifestBlob,omitempty"`
+	ManifestBlob  json.RawMessage     `json:"manifestBlob,omitempty"` // a blob; a bad one must not hide the other fields
 }
 
 // lenientMap reads a map whose values are not all strings by leaving those out: the lexicon says "unknown".
@@ -94,11 +100,26 @@ func (m *lenientMap) UnmarshalJSON(b []byte) error {
 
 // MarshalJSON writes the record with its $type.
 func (m Manifest) MarshalJSON() ([]byte, error) {
-	return join(manifestJSON{
+	out := manifestJSON{
 		Type: CollectionManifest, Repository: m.Repository, Digest: m.Digest, MediaType: m.MediaType,
-		SchemaVersion: m.SchemaVersion, CreatedAt: m.CreatedAt, HoldDID: m.HoldDID, Config: m.Config, Layers: m.Layers,
-		Manifests: m.Manifests, Subject: m.Subject, Annotations: m.Annotations, ManifestBlob: m.ManifestBlob,
-	}, m.Extra)
+		SchemaVersion: m.SchemaVersion, CreatedAt: m.CreatedAt, HoldDID: string(m.HoldDID), Config: m.Config, Layers: m.Layers,
+		Manifests: m.Manifests, Subject: m.Subject, Annotations: m.Annotations,
+	}
+	if m.ManifestBlob != nil {
+		var err error
+		if out.ManifestBlob, err = json.Marshal(m.ManifestBlob); err != nil {
+			return nil, err
+		}
+	}
+	return join(out, m.Extra, m.was)
+}
+
+// Keep takes over from an earlier record of the same manifest what this release does not know, and when it was made.
+func (m *Manifest) Keep(old *Manifest) {
+	m.Extra, m.was = old.Extra, old.was
+	if !old.CreatedAt.IsZero() {
+		m.CreatedAt = old.CreatedAt
+	}
 }
 
 // ParseManifest reads a record. It refuses one without a usable digest; whether the bytes hash to it is for the
@@ -107,11 +128,9 @@ func ParseManifest(raw []byte) (*Manifest, error) {
 	if err := checkType(raw, CollectionManifest); err != nil {
 		return nil, err
 	}
-	var in manifestJSON
-	extra, err := split(raw, &in, "$type", "repository", "digest", "mediaType", "schemaVersion", "createdAt", "holdDid",
-		"holdEndpoint", "config", "layers", "manifests", "subject", "annotations", "manifestBlob")
+	in, extra, was, err := split[manifestJSON](raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: fields of an unexpected type", CollectionManifest)
+		return nil, fmt.Errorf("%s: %w", CollectionManifest, err)
 	}
 	if _, err := digest.Parse(in.Digest); err != nil {
 		return nil, fmt.Errorf("%s: digest %.80q is not a digest", CollectionManifest, in.Digest)
@@ -119,15 +138,21 @@ func ParseManifest(raw []byte) (*Manifest, error) {
 	if in.Repository == "" || in.MediaType == "" {
 		return nil, fmt.Errorf("%s: repository and mediaType must be set", CollectionManifest)
 	}
-	hold := holdDID(in.HoldDID)
+	hold := HoldDID(in.HoldDID)
 	if hold == "" {
-		hold = holdDID(in.HoldEndpoint)
+		hold = HoldDID(in.HoldEndpoint)
 	}
-	return &Manifest{
+	m := &Manifest{
 		Repository: in.Repository, Digest: in.Digest, MediaType: in.MediaType, SchemaVersion: in.SchemaVersion, CreatedAt: in.CreatedAt,
 		HoldDID: hold, Config: in.Config, Layers: in.Layers, Manifests: in.Manifests, Subject: in.Subject,
-		Annotations: in.Annotations, ManifestBlob: in.ManifestBlob, Extra: extra,
-	}, nil
+		Annotations: in.Annotations, Extra: extra, was: was,
+	}
+	var blob atproto.Blob
+	if json.Unmarshal(in.ManifestBlob, &blob) == nil && blob.CID != "" {
+		blob.Size = max(blob.Size, 0)
+		m.ManifestBlob = &blob
+	}
+	return m, nil
 }
 
 // ManifestRKey is the record key of a manifest: the hex of its digest. Algorithms differ by its length.

@@ -1,20 +1,27 @@
 package records
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+)
 
 // ProfileRKey is the only key of a profile.
 const ProfileRKey = "self"
 
 // Profile is io.atcr.sailor.profile: what a user wants of registries.
 type Profile struct {
-	DefaultHold        string // DID; empty: none named (old records held a URL, which reads as its did:web)
-	OptedOut           bool   // defaultHold is null: the user opted out of defaults
+	DefaultHold        syntax.DID // empty: none named (old records held a URL, which reads as its did:web)
+	OptedOut           bool       // defaultHold is null: the user opted out of defaults
 	AutoRemoveUntagged bool
 	OCIClient          string
 	RegistryDomain     string
 	CreatedAt          Time
 	UpdatedAt          Time
 	Extra              Extra
+
+	was *original
 }
 
 type profileJSON struct {
@@ -34,7 +41,8 @@ func (p Profile) MarshalJSON() ([]byte, error) {
 		RegistryDomain: p.RegistryDomain, CreatedAt: p.CreatedAt,
 	}
 	if p.DefaultHold != "" {
-		out.DefaultHold = &p.DefaultHold
+		hold := string(p.DefaultHold)
+		out.DefaultHold = &hold
 	}
 	if !p.UpdatedAt.IsZero() {
 		out.UpdatedAt = &p.UpdatedAt
@@ -42,11 +50,9 @@ func (p Profile) MarshalJSON() ([]byte, error) {
 	extra := p.Extra
 	if p.OptedOut && p.DefaultHold == "" {
 		extra = Extra{"defaultHold": []byte("null")}
-		for k, v := range p.Extra {
-			extra[k] = v
-		}
+		maps.Copy(extra, p.Extra)
 	}
-	return join(out, extra)
+	return join(out, extra, p.was)
 }
 
 // ParseProfile reads a record.
@@ -54,26 +60,24 @@ func ParseProfile(raw []byte) (*Profile, error) {
 	if err := checkType(raw, CollectionProfile); err != nil {
 		return nil, err
 	}
-	var in profileJSON
-	extra, err := split(raw, &in, "$type", "autoRemoveUntagged", "ociClient", "registryDomain", "createdAt", "updatedAt")
+	in, extra, was, err := split[profileJSON](raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: fields of an unexpected type", CollectionProfile)
+		return nil, fmt.Errorf("%s: %w", CollectionProfile, err)
 	}
 	p := &Profile{
 		AutoRemoveUntagged: in.AutoRemoveUntagged, OCIClient: in.OCIClient, RegistryDomain: in.RegistryDomain, CreatedAt: in.CreatedAt,
+		Extra: extra, was: was,
 	}
-	if v, named := extra["defaultHold"]; named {
-		p.OptedOut = string(v) == "null"
-		delete(extra, "defaultHold")
+	fields, err := fieldsOf(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", CollectionProfile, err)
 	}
+	p.OptedOut = string(fields["defaultHold"]) == "null"
 	if in.DefaultHold != nil {
-		p.DefaultHold = holdDID(*in.DefaultHold)
+		p.DefaultHold = HoldDID(*in.DefaultHold)
 	}
 	if in.UpdatedAt != nil {
 		p.UpdatedAt = *in.UpdatedAt
-	}
-	if len(extra) > 0 {
-		p.Extra = extra
 	}
 	return p, nil
 }

@@ -2,6 +2,7 @@ package records
 
 import (
 	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +57,7 @@ func TestAPushedManifestBecomesAValidRecordAndComesBack(t *testing.T) {
 		again, err := ParseManifest(b)
 		require.NoError(t, err)
 		m.CreatedAt.Time = m.CreatedAt.Truncate(time.Millisecond)
+		again.was = nil
 		require.Equal(t, m, again)
 	}
 	require.Equal(t, &Platform{"arm64", "windows", "v8", "10", []string{"win32k"}}, pushed(t, index).Manifests[0].Platform)
@@ -66,86 +68,13 @@ func TestAnnotationsNeverAlterTheRecord(t *testing.T) {
 	for _, key := range []string{"$type", "$link", "$bytes", ""} {
 		raw := `{"schemaVersion":2,"annotations":{"` + key + `":"blob","ok":"1"},"layers":[{"mediaType":"m","size":1,"digest":"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","annotations":{"` + key + `":"x"}}]}`
 		m := pushed(t, raw)
+		require.True(t, m.Lossy)
 		require.Nil(t, m.Annotations)
 		require.Nil(t, m.Layers[0].Annotations)
 		b, err := json.Marshal(m)
 		require.NoError(t, err)
 		_, err = atdata.UnmarshalJSON(b)
 		require.NoError(t, err)
-	}
-}
-
-func TestEveryPublishedShapeOfAManifestIsRead(t *testing.T) {
-	base := `"$type":"io.atcr.manifest","repository":"app","digest":"` + d256.String() + `","mediaType":"m","schemaVersion":2,"createdAt":"2025-10-01T00:00:00Z"`
-	for name, c := range map[string]struct{ extra, hold string }{
-		"holdDid":                     {`,"holdDid":"did:web:hold01.atcr.io"`, "did:web:hold01.atcr.io"},
-		"holdEndpoint only":           {`,"holdEndpoint":"https://hold01.atcr.io"`, "did:web:hold01.atcr.io"},
-		"holdEndpoint with a port":    {`,"holdEndpoint":"http://172.28.0.3:8080/"`, "did:web:172.28.0.3%3A8080"},
-		"holdDid with a raw port":     {`,"holdDid":"did:web:127.0.0.1:8080"`, "did:web:127.0.0.1%3A8080"},
-		"holdDid wins":                {`,"holdDid":"did:web:a.example.com","holdEndpoint":"https://b.example.com"`, "did:web:a.example.com"},
-		"no hold":                     {``, ""},
-		"a hold that is neither":      {`,"holdEndpoint":"ftp://x"`, ""},
-		"annotations that are no map": {`,"annotations":[1]`, ""},
-		"annotations of many types":   {`,"annotations":{"a":1,"b":"c"}`, ""},
-		"a date that is none":         {`,"createdAt":"yesterday"`, ""},
-	} {
-		m, err := ParseManifest([]byte("{" + base + c.extra + "}"))
-		require.NoError(t, err, name)
-		require.Equal(t, c.hold, m.HoldDID, name)
-	}
-	for name, bad := range map[string]string{
-		"another type": `{"$type":"io.atcr.tag"}`, "no digest": `{"repository":"a","mediaType":"m"}`, "not an object": `[]`, "not JSON": `x`,
-		"layers of another type": "{" + base + `,"layers":"x"}`,
-	} {
-		_, err := ParseManifest([]byte(bad))
-		require.Error(t, err, name)
-	}
-}
-
-func TestUnknownFieldsSurviveARewrite(t *testing.T) {
-	raw := `{"$type":"io.atcr.manifest","repository":"app","digest":"` + d256.String() + `","mediaType":"m","schemaVersion":2,"createdAt":"2026-01-01T00:00:00Z","future":{"x":[1,2]}}`
-	m, err := ParseManifest([]byte(raw))
-	require.NoError(t, err)
-	m.Repository = "other"
-	b, err := json.Marshal(m)
-	require.NoError(t, err)
-	require.JSONEq(t, strings.Replace(strings.Replace(raw, `"app"`, `"other"`, 1), "00:00Z", "00:00.000Z", 1), string(b))
-
-	p, err := ParseProfile([]byte(`{"$type":"io.atcr.sailor.profile","createdAt":"2026-01-01T00:00:00Z","defaultHold":null,"theme":"dark"}`))
-	require.NoError(t, err)
-	require.True(t, p.OptedOut)
-	b, err = json.Marshal(p)
-	require.NoError(t, err)
-	require.JSONEq(t, `{"$type":"io.atcr.sailor.profile","createdAt":"2026-01-01T00:00:00.000Z","defaultHold":null,"theme":"dark"}`, string(b))
-	p.DefaultHold = "did:web:h.example.com"
-	b, err = json.Marshal(p)
-	require.NoError(t, err)
-	require.Contains(t, string(b), `"defaultHold":"did:web:h.example.com"`)
-}
-
-func TestEveryPublishedShapeOfATagIsRead(t *testing.T) {
-	uri := ManifestURI(alice, d256)
-	for name, c := range map[string]struct {
-		raw     string
-		updated string
-	}{
-		"new":          {`"manifest":"` + uri + `","mediaType":"m","updatedAt":"2026-03-20T00:00:00Z"`, "2026-03-20"},
-		"both dates":   {`"manifest":"` + uri + `","createdAt":"2025-01-01T00:00:00Z","updatedAt":"2026-03-20T00:00:00Z"`, "2026-03-20"},
-		"old":          {`"manifestDigest":"` + d256.String() + `","createdAt":"2025-01-01T00:00:00Z"`, "2025-01-01"},
-		"both":         {`"manifest":"` + uri + `","manifestDigest":"` + d512.String() + `","createdAt":"2025-01-01T00:00:00Z"`, "2025-01-01"},
-		"a broken URI": {`"manifest":"at://x","manifestDigest":"` + d256.String() + `","createdAt":"2025-01-01T00:00:00Z"`, "2025-01-01"},
-	} {
-		tag, err := ParseTag(alice, []byte(`{"$type":"io.atcr.tag","repository":"app","tag":"latest",`+c.raw+`}`))
-		require.NoError(t, err, name)
-		require.Equal(t, d256, tag.Digest, name)
-		require.Equal(t, c.updated, tag.UpdatedAt.Format(time.DateOnly), name)
-	}
-	for name, bad := range map[string]string{
-		"no manifest":   `"createdAt":"2025-01-01T00:00:00Z"`,
-		"somebody else": `"manifest":"` + ManifestURI(bob, d256) + `"`,
-	} {
-		_, err := ParseTag(alice, []byte(`{"repository":"app","tag":"latest",`+bad+`}`))
-		require.Error(t, err, name)
 	}
 }
 
@@ -170,13 +99,24 @@ func TestOfTwoRecordsOfATagTheLaterWins(t *testing.T) {
 }
 
 func TestTagRecordKeysAreLegalAndDistinct(t *testing.T) {
+	keys := map[string]string{}
+	for _, name := range [][2]string{{"a/b", "c"}, {"a_b", "c"}, {"a__b", "c"}, {"a-b", "c"}, {"a.b", "c"}, {"ab", "c"}, {"a", "b_c"}, {"a/b", "c_"}, {"a", "b-c"}, {"a-b", "c-"}} {
+		for _, key := range []string{NewTagRKey(name[0], name[1]), SpareTagRKey(name[0], name[1])} {
+			require.Empty(t, keys[key], "%v has the key of %s", name, keys[key])
+			keys[key] = name[0] + ":" + name[1]
+		}
+	}
 	require.Equal(t, "team~app:v1.0", NewTagRKey("team/app", "v1.0"))
 	_, err := syntax.ParseRecordKey(NewTagRKey(strings.Repeat("a", 500), strings.Repeat("b", 128)))
 	require.NoError(t, err)
 	rapid.Check(t, func(t *rapid.T) {
 		repo := rapid.StringMatching(`[a-z0-9]+((\.|_|__|-{1,2})[a-z0-9]+){0,3}(/[a-z0-9]+){0,3}`)
 		tag := rapid.StringMatching(`[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`)
-		r1, t1, r2, t2 := repo.Draw(t, "r1"), tag.Draw(t, "t1"), repo.Draw(t, "r2"), tag.Draw(t, "t2")
+		r1, t1 := repo.Draw(t, "r1"), tag.Draw(t, "t1")
+		// Names that differ only in their separators are the ones that a careless rule confuses.
+		separators := rapid.SampledFrom([]string{"/", "_", "__", "-", "--", "."})
+		r2 := regexp.MustCompile(`[/_.-]+`).ReplaceAllStringFunc(r1, func(string) string { return separators.Draw(t, "separator") })
+		t2 := rapid.OneOf(rapid.Just(t1), tag).Draw(t, "t2")
 		k1, k2 := NewTagRKey(r1, t1), NewTagRKey(r2, t2)
 		if _, err := syntax.ParseRecordKey(k1); err != nil {
 			t.Fatalf("%q: %v", k1, err)

@@ -21,6 +21,8 @@ type Tag struct {
 	CreatedAt  time.Time
 	DID        syntax.DID // owner of the manifest record; needed to write
 	Extra      Extra
+
+	was *original
 }
 
 type tagJSON struct {
@@ -43,7 +45,15 @@ func (t Tag) MarshalJSON() ([]byte, error) {
 	return join(tagJSON{
 		Type: CollectionTag, Repository: t.Repository, Tag: t.Tag, Manifest: ManifestURI(t.DID, t.Digest),
 		ManifestDigest: t.Digest.String(), MediaType: t.MediaType, UpdatedAt: &Time{t.UpdatedAt}, CreatedAt: &Time{created},
-	}, t.Extra)
+	}, t.Extra, t.was)
+}
+
+// Keep takes over from an earlier record of the same tag what this release does not know, and when it was made.
+func (t *Tag) Keep(old *Tag) {
+	t.Extra, t.was = old.Extra, old.was
+	if !old.CreatedAt.IsZero() {
+		t.CreatedAt = old.CreatedAt
+	}
 }
 
 // ParseTag reads a record of the repository of did. A manifest URI into somebody else's repository is refused: a
@@ -52,15 +62,14 @@ func ParseTag(did syntax.DID, raw []byte) (*Tag, error) {
 	if err := checkType(raw, CollectionTag); err != nil {
 		return nil, err
 	}
-	var in tagJSON
-	extra, err := split(raw, &in, "$type", "repository", "tag", "manifest", "manifestDigest", "mediaType", "updatedAt", "createdAt")
+	in, extra, was, err := split[tagJSON](raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: fields of an unexpected type", CollectionTag)
+		return nil, fmt.Errorf("%s: %w", CollectionTag, err)
 	}
 	if in.Repository == "" || in.Tag == "" {
 		return nil, fmt.Errorf("%s: repository and tag must be set", CollectionTag)
 	}
-	t := &Tag{Repository: in.Repository, Tag: in.Tag, MediaType: in.MediaType, DID: did, Extra: extra}
+	t := &Tag{Repository: in.Repository, Tag: in.Tag, MediaType: in.MediaType, DID: did, Extra: extra, was: was}
 	if in.CreatedAt != nil {
 		t.CreatedAt, t.UpdatedAt = in.CreatedAt.Time, in.CreatedAt.Time
 	}
@@ -92,6 +101,11 @@ func NewTagRKey(repository, tag string) string {
 	if _, err := syntax.ParseRecordKey(key); err == nil {
 		return key
 	}
+	return SpareTagRKey(repository, tag)
+}
+
+// SpareTagRKey is the key for a tag whose usual key is too long, or taken by the record of another tag.
+func SpareTagRKey(repository, tag string) string {
 	sum := sha256.Sum256([]byte(repository + "\x00" + tag))
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))
 }
