@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs the real parts that tests drive, when they are missing: OCI clients and PostgreSQL from Debian, the S3 server and the
-# conformance program from their Go modules, the reference PDS from npm. Idempotent. Where it cannot install, it names what is missing and goes on: outside CI
-# the tests that need it skip with a reason, in CI they fail.
+# Installs the real parts that tests drive, when they are missing: OCI clients from Debian and from their Go modules,
+# PostgreSQL from Debian, the S3 server and the conformance program, the reference PDS from npm. Idempotent. Where it
+# cannot install, it names what is missing and goes on: outside CI the tests that need it skip with a reason, in CI they
+# fail.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -10,6 +11,7 @@ need() { command -v "$1" >/dev/null 2>&1 || packages+=("$2"); }
 need skopeo skopeo
 need podman podman
 need buildah buildah
+need ctr containerd
 need g++ g++
 need make make
 need python3 python3
@@ -26,10 +28,9 @@ if ((${#packages[@]})); then
   fi
 fi
 
-hack/tool.sh helm >/dev/null
-hack/tool.sh versitygw >/dev/null
-hack/tool.sh conformance >/dev/null
-hack/tool.sh tap >/dev/null
+for tool in conformance crane helm oras regctl tap versitygw; do
+  hack/tool.sh "$tool" >/dev/null
+done
 if command -v npm >/dev/null 2>&1; then
   hack/peers/install.sh >/dev/null
 else

@@ -27,6 +27,10 @@ func TestCranePushesImagesAndIndexes(t *testing.T) {
 		require.NoError(t, remote.WriteIndex(reference(t, w, "alice.test/crane:all"), index, login))
 		requireServed(t, reference(t, w, "alice.test/crane:one"), image)
 		requireIndexServed(t, reference(t, w, "alice.test/crane:all"), index)
+		l := enter(t, "go-containerregistry (library)", moduleVersion(t, "github.com/google/go-containerregistry"))
+		l.did(canLogin)
+		l.did(canPush)
+		l.did(canPull)
 	})
 }
 
@@ -68,6 +72,11 @@ func TestOrasPushesAChartAndAttachesASignature(t *testing.T) {
 			return nil
 		}))
 		require.Equal(t, []godigest.Digest{attached.Digest}, found)
+		l := enter(t, "oras-go (library)", moduleVersion(t, "oras.land/oras-go/v2"))
+		l.did(canLogin)
+		l.did(canPush)
+		l.did(canPull)
+		l.note("referrers")
 	})
 }
 

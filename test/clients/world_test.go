@@ -1,9 +1,14 @@
 package clients
 
 import (
+	"crypto/rand"
+	"encoding/json"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -16,51 +21,20 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/stretchr/testify/require"
 
-	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/hold/storage/s3test"
 	"atcr.io/operator/appview/server/servertest"
-	"atcr.io/operator/test/testenv"
 )
 
-// overEachHold runs a test over a hold on a filesystem and over one on S3.
+// overEachHold runs a test over a hold on a filesystem and over one on S3, side by side.
 func overEachHold(t *testing.T, test func(*testing.T, *servertest.World)) {
 	t.Run("hold on a filesystem", func(t *testing.T) {
+		t.Parallel()
 		test(t, servertest.Start(t, servertest.Options{}))
 	})
 	t.Run("hold on S3", func(t *testing.T) {
-		s3 := s3test.Start(t)
-		test(t, servertest.Start(t, servertest.Options{HoldEnv: map[string]string{
-			names.StorageDriver: "s3", names.S3Endpoint: s3.Endpoint, names.S3Bucket: s3.Bucket(t), names.AWSRegion: s3.Region,
-			names.AWSAccessKeyID: s3.AccessKey, names.AWSSecretAccessKey: s3.SecretKey,
-		}}))
+		t.Parallel()
+		test(t, servertest.Start(t, servertest.Options{HoldEnv: s3test.Start(t).HoldEnv(t)}))
 	})
-}
-
-const install = "install it with your package manager; hack/test/deps.sh does on Debian"
-
-// client is a program with folders of its own, so that it neither reads nor leaves anything on the machine.
-type client struct {
-	t    *testing.T
-	path string
-	home string
-	args []string // before every command's own
-}
-
-func newClient(t *testing.T, program string, args ...string) *client {
-	t.Helper()
-	c := &client{t: t, path: testenv.Program(t, program, install), home: t.TempDir(), args: args}
-	require.NoError(t, os.WriteFile(filepath.Join(c.home, "auth.json"), []byte("{}"), 0o600))
-	return c
-}
-
-// run runs one command and returns what it printed.
-func (c *client) run(args ...string) string {
-	c.t.Helper()
-	cmd := exec.CommandContext(c.t.Context(), c.path, append(append([]string{}, c.args...), args...)...)
-	cmd.Env = append(os.Environ(), "HOME="+c.home, "XDG_RUNTIME_DIR="+c.home, "TMPDIR="+c.home, "REGISTRY_AUTH_FILE="+filepath.Join(c.home, "auth.json"))
-	out, err := cmd.CombinedOutput()
-	require.NoError(c.t, err, "%s %v\n%s", c.path, args, out)
-	return string(out)
 }
 
 // shortDir is a temporary folder with a short path of lower-case letters: podman refuses a run root of more than 50
@@ -153,4 +127,57 @@ func requireIndexServed(t *testing.T, ref name.Reference, want v1.ImageIndex) {
 		require.NoError(t, err)
 		requireServed(t, ref.Context().Digest(child.Digest.String()), image)
 	}
+}
+
+func randomBytes(t *testing.T, n int) []byte {
+	t.Helper()
+	b := make([]byte, n)
+	_, err := rand.Read(b)
+	require.NoError(t, err)
+	return b
+}
+
+// withLayers is an image for linux on an architecture.
+func withLayers(t *testing.T, architecture string, layers ...v1.Layer) v1.Image {
+	t.Helper()
+	image := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	image, err := mutate.ConfigFile(image, &v1.ConfigFile{OS: "linux", Architecture: architecture, RootFS: v1.RootFS{Type: "layers"}})
+	require.NoError(t, err)
+	image, err = mutate.AppendLayers(image, layers...)
+	require.NoError(t, err)
+	return image
+}
+
+// platformIndex is an index of images for two architectures.
+func platformIndex(t *testing.T) v1.ImageIndex {
+	t.Helper()
+	var index v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	for _, architecture := range []string{"amd64", "arm64"} {
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: platformImage(t, architecture),
+			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: architecture}}})
+	}
+	return index
+}
+
+// moduleVersion is the version of a library that acts as the client.
+func moduleVersion(t *testing.T, path string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Version}}", path).Output()
+	require.NoError(t, err, "go list -m %s", path)
+	return strings.Trim(string(out), "v\n")
+}
+
+// registryToken is a token of an account for one scope.
+func registryToken(t *testing.T, appView, handle, password, scope string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, appView+"/auth/token?scope="+url.QueryEscape(scope), nil)
+	require.NoError(t, err)
+	req.SetBasicAuth(handle, password)
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	var out struct{ Token string }
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&out))
+	return out.Token
 }
