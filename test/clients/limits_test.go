@@ -3,6 +3,7 @@ package clients
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -12,7 +13,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"atcr.io/operator/appview/server/servertest"
 )
@@ -20,12 +23,40 @@ import (
 func TestAnImageOfAThousandLayers(t *testing.T) {
 	w := servertest.Start(t, servertest.Options{})
 	var layers []v1.Layer
+	var blobs [][]byte
 	for range 1000 {
-		layers = append(layers, static.NewLayer(randomBytes(t, 512), types.OCILayer))
+		blobs = append(blobs, randomBytes(t, 512))
+		layers = append(layers, static.NewLayer(blobs[len(blobs)-1], types.OCILayer))
 	}
 	image := withLayers(t, "amd64", layers...)
+	config, err := image.RawConfigFile()
+	require.NoError(t, err)
+	token := w.Token(servertest.Alice, "repository:alice.test/many:pull,push")
+	uploads, ctx := errgroup.WithContext(t.Context())
+	uploads.SetLimit(8)
+	for _, blob := range append(blobs, config) {
+		uploads.Go(func() error {
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost,
+				w.URL+"/v2/alice.test/many/blobs/uploads/?digest="+digest.FromBytes(blob).String(), bytes.NewReader(blob))
+			if err != nil {
+				return err
+			}
+			req.Header.Set("Authorization", "Bearer "+token)
+			req.Header.Set("Content-Type", "application/octet-stream")
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != http.StatusCreated {
+				return fmt.Errorf("a layer: %s", resp.Status)
+			}
+			return nil
+		})
+	}
+	require.NoError(t, uploads.Wait())
 	ref := reference(t, w, "alice.test/many:layers")
-	require.NoError(t, remote.Write(ref, image, remote.WithAuth(w.Auth(servertest.Alice)), remote.WithJobs(16)))
+	require.NoError(t, remote.Put(ref, image, remote.WithAuth(w.Auth(servertest.Alice))))
 	requireServed(t, ref, image)
 }
 
