@@ -41,6 +41,7 @@ type Keys struct {
 	log     *slog.Logger
 	current atomic.Pointer[KeySet]
 	bytes   atomic.Pointer[[]byte]
+	observe atomic.Pointer[func(error)]
 }
 
 // OpenKeys loads the keys, and makes what is missing unless that is refused.
@@ -87,11 +88,18 @@ func (k *Keys) Reload() (changed bool, err error) {
 	return true, nil
 }
 
-// Watch reloads when a file changes, until ctx ends.
+// Observe has f told of each later reload by [Keys.Watch]: nil when other keys were loaded, or why they were not.
+func (k *Keys) Observe(f func(error)) { k.observe.Store(&f) }
+
+// Watch reloads when a file changes.
 func (k *Keys) Watch(w *files.Watcher) {
 	reload := func() {
-		if _, err := k.Reload(); err != nil {
+		changed, err := k.Reload()
+		if err != nil {
 			k.log.Error("token keys did not load; the last good ones stay", "error", err)
+		}
+		if f := k.observe.Load(); f != nil && (changed || err != nil) {
+			(*f)(err)
 		}
 	}
 	w.Add(filepath.Dir(k.files.KeyPath), reload)

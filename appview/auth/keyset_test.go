@@ -50,8 +50,8 @@ func weakRSA(t *testing.T) []byte {
 }
 
 func TestKIDsAreRFC7638ThumbprintsAlsoWithLeadingZeros(t *testing.T) {
-	zeros := 0
-	for range 2000 {
+	zeros, seen := 0, map[string]bool{}
+	for range 10_000 {
 		key := ecKey(t)
 		s := &KeySet{public: map[string]jose.JSONWebKey{}}
 		k, err := s.add(key.Public())
@@ -64,9 +64,30 @@ func TestKIDsAreRFC7638ThumbprintsAlsoWithLeadingZeros(t *testing.T) {
 		}
 		enc := base64.RawURLEncoding.EncodeToString
 		sum := sha256.Sum256([]byte(`{"crv":"P-256","kty":"EC","x":"` + enc(x) + `","y":"` + enc(y) + `"}`))
-		require.Equal(t, enc(sum[:]), k.KeyID)
+		if kid := enc(sum[:]); kid != k.KeyID || seen[kid] {
+			t.Fatalf("kid %s, want %s, seen %v", k.KeyID, kid, seen[kid])
+		}
+		seen[k.KeyID] = true
 	}
 	require.Positive(t, zeros, "some keys have the leading zero that others get wrong")
+}
+
+func TestThumbprintsArePublishedOnes(t *testing.T) {
+	// The keys of RFC 7517, appendix A.1. The RSA key's thumbprint is the example of RFC 7638, section 3.1; the EC key's
+	// is that of section 3 worked out by hand: SHA-256 of {"crv":"P-256","kty":"EC","x":"...","y":"..."}.
+	const jwks = `{"keys":[
+		{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","use":"enc","kid":"1"},
+		{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw","e":"AQAB","alg":"RS256","kid":"2011-04-29"}]}`
+	own := ecKey(t)
+	set, err := NewKeySet(pemKey(t, own), nil, []byte(jwks))
+	require.NoError(t, err)
+	require.Len(t, set.KIDs(), 3)
+	require.Contains(t, set.KIDs(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs")
+	require.Contains(t, set.KIDs(), "cn-I_WNMClehiVp51i_0VpOENW1upEerA8sEam5hn-s")
+	for _, k := range set.JWKS().Keys {
+		require.Equal(t, "sig", k.Use, "what the file says of a key does not count: one algorithm and use per key")
+		require.NotContains(t, []string{"1", "2011-04-29"}, k.KeyID)
+	}
 }
 
 func TestMissingKeysAreMadeOnceOrDemanded(t *testing.T) {

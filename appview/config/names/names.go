@@ -93,6 +93,7 @@ const (
 // Paths on the debug listener of both servers.
 const (
 	PathLive    = "/livez"
+	PathHealthz = "/healthz" // the same
 	PathReady   = "/readyz"
 	PathMetrics = "/metrics"
 	PathHealth  = "/xrpc/_health" // of a hold, on its public listener
