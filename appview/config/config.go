@@ -17,12 +17,20 @@ import (
 
 	"atcr.io/operator/appview/atproto/diddoc"
 	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/appview/observe"
 )
 
 // Bounds of ATCR_TOKEN_EXPIRATION.
 const (
 	minTokenLife = time.Minute
 	maxTokenLife = time.Hour
+)
+
+// Values of ATCR_ACCESS_LOG. A line costs a few microseconds and a write.
+const (
+	AccessLogAll    = "all"
+	AccessLogErrors = "errors" // status 400 and above
+	AccessLogOff    = "off"
 )
 
 // fallbackService is the service name of a base URL without a host name.
@@ -44,6 +52,8 @@ type Config struct {
 	UIDatabasePath, DatabaseURL              string // DatabaseURL holds a password: never log it
 	LogLevel                                 slog.Level
 	LogFormatter                             string // text or json
+	AccessLog                                string // AccessLogAll, AccessLogErrors or AccessLogOff
+	Tracing                                  bool   // OTEL_* variables ask for traces
 	HealthCheckInterval, HealthCacheTTL      time.Duration
 	JetstreamURL, RelayEndpoint              string
 	BackfillEnabled                          bool
@@ -85,6 +95,7 @@ func Load(environ []string) (*Config, error) {
 		DatabaseURL:         p.databaseURL(e.DatabaseURL),
 		LogLevel:            p.level(names.LogLevel, e.LogLevel),
 		LogFormatter:        p.oneOf(names.LogFormatter, e.LogFormatter, "text", "json"),
+		AccessLog:           p.oneOf(names.AccessLog, e.AccessLog, AccessLogAll, AccessLogErrors, AccessLogOff),
 		HealthCheckInterval: p.duration(names.HealthCheckInterval, e.HealthCheckInterval),
 		HealthCacheTTL:      p.duration(names.HealthCacheTTL, e.HealthCacheTTL),
 		JetstreamURL:        p.url(names.JetstreamURL, e.JetstreamURL, "wss", "ws"),
@@ -104,6 +115,9 @@ func Load(environ []string) (*Config, error) {
 	c.BaseURL = p.baseURL(e.BaseURL, c.HTTPAddr)
 	if c.ServiceName == "" {
 		c.ServiceName = serviceName(c.BaseURL)
+	}
+	if c.Tracing, err = observe.TracingWanted(func(name string) string { return set[name] }); err != nil {
+		p.errs = append(p.errs, err)
 	}
 	c.DefaultHoldDID = p.holdDID(e.DefaultHoldDID, e.RuntimeFile != "")
 	if len(p.errs) > 0 {

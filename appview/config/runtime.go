@@ -45,6 +45,7 @@ type Runtime struct {
 	log     *slog.Logger
 	current atomic.Pointer[Snapshot]
 	last    atomic.Pointer[string] // hash of the last file that was looked at, good or bad
+	observe atomic.Pointer[func(error)]
 }
 
 // OpenRuntime reads the file that c names, if any. A file that is bad now is an error; one that turns bad later is
@@ -84,14 +85,21 @@ func (r *Runtime) Policy() diddoc.Policy {
 // ATCR_DEFAULT_HOLD_DID, the PLC directory, the handle resolver.
 func (r *Runtime) OperatorPolicy() diddoc.Policy { return r.Policy().ForOperator(true) }
 
+// Observe has f told of each later reload by [Runtime.Watch]: nil when another file was loaded, or why it was not.
+func (r *Runtime) Observe(f func(error)) { r.observe.Store(&f) }
+
 // Watch reloads when the file changes.
 func (r *Runtime) Watch(w *files.Watcher) {
 	if r.env.RuntimeFile == "" {
 		return
 	}
 	w.Add(filepath.Dir(r.env.RuntimeFile), func() {
-		if _, err := r.Reload(); err != nil {
+		changed, err := r.Reload()
+		if err != nil {
 			r.log.Error("runtime file did not load; the last good one stays", "error", err)
+		}
+		if f := r.observe.Load(); f != nil && (changed || err != nil) {
+			(*f)(err)
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/hold/xrpc"
+	"atcr.io/operator/appview/observe"
 )
 
 // health checks storage and databases, at most once a second: anybody may ask.
@@ -53,23 +54,17 @@ func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request) {
 	xrpc.WriteJSON(w, status, answer)
 }
 
-// DebugHandler serves liveness, readiness and metrics, for a listener that strangers do not reach.
-func (s *Server) DebugHandler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+names.PathLive, func(w http.ResponseWriter, _ *http.Request) {
-		xrpc.WriteJSON(w, http.StatusOK, map[string]string{"status": "ok"})
-	})
-	mux.HandleFunc("GET "+names.PathReady, func(w http.ResponseWriter, _ *http.Request) {
-		if s.draining.Load() {
-			xrpc.WriteJSON(w, http.StatusServiceUnavailable, names.Ready{Status: "draining"})
-			return
-		}
-		if err := s.health.get(); err != nil {
-			xrpc.WriteJSON(w, http.StatusServiceUnavailable, names.Ready{Status: "storage or database fails: " + err.Error()})
-			return
-		}
-		xrpc.WriteJSON(w, http.StatusOK, names.Ready{Status: "ok"})
-	})
-	mux.Handle("GET "+names.PathMetrics, s.metrics.handler())
-	return mux
+// DebugHandler serves probes, metrics and profiles, for a listener that strangers do not reach.
+func (s *Server) DebugHandler() http.Handler { return observe.Debug(s.ready, s.metrics.registry) }
+
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	if s.draining.Load() {
+		xrpc.WriteJSON(w, http.StatusServiceUnavailable, names.Ready{Status: "stopping"})
+		return
+	}
+	if err := s.health.get(); err != nil {
+		xrpc.WriteJSON(w, http.StatusServiceUnavailable, names.Ready{Status: "storage or database fails: " + err.Error()})
+		return
+	}
+	xrpc.WriteJSON(w, http.StatusOK, names.Ready{Status: "ok"})
 }

@@ -19,6 +19,7 @@ import (
 	"atcr.io/operator/appview/hold/ledger"
 	"atcr.io/operator/appview/hold/storage"
 	"atcr.io/operator/appview/hold/xrpc"
+	"atcr.io/operator/appview/observe"
 	"atcr.io/operator/appview/pds"
 )
 
@@ -28,6 +29,7 @@ type Deps struct {
 	Version    string           // told by _health; "dev" when empty
 	Identities Identities       // a guarded directory of the configuration when nil
 	Now        func() time.Time // time.Now when nil
+	Tracing    *observe.Tracing // nil: no traces
 }
 
 // Server is a running hold. It serves requests through Handler until Close.
@@ -49,6 +51,7 @@ type Server struct {
 	ledger  *ledger.Ledger
 	tiers   tiers
 	metrics *metrics
+	tracing *observe.Tracing
 	health  *health
 	handler http.Handler
 
@@ -72,13 +75,14 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Server, error) {
 		return nil, fmt.Errorf("hold configuration:\n%w", err)
 	}
 	s := &Server{
-		cfg: cfg, version: deps.Version, log: deps.Logger, now: deps.Now,
+		cfg: cfg, version: deps.Version, log: deps.Logger, now: deps.Now, tracing: deps.Tracing,
 		tids: syntax.NewTIDClock(0), uploadLocks: newKeyed(), userLocks: newKeyed(), blobLocks: newKeyed(), stop: func() {},
 	}
 	s.tiers, _ = parseTiers(cfg) // it is valid
 	if s.log == nil {
 		s.log = slog.Default()
 	}
+	s.log = observe.Logger(s.log)
 	if s.version == "" {
 		s.version = "dev"
 	}
@@ -116,7 +120,7 @@ func (s *Server) open(ctx context.Context, ids Identities) error {
 		return err
 	}
 	s.closers = append(s.closers, s.ledger.Close)
-	s.metrics = newMetrics(s.version)
+	s.metrics = newMetrics(s.version, s.tracing)
 	s.health = &health{check: s.checkAll}
 	s.roster = &roster{engine: s.engine, did: s.self.did}
 	if ids == nil {
@@ -128,7 +132,7 @@ func (s *Server) open(ctx context.Context, ids Identities) error {
 	}
 	s.announce(ctx)
 	s.repo = s.embeddedPDS()
-	s.handler = s.routes()
+	s.handler = s.observed(s.routes())
 
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
@@ -144,14 +148,14 @@ func (s *Server) directoryOf() *atproto.Directory {
 	policy := s.cfg.policy()
 	return atproto.NewDirectory(atproto.DirectoryConfig{
 		PLCURL:   s.cfg.PLCURL,
-		Operator: diddoc.NewClient(policy.ForOperator(true), diddoc.Options{}),
-		Guarded:  diddoc.NewClient(policy, diddoc.Options{}),
+		Operator: s.metrics.upstream.Client(diddoc.NewClient(policy.ForOperator(true), diddoc.Options{}), observe.Identity),
+		Guarded:  s.metrics.upstream.Client(diddoc.NewClient(policy, diddoc.Options{}), observe.Identity),
 		Logger:   s.log,
 	})
 }
 
 // routes is the whole HTTP surface.
-func (s *Server) routes() http.Handler {
+func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	const x = "/xrpc/"
 	for pattern, h := range map[string]http.HandlerFunc{

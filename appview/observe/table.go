@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // description is how the Prometheus client prints what a metric is.
-var description = regexp.MustCompile(`^Desc\{fqName: "([^"]*)", help: "((?:[^"\\]|\\.)*)", (?:unit: "[^"]*", )?constLabels: \{[^}]*\}, variableLabels: \{([^}]*)\}\}$`)
+var description = regexp.MustCompile(`^Desc\{fqName: "([^"]*)", help: ("(?:[^"\\]|\\.)*"), (?:unit: "[^"]*", )?constLabels: \{[^}]*\}, variableLabels: \{([^}]*)\}\}$`)
 
 // families are metrics of the runtime and of libraries, described where they come from.
 var families = []struct{ prefix, from string }{
@@ -32,7 +33,11 @@ func Table(registered prometheus.Collector) (string, error) {
 			bad = fmt.Errorf("the client library prints metrics in another form: %s", d)
 			continue
 		}
-		name, help, labels := m[1], m[2], m[3]
+		name, labels := m[1], m[3]
+		help, err := strconv.Unquote(m[2])
+		if err != nil {
+			bad = err
+		}
 		if i := slices.IndexFunc(families, func(f struct{ prefix, from string }) bool { return strings.HasPrefix(name, f.prefix) }); i >= 0 {
 			others[fmt.Sprintf("| `%s*` | | %s |\n", families[i].prefix, families[i].from)] = true
 			continue

@@ -3,29 +3,13 @@ package server
 import (
 	"encoding/json"
 	"net/http"
-	"net/http/pprof"
-
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/appview/observe"
 )
 
-// debugHandler is the debug listener: probes, metrics, profiles. It is not for the public.
-func (s *Server) debugHandler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+names.PathLive, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-	mux.HandleFunc("GET "+names.PathReady, s.ready)
-	mux.Handle("GET "+names.PathMetrics, promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return mux
-}
-
-// DebugHandler serves the debug listener.
-func (s *Server) DebugHandler() http.Handler { return s.debugHandler() }
+// DebugHandler serves the debug listener: probes, metrics, profiles. It is not for the public.
+func (s *Server) DebugHandler() http.Handler { return observe.Debug(s.ready, s.metrics.registry) }
 
 // ready names the keys and the runtime file that are in force. A hold or PDS that is down does not make the server
 // unready: what is cached is still served.

@@ -3,6 +3,6 @@
 //   - server.go: [New] puts the parts together; the whole dependency graph is there
 //   - serve.go: [Server.Serve]: listeners, drain on a signal
 //   - adapters.go: the small glue between packages that do not know each other
-//   - debug.go: /livez, /readyz, /metrics, pprof; observe.go: request log and metrics
+//   - debug.go: what /readyz says; observe.go: the log line of a request; metrics.go: what is counted, listed in metrics.md
 //   - servertest: a whole world (devnet, hold, server) in one process, for tests
 package server

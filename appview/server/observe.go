@@ -9,47 +9,19 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-
+	"atcr.io/operator/appview/auth"
+	"atcr.io/operator/appview/config"
 	"atcr.io/operator/appview/hold/slow"
+	"atcr.io/operator/appview/observe"
 	"atcr.io/operator/appview/oci/spec"
 )
 
-// metrics of the API listener.
-type metrics struct {
-	registry *prometheus.Registry
-	requests *prometheus.CounterVec
-	seconds  *prometheus.HistogramVec
-	inFlight prometheus.Gauge
-	received prometheus.Counter
-	sent     prometheus.Counter
-	tokens   *prometheus.CounterVec
-}
-
-func newMetrics() *metrics {
-	m := &metrics{
-		registry: prometheus.NewRegistry(),
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "atcr_requests_total",
-			Help: "Requests by route, method and status."}, []string{"route", "method", "status"}),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "atcr_request_seconds",
-			Help: "Time to the end of the answer, by route.", Buckets: []float64{.001, .003, .01, .03, .1, .3, 1, 3, 10, 60, 600}}, []string{"route"}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "atcr_requests_in_flight", Help: "Requests being served."}),
-		received: prometheus.NewCounter(prometheus.CounterOpts{Name: "atcr_received_bytes_total", Help: "Bytes of request bodies."}),
-		sent:     prometheus.NewCounter(prometheus.CounterOpts{Name: "atcr_sent_bytes_total", Help: "Bytes of answers; blobs that clients fetch from holds are not among them."}),
-		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "atcr_token_requests_total",
-			Help: "Token requests by how they ended."}, []string{"result"}),
-	}
-	m.registry.MustRegister(m.requests, m.seconds, m.inFlight, m.received, m.sent, m.tokens,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return m
-}
-
-// observed writes one log line and the metrics of each request. Paths are logged, queries and headers never. A client
-// that reads nothing of its answer for idle is cut off.
-func (m *metrics) observed(log *slog.Logger, idle time.Duration, next http.Handler) http.Handler {
+// observed gives each request its id, and writes its log line and metrics. Paths are logged, queries and headers never.
+// A client that reads nothing of its answer for idle is cut off.
+func (m *metrics) observed(log *slog.Logger, access string, idle time.Duration, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
+		r = observe.WithRequestID(w, r)
 		m.inFlight.Inc()
 		defer m.inFlight.Dec()
 		out := &recorder{ResponseWriter: slow.Writer(w, idle)}
@@ -65,9 +37,11 @@ func (m *metrics) observed(log *slog.Logger, idle time.Duration, next http.Handl
 			m.seconds.WithLabelValues(route).Observe(took.Seconds())
 			m.received.Add(float64(max(r.ContentLength, 0)))
 			m.sent.Add(float64(out.bytes))
-			log.LogAttrs(r.Context(), slog.LevelInfo, "request", slog.String("method", r.Method), slog.String("path", r.URL.Path),
-				slog.Int("status", status), slog.Duration("took", took.Round(time.Microsecond)), slog.Int64("sent", out.bytes),
-				slog.String("client", agent(r)), slog.Bool("aborted", panicked != nil))
+			if access == config.AccessLogAll || access == config.AccessLogErrors && (status >= http.StatusBadRequest || panicked != nil) {
+				log.LogAttrs(r.Context(), slog.LevelInfo, "request", slog.String("method", r.Method), slog.String("path", r.URL.Path),
+					slog.Int("status", status), slog.Duration("took", took.Round(time.Microsecond)), slog.Int64("sent", out.bytes),
+					slog.String("client", agent(r)), slog.Bool("aborted", panicked != nil))
+			}
 			if panicked != nil {
 				if !errors.Is(cause, http.ErrAbortHandler) {
 					log.ErrorContext(r.Context(), "handler panicked", "panic", panicked, "stack", string(debug.Stack()))
@@ -105,11 +79,16 @@ func (r *recorder) Write(b []byte) (int, error) {
 // Unwrap lets http.ResponseController reach deadlines and flushing.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
+func routeOfRequest(r *http.Request) string { return routeOf(r.URL.Path) }
+
 // routeOf is a bounded label: repositories and digests never become label values.
 func routeOf(path string) string {
 	if !strings.HasPrefix(path, "/v2") {
-		if path == "/auth/token" {
+		switch path {
+		case auth.TokenPath:
 			return "token"
+		case jwksPath:
+			return "jwks"
 		}
 		return "other"
 	}

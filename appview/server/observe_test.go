@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"atcr.io/operator/appview/config"
 )
 
 func TestAClientThatReadsNothingOfALongAnswerIsCutOff(t *testing.T) {
 	ended := make(chan error, 1)
-	s := httptest.NewServer(newMetrics().observed(slog.New(slog.DiscardHandler), 50*time.Millisecond, http.HandlerFunc(
+	s := httptest.NewServer(newMetrics(nil).observed(slog.New(slog.DiscardHandler), config.AccessLogAll, 50*time.Millisecond, http.HandlerFunc(
 		func(w http.ResponseWriter, _ *http.Request) {
 			for {
 				if _, err := w.Write(make([]byte, 1<<20)); err != nil {

@@ -53,7 +53,7 @@ func (s *Server) Serve(ctx context.Context, api, debug net.Listener) error {
 	defer jobs.Wait()
 	defer stop()
 
-	main, probes := s.httpServer(s.handler), s.httpServer(s.debugHandler())
+	main, probes := s.httpServer(s.handler), s.httpServer(s.DebugHandler())
 	failed := make(chan error, 2)
 	go func() { failed <- main.Serve(api) }()
 	if debug != nil {

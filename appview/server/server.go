@@ -19,8 +19,10 @@ import (
 	"atcr.io/operator/appview/config"
 	"atcr.io/operator/appview/config/files"
 	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/appview/config/version"
 	"atcr.io/operator/appview/holdclient"
 	"atcr.io/operator/appview/index"
+	"atcr.io/operator/appview/observe"
 	"atcr.io/operator/appview/oci"
 	"atcr.io/operator/appview/oci/upload"
 	"atcr.io/operator/appview/store"
@@ -35,6 +37,9 @@ const (
 	filePoll      = 10 * time.Second // file notifications do not work on every file system
 )
 
+// jwksPath is where the public halves of the token keys are.
+const jwksPath = "/auth/jwks.json"
+
 // Server is an AppView that is open: its database is migrated and its keys are loaded.
 type Server struct {
 	cfg      *config.Config
@@ -48,13 +53,15 @@ type Server struct {
 	uploads  *upload.Uploader
 	refresh  *auth.RefreshTokens
 	metrics  *metrics
+	tracing  *observe.Tracing // nil: no traces
 	handler  http.Handler
 	draining atomic.Bool
 }
 
 // New opens a server. Close it, also when Serve was never called.
 func New(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Server, error) {
-	s := &Server{cfg: cfg, log: log, metrics: newMetrics(), watcher: files.NewWatcher(filePoll, log)}
+	log = observe.Logger(log)
+	s := &Server{cfg: cfg, log: log, watcher: files.NewWatcher(filePoll, log)}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the AppView: %w", err), s.Close())
 	}
@@ -65,6 +72,12 @@ func (s *Server) open(ctx context.Context) (err error) {
 	for _, w := range s.cfg.Warnings {
 		s.log.WarnContext(ctx, w)
 	}
+	if s.cfg.Tracing {
+		if s.tracing, err = observe.OpenTracing(ctx, "atcr-appview", version.Version); err != nil {
+			return err
+		}
+	}
+	s.metrics = newMetrics(s.tracing)
 	if s.runtime, err = config.OpenRuntime(s.cfg, s.log); err != nil {
 		return err
 	}
@@ -83,6 +96,8 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.db, err = store.Open(ctx, store.Options{URL: s.cfg.DatabaseURL, Path: path, Exclusive: true, Logger: s.log}); err != nil {
 		return err
 	}
+	s.keys.Observe(s.metrics.reloaded("keys"))
+	s.runtime.Observe(s.metrics.reloaded("runtime"))
 	s.keys.Watch(s.watcher)
 	s.runtime.Watch(s.watcher)
 
@@ -91,22 +106,26 @@ func (s *Server) open(ctx context.Context) (err error) {
 	endless := diddoc.Options{Timeout: -1}
 	guarded := diddoc.NewClient(s.runtime.Policy(), endless)
 	operator := diddoc.NewClient(s.runtime.OperatorPolicy(), endless)
+	to := s.metrics.upstream.Client
 	directory := atproto.NewDirectory(atproto.DirectoryConfig{
 		PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, Logger: s.log,
-		Operator: diddoc.NewClient(s.runtime.OperatorPolicy(), diddoc.Options{}),
-		Guarded:  diddoc.NewClient(s.runtime.Policy(), diddoc.Options{}),
+		Operator: to(diddoc.NewClient(s.runtime.OperatorPolicy(), diddoc.Options{}), observe.Identity),
+		Guarded:  to(diddoc.NewClient(s.runtime.Policy(), diddoc.Options{}), observe.Identity),
 	})
-	sessions := session.NewManager(session.Config{Store: s.db, Key: sealing, Directory: directory, Client: guarded, Logger: s.log})
-	pds := atproto.NewPDS(directory, guarded, sessions)
+	toPDS := to(guarded, observe.PDS)
+	sessions := session.NewManager(session.Config{Store: s.db, Key: sealing, Directory: directory, Client: toPDS, Logger: s.log})
+	pds := atproto.NewPDS(directory, toPDS, sessions)
 	s.holds = holdclient.New(holdclient.Config{Directory: holds{directory}, Tokens: serviceTokens{pds},
 		Configured: func(did string) (names.Hold, bool) { return s.runtime.Current().Hold(did) },
-		Guarded:    guarded, Trusted: operator, HandOut: s.runtime.Policy().CheckURL})
+		Guarded:    to(guarded, observe.Hold), Trusted: to(operator, observe.Hold), HandOut: s.runtime.Policy().CheckURL})
 	s.mirror = index.New(index.Config{PDS: pds, Store: s.db, Log: s.log, TTL: mirrorTTL, CacheBytes: manifestCache,
 		Now: time.Now})
 	s.uploads = &upload.Uploader{Holds: s.holds, Log: s.log, Sessions: &upload.Sessions{Store: s.db, Now: time.Now}}
 
+	verifier := auth.NewVerifier(s.keys, s.cfg.ServiceName, time.Now)
+	s.metrics.registry.MustRegister(append(s.db.Collectors(), state{s.keys, verifier, s.db})...)
 	registry := oci.New(oci.Config{
-		Tokens: tokens{auth.NewVerifier(s.keys, s.cfg.ServiceName, time.Now),
+		Tokens: tokens{verifier,
 			&auth.Challenger{BaseURL: s.cfg.BaseURL, Service: s.cfg.ServiceName, AllowedHosts: s.runtime.AllowedHosts}},
 		Owners: newOwners(directory), Holds: s.holds, Records: s.mirror, Uploads: s.uploads, Log: s.log, BodyIdle: bodyIdle,
 		DefaultHold: s.defaultHold,
@@ -118,7 +137,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		Passwords: profiled{sessions, s.mirror, s.defaultHold, s.log},
 		Observe:   func(result string) { s.metrics.tokens.WithLabelValues(result).Inc() },
 	}
-	s.handler = s.metrics.observed(s.log, bodyIdle, s.routes(registry, issuer))
+	s.handler = s.metrics.observed(s.log, s.cfg.AccessLog, bodyIdle, s.tracing.Handler(routeOfRequest, s.routes(registry, issuer)))
 	return nil
 }
 
@@ -126,7 +145,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 func (s *Server) routes(registry, tokens http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(auth.TokenPath, tokens)
-	mux.Handle("GET /auth/jwks.json", s.keys)
+	mux.Handle("GET "+jwksPath, s.keys)
 	host := strings.TrimPrefix(strings.TrimPrefix(s.cfg.BaseURL, "https://"), "http://")
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -150,6 +169,10 @@ func (s *Server) Handler() http.Handler { return s.handler }
 
 // Close releases what New opened.
 func (s *Server) Close() error {
+	err := s.tracing.Close()
+	if err != nil {
+		s.log.Warn("stopping", "error", err) // what a collector misses is no failure of ours
+	}
 	if s.db != nil {
 		return s.db.Close()
 	}

@@ -4,7 +4,8 @@
 //   - sqlite.go, lock.go: a SQLite file for one server, or a database in memory; one writer and a pool of readers
 //   - postgres.go: a PostgreSQL that replicas share
 //   - migrate.go, migrations: the schema, numbered files for each engine; a newer one than this release knows is refused
-//   - sessions.go: sealed PDS sessions; refresh.go: refresh tokens; lease.go: who may talk to a PDS about one of them
+//   - sessions.go: sealed PDS sessions; refresh.go: refresh tokens; backlog.go: what waits, for metrics;
+//     lease.go: who may talk to a PDS about one of them
 //   - seal: the sealing key and the keys derived from it
 //   - storetest: every engine, for tests
 //

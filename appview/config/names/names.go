@@ -43,6 +43,7 @@ const (
 	PLCURL              = "ATCR_PLC_URL"
 	HandleResolverURL   = "ATCR_HANDLE_RESOLVER_URL"
 	ShutdownGrace       = "ATCR_SHUTDOWN_GRACE"
+	AccessLog           = "ATCR_ACCESS_LOG"
 )
 
 // Variables of the hold service (atcr-hold).

@@ -23,7 +23,7 @@ var AppView = []Variable{
 	{HTTPAddr, ":5000", Active, true, "Listen address of the registry API."},
 	{BaseURL, "", Active, true, "Public URL: token realm and OAuth redirects. Derived from the listen address when empty, e.g. http://127.0.0.1:5000."},
 	{ServiceName, "", Active, true, "Token issuer and service. Host name of the base URL when empty, or atcr.io."},
-	{DebugAddr, ":5001", Active, true, "Listen address of /livez, /readyz, /metrics and /debug/pprof."},
+	{DebugAddr, ":5001", Active, true, "Listen address of /livez, /healthz, /readyz, /metrics and /debug/pprof."},
 	{DefaultHoldDID, "", Required, true, "DID of the hold for users whose profile names none: did:web:hostname[:port]. The runtime file may name it instead."},
 	{AuthKeyPath, "/var/lib/atcr/auth/private-key.pem", Active, true, "Private key that signs registry tokens; EC P-256 or RSA, PEM. Made when missing."},
 	{AuthCertPath, "/var/lib/atcr/auth/private-key.crt", Active, true, "PEM bundle of the certificates of every key that verifies. Made when missing."},
@@ -52,6 +52,7 @@ var AppView = []Variable{
 	{PLCURL, "https://plc.directory", Active, false, "PLC directory."},
 	{HandleResolverURL, "", Active, false, "A service that answers com.atproto.identity.resolveHandle, asked before DNS and well-known."},
 	{ShutdownGrace, "25s", Active, false, "How long SIGTERM waits for requests in flight."},
+	{AccessLog, "all", Active, false, "Which requests are logged, at level info: all, errors (status 400 and above) or off."},
 }
 
 // HoldVariables is every variable that atcr-hold reads.
@@ -71,7 +72,7 @@ var HoldVariables = []Variable{
 	{HoldAllowedPrivatePorts, "", Active, false, "As " + AllowedPrivatePorts + "."},
 	{HoldLogLevel, "info", Active, false, "debug, info, warn or error."},
 	{HoldLogFormatter, "text", Active, false, "text or json."},
-	{HoldDebugAddr, ":8081", Active, false, "Listen address of /livez, /readyz, /metrics."},
+	{HoldDebugAddr, ":8081", Active, false, "Listen address of /livez, /healthz, /readyz, /metrics and /debug/pprof."},
 	{HoldShutdownGrace, "25s", Active, false, "How long SIGTERM waits for requests in flight."},
 	{HoldUploadTTL, "24h", Active, false, "An upload without progress for this long is aborted. Blobs of a deleted manifest go after the same time."},
 	{HoldMaxUploads, "64", Active, false, "Most uploads that one user may have in progress."},

@@ -22,6 +22,7 @@ import (
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/devnet"
 	"atcr.io/operator/appview/hold"
+	"atcr.io/operator/appview/observe"
 	"atcr.io/operator/appview/server"
 )
 
@@ -40,6 +41,7 @@ type Options struct {
 	WrapPDS     func(http.Handler) http.Handler
 	WrapHold    func(http.Handler) http.Handler
 	NoAppView   bool // the caller starts it, with AppViewEnviron
+	HoldTracing *observe.Tracing
 	Log         *slog.Logger
 }
 
@@ -116,7 +118,7 @@ func (w *World) startHold(ctx context.Context) error {
 	maps.Copy(env, w.opts.HoldEnv)
 	cfg, err := hold.LoadFrom(env)
 	if err == nil {
-		w.Hold, err = hold.New(ctx, cfg, hold.Deps{Logger: w.log.With("part", "hold")})
+		w.Hold, err = hold.New(ctx, cfg, hold.Deps{Logger: w.log.With("part", "hold"), Tracing: w.opts.HoldTracing})
 	}
 	if err != nil {
 		l.Close()
