@@ -7,7 +7,7 @@
 //   - crew.go: captain and crew records; bootstrap at start, requestCrew
 //   - upload.go, blob.go: the way of a blob in and out; sweep.go ends uploads without progress
 //   - quota.go: tiers and reservations; notify.go, delete.go: layer and stats records of manifests pushed and deleted
-//   - health.go, metrics.go, serve.go: operations
+//   - health.go, metrics.go (listed in metrics.md), observe.go, serve.go: operations
 //
 // Folders: storage (drivers), ledger (SQLite: links, uploads), xrpc (answers), slow (deadlines that move with
 // progress). The protocol is facts/atcr-protocol.md section 2 with the extensions that upload.go, blob.go, quota.go

@@ -76,3 +76,6 @@ func (m *metrics) measured(label string, next http.Handler) http.Handler {
 		m.seconds.WithLabelValues(label).Observe(time.Since(start).Seconds())
 	})
 }
+
+// MetricsTable is the table of metrics.md.
+func (s *Server) MetricsTable() (string, error) { return observe.Table(s.metrics.registry) }

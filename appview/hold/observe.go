@@ -8,11 +8,11 @@ import (
 
 // observed gives each request an id, the caller's when that is an AppView, and a span when there are traces.
 func (s *Server) observed(mux *http.ServeMux) http.Handler {
-	traced := s.tracing.Handler(func(r *http.Request) string {
+	identified := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mux.ServeHTTP(w, observe.WithRequestID(w, r))
+	})
+	return s.tracing.Handler(func(r *http.Request) string {
 		_, pattern := mux.Handler(r) // ours, never the request's own path
 		return label(pattern)
-	}, mux)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		traced.ServeHTTP(w, observe.WithRequestID(w, r))
-	})
+	}, identified)
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -23,6 +24,9 @@ func WithRequestID(w http.ResponseWriter, r *http.Request) *http.Request {
 		id = rand.Text()
 	}
 	w.Header()[RequestIDHeader] = []string{id}
+	if span := trace.SpanFromContext(r.Context()); span.IsRecording() {
+		span.SetAttributes(attribute.String("atcr.request.id", id))
+	}
 	return r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
 }
 

@@ -104,9 +104,6 @@ func (t *Tracing) Handler(route func(*http.Request) string, next http.Handler) h
 		name := route(r)
 		ctx, span := t.tracer.Start(ctx, r.Method+" "+name, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
 			attribute.String("http.request.method", r.Method), attribute.String("http.route", name), attribute.String("url.path", r.URL.Path)))
-		if id := RequestID(ctx); id != "" {
-			span.SetAttributes(attribute.String("atcr.request.id", id))
-		}
 		out := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
 			span.SetAttributes(attribute.Int("http.response.status_code", out.status))

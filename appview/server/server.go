@@ -137,7 +137,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		Passwords: profiled{sessions, s.mirror, s.defaultHold, s.log},
 		Observe:   func(result string) { s.metrics.tokens.WithLabelValues(result).Inc() },
 	}
-	s.handler = s.metrics.observed(s.log, s.cfg.AccessLog, bodyIdle, s.tracing.Handler(routeOfRequest, s.routes(registry, issuer)))
+	s.handler = s.tracing.Handler(routeOfRequest, s.metrics.observed(s.log, s.cfg.AccessLog, bodyIdle, s.routes(registry, issuer)))
 	return nil
 }
 
