@@ -56,6 +56,19 @@ func OpenKeys(f KeyFiles, log *slog.Logger) (*Keys, error) {
 	return k, nil
 }
 
+// CheckKeys loads the keys as [OpenKeys] does, but makes nothing: nil without an error when the key would be made.
+func CheckKeys(f KeyFiles) (*KeySet, error) {
+	if _, err := os.Stat(f.KeyPath); errors.Is(err, fs.ErrNotExist) && !f.Required {
+		return nil, nil
+	}
+	f.Required = true
+	k, err := OpenKeys(f, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	return k.Set(), nil
+}
+
 // Set is the set to use for one request.
 func (k *Keys) Set() *KeySet { return k.current.Load() }
 

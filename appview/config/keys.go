@@ -11,6 +11,17 @@ import (
 	"atcr.io/operator/appview/store/seal"
 )
 
+// CheckSealingKey loads the sealing key as SealingKey does, but makes nothing.
+func (c *Config) CheckSealingKey() error {
+	if _, err := os.Stat(c.SealingKeyPath); errors.Is(err, fs.ErrNotExist) && !c.AuthKeyRequired {
+		return nil
+	}
+	only := *c
+	only.AuthKeyRequired = true
+	_, err := only.SealingKey()
+	return err
+}
+
 // SealingKey loads the key that seals stored sessions, and makes it when it is missing, unless
 // ATCR_AUTH_KEY_REQUIRED forbids that. Of several processes that start at once, all end with the same key.
 func (c *Config) SealingKey() (seal.Key, error) {

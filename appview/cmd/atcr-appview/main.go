@@ -4,19 +4,18 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"atcr.io/operator/appview/config"
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/config/version"
+	"atcr.io/operator/appview/observe"
 	"atcr.io/operator/appview/server"
 )
 
@@ -38,22 +37,14 @@ configured by environment variables. Without a subcommand it serves.
 ` + variables(),
 		Example: `  ATCR_DEFAULT_HOLD_DID=did:web:127.0.0.1:8080 atcr-appview serve
   atcr-appview config check`,
-		Version:       version.Version,
+		Version:       version.String(),
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE:          serve,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	check := &cobra.Command{
-		Use:   "check",
-		Short: "Say whether the environment is valid, and what the server makes of it",
-		Args:  cobra.NoArgs,
-		RunE:  checkConfig,
-	}
-	conf := &cobra.Command{Use: "config", Short: "Look at the configuration"}
-	conf.AddCommand(check)
-	root.AddCommand(&cobra.Command{Use: "serve", Short: "Serve the registry until SIGTERM", Args: cobra.NoArgs, RunE: serve}, conf)
+	root.AddCommand(&cobra.Command{Use: "serve", Short: "Serve the registry until SIGTERM", Args: cobra.NoArgs, RunE: serve}, configCommand())
 	return root
 }
 
@@ -61,22 +52,8 @@ configured by environment variables. Without a subcommand it serves.
 func variables() string {
 	var b strings.Builder
 	b.WriteString("Environment:\n")
-	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	for _, v := range names.AppView {
-		note := ""
-		switch v.Activity {
-		case names.Required:
-			note = " Required."
-		case names.Later:
-			note = " (Not active yet.)"
-		}
-		if v.Default != "" {
-			note += " Default: " + v.Default + "."
-		}
-		fmt.Fprintf(t, "  %s\t%s%s\n", v.Name, v.Doc, note)
-	}
-	t.Flush()
-	return strings.TrimRight(b.String(), "\n")
+	_ = config.PrintVariables(&b, names.AppView) // into a builder, which takes all
+	return b.String() + "\n" + observe.Help
 }
 
 func serve(cmd *cobra.Command, _ []string) error {
@@ -90,33 +67,4 @@ func serve(cmd *cobra.Command, _ []string) error {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	return server.Run(ctx, cfg, log)
-}
-
-// checkConfig never prints a value that may be secret.
-func checkConfig(cmd *cobra.Command, _ []string) error {
-	cfg, err := config.Load(os.Environ())
-	if err != nil {
-		return err
-	}
-	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	rt, err := config.OpenRuntime(cfg, quiet)
-	if err != nil {
-		return err
-	}
-	out := cmd.OutOrStdout()
-	for _, w := range cfg.Warnings {
-		fmt.Fprintln(out, "warning:", w)
-	}
-	now := rt.Current()
-	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "listens on\t%s, probes on %s\n", cfg.HTTPAddr, cfg.DebugAddr)
-	fmt.Fprintf(t, "public URL\t%s (service %s)\n", cfg.BaseURL, cfg.ServiceName)
-	fmt.Fprintf(t, "default hold\t%s\n", now.DefaultHoldDID)
-	fmt.Fprintf(t, "configured holds\t%d\n", len(now.Holds))
-	fmt.Fprintf(t, "token key\t%s, tokens live %s\n", cfg.AuthKeyPath, cfg.TokenExpiration)
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(out, "The configuration is valid.")
-	return err
 }

@@ -92,3 +92,6 @@ var HoldVariables = []Variable{
 	{AWSAccessKeyID, "", Active, false, "Required by the S3 driver."},
 	{AWSSecretAccessKey, "", Active, false, "Required by the S3 driver."},
 }
+
+// Secrets are the variables whose values are never printed.
+var Secrets = []string{DatabaseURL, AWSAccessKeyID, AWSSecretAccessKey}
