@@ -17,7 +17,8 @@ import (
 )
 
 func configCommand() *cobra.Command {
-	conf := &cobra.Command{Use: "config", Short: "Look at the configuration", Args: cobra.NoArgs}
+	conf := &cobra.Command{Use: "config", Short: "Look at the configuration", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	conf.AddCommand(
 		&cobra.Command{
 			Use:   "check",

@@ -46,7 +46,7 @@ and bob.test, all in one process on loopback, and prints the commands to log in 
 NOT FOR PRODUCTION: passwords are readable.`,
 		Example: `  atcr-dev
   atcr-dev --temporary --appview-addr 127.0.0.1:5050`,
-		Version:       version.Version,
+		Version:       version.String(),
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,

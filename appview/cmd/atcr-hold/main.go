@@ -8,18 +8,14 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
-	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/appview/config/version"
 	"atcr.io/operator/appview/hold"
+	"atcr.io/operator/appview/observe"
 )
-
-// version is set by the linker.
-var version = "dev"
 
 func main() {
 	if err := command().ExecuteContext(context.Background()); err != nil {
@@ -45,34 +41,15 @@ HOLD_PUBLIC_URL. Without a subcommand it serves.
 ` + variables(),
 		Example: `  HOLD_PUBLIC_URL=http://localhost:8080 HOLD_OWNER=did:plc:... HOLD_DATABASE_DIR=./hold \
   STORAGE_DRIVER=filesystem STORAGE_ROOT_DIR=./blobs atcr-hold serve`,
-		Version:       version,
+		Version:       version.String(),
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE:          run,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(serve)
+	root.AddCommand(serve, configCommand())
 	return root
-}
-
-// variables lists the environment for --help.
-func variables() string {
-	var b strings.Builder
-	b.WriteString("Environment:\n")
-	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	for _, v := range names.HoldVariables {
-		note := ""
-		switch {
-		case v.Activity == names.Required:
-			note = " Required."
-		case v.Default != "":
-			note = " Default: " + v.Default + "."
-		}
-		fmt.Fprintf(t, "  %s\t%s%s\n", v.Name, v.Doc, note)
-	}
-	_ = t.Flush() // into a builder, which takes all
-	return strings.TrimRight(b.String(), "\n")
 }
 
 func run(cmd *cobra.Command, _ []string) error {
@@ -85,7 +62,24 @@ func run(cmd *cobra.Command, _ []string) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	return hold.Run(ctx, cfg, hold.Deps{Logger: log, Version: version})
+	tracing, err := tracing(ctx)
+	if err != nil {
+		return err
+	}
+	err = hold.Run(ctx, cfg, hold.Deps{Logger: log, Version: version.Version, Tracing: tracing})
+	if terr := tracing.Close(); terr != nil {
+		log.Warn("stopping", "error", terr) // what a collector misses is no failure of ours
+	}
+	return err
+}
+
+// tracing is what the OTEL_* variables ask for; nil when they ask for nothing.
+func tracing(ctx context.Context) (*observe.Tracing, error) {
+	wanted, err := observe.TracingWanted(os.Getenv)
+	if err != nil || !wanted {
+		return nil, err
+	}
+	return observe.OpenTracing(ctx, "atcr-hold", version.Version)
 }
 
 func logger(w io.Writer, cfg hold.Config) *slog.Logger {

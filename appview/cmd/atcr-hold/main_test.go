@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/appview/config/version"
 	"atcr.io/operator/appview/devnet"
 	"atcr.io/operator/appview/hold/storage/s3test"
 )
@@ -346,7 +347,7 @@ func TestTheCommandExplainsItself(t *testing.T) {
 	}
 	out, err := run(nil, "--version")
 	require.NoError(t, err)
-	require.Contains(t, out, version)
+	require.Contains(t, out, version.Version)
 	out, err = run(nil, "serve")
 	require.Error(t, err)
 	require.Contains(t, out, "HOLD_PUBLIC_URL: required")
