@@ -4,7 +4,9 @@
 //
 // Prints one line of JSON when both serve: {"ready":true,"pds":URL,"plc":URL,"data":DIR}, and afterwards one line for
 // each XRPC request that was answered: {"method":"com.atproto.server.createSession","status":200}. Nothing that a
-// client sent is printed. Ends on SIGTERM or SIGINT. A port of 0 takes a free one.
+// client sent is printed. Ends on SIGTERM or SIGINT. A port of 0 takes a free one. SIGUSR2 stops the PDS, and when it is
+// stopped starts it again over the same data; then {"serving":false} and {"serving":true} are printed. The PLC directory
+// stays.
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import fs from 'node:fs/promises'
@@ -70,34 +72,52 @@ async function secret(name) {
 const plc = plcServer.PlcServer.create({ db: plcServer.Database.mock(), port: plcPort })
 await plc.start()
 
-const pds = await PDS.fromEnv({
-  devMode: true,
-  port: pdsPort,
-  hostname: 'localhost', // the only name for which the PDS speaks plain http
-  serviceDid: `did:web:localhost%3A${pdsPort}`,
-  serviceHandleDomains: ['.test'],
-  dataDirectory: data,
-  blobstoreDiskLocation: path.join(data, 'blobs'),
-  didPlcUrl: `http://localhost:${plcPort}`,
-  plcRotationKeyK256PrivateKeyHex: await secret('rotation-key'),
-  jwtSecret: await secret('jwt-secret'),
-  adminPassword: await secret('admin-password'),
-  inviteRequired: false,
-  disableSsrfProtection: true,
-  rateLimitsEnabled: flags['rate-limits'],
-  crawlers: [],
-})
-await pds.start()
-pds.server.prependListener('request', (req, res) => {
-  const method = /^\/xrpc\/([A-Za-z0-9.]+)/.exec(req.url)?.[1]
-  if (method) res.on('finish', () => console.log(JSON.stringify({ method, status: res.statusCode })))
+async function startPDS() {
+  const pds = await PDS.fromEnv({
+    devMode: true,
+    port: pdsPort,
+    hostname: 'localhost', // the only name for which the PDS speaks plain http
+    serviceDid: `did:web:localhost%3A${pdsPort}`,
+    serviceHandleDomains: ['.test'],
+    dataDirectory: data,
+    blobstoreDiskLocation: path.join(data, 'blobs'),
+    didPlcUrl: `http://localhost:${plcPort}`,
+    plcRotationKeyK256PrivateKeyHex: await secret('rotation-key'),
+    jwtSecret: await secret('jwt-secret'),
+    adminPassword: await secret('admin-password'),
+    inviteRequired: false,
+    disableSsrfProtection: true,
+    rateLimitsEnabled: flags['rate-limits'],
+    crawlers: [],
+  })
+  await pds.start()
+  pds.server.prependListener('request', (req, res) => {
+    const method = /^\/xrpc\/([A-Za-z0-9.]+)/.exec(req.url)?.[1]
+    if (method) res.on('finish', () => console.log(JSON.stringify({ method, status: res.statusCode })))
+  })
+  return pds
+}
+
+let pds = await startPDS()
+let turn = Promise.resolve() // one change at a time
+process.on('SIGUSR2', () => {
+  turn = turn.then(async () => {
+    if (pds) {
+      await pds.destroy()
+      pds = undefined
+    } else {
+      pds = await startPDS()
+    }
+    console.log(JSON.stringify({ serving: pds !== undefined }))
+  })
 })
 
 let ending = false
 async function end() {
   if (ending) return
   ending = true
-  await pds.destroy()
+  await turn
+  await pds?.destroy()
   await plc.destroy()
   if (!flags.data) await fs.rm(data, { recursive: true, force: true })
   process.exit(0)

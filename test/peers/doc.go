@@ -3,5 +3,5 @@
 //
 // Run it with `make test-peers`, which installs the packages once. contract_test.go: devnet, our PDS for development,
 // does as the reference does. registry_test.go: push and pull through AppView and hold with accounts on the reference
-// PDS. repo_test.go and firehose_test.go: what our own repositories look like to others.
+// PDS; changes_test.go: deletes, referrers, quotas and a PDS that goes away in the middle. repo_test.go and firehose_test.go: what our own repositories look like to others.
 package peers

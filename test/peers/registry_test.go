@@ -28,7 +28,7 @@ import (
 func TestTheRegistryOnTheReferencePDS(t *testing.T) {
 	pds := referencepds.Start(t, referencepds.Options{Handles: []string{
 		"alice.test", "bob.test", "carol.test", "dave.test", "erin.test", "frank.test", "grace.test", "heidi.test", "ivan.test",
-		"judy.test", "kevin.test",
+		"judy.test", "kevin.test", "laura.test", "mike.test", "nina.test", "oscar.test",
 	}})
 	r := startRegistry(t, pds, publicHold)
 	t.Run("an image is pushed and pulled byte for byte", func(t *testing.T) { pushAndPull(r.in(t), "alice.test", "bob.test") })
@@ -37,10 +37,16 @@ func TestTheRegistryOnTheReferencePDS(t *testing.T) {
 	t.Run("a manifest of 4 MiB is accepted, and one byte more is not", func(t *testing.T) { largeManifests(r.in(t), "erin.test") })
 	t.Run("annotations that a PDS would read as data survive", func(t *testing.T) { strangeAnnotations(r.in(t), "judy.test") })
 	t.Run("records of other programs break nothing", func(t *testing.T) { foreignRecords(r.in(t), "kevin.test", "alice.test") })
+	t.Run("what is deleted is gone from the PDS and from the hold", func(t *testing.T) { deletes(r.in(t), "laura.test") })
+	t.Run("what is attached is found by records alone", func(t *testing.T) { referrersByRecords(r.in(t), "mike.test") })
+	t.Run("a quota holds a push before the PDS hears of it", func(t *testing.T) {
+		quotas(startRegistry(t, pds, map[string]string{names.HoldPublic: "true", names.HoldAllowAllCrew: "true", names.HoldQuotaTiers: "small=1MB"}), "nina.test")
+	})
 	t.Run("a private hold serves its crew only", func(t *testing.T) {
 		captain := map[string]string{names.HoldOwner: pds.Account(t, "frank.test").DID}
 		privateHold(startRegistry(t, pds, captain), "frank.test", "grace.test", "heidi.test")
 	})
+	t.Run("a push goes on after the PDS was away", func(t *testing.T) { pdsAwayInAPush(r.in(t), "oscar.test") })
 	t.Run("a newcomer becomes crew of a private hold by pushing", func(t *testing.T) {
 		r := startRegistry(t, pds, map[string]string{names.HoldAllowAllCrew: "true"})
 		img := randomImage(t)

@@ -43,6 +43,7 @@ type PDS struct {
 	cmd      *exec.Cmd
 	stdin    io.Closer
 	exited   chan struct{}
+	serving  chan bool // what Pause and Resume wait for
 
 	mu     sync.Mutex
 	counts map[call]int
@@ -62,7 +63,7 @@ func Start(t testing.TB, opts Options) *PDS {
 	if opts.RateLimits {
 		args = append(args, "--rate-limits")
 	}
-	p := &PDS{accounts: map[string]Account{}, counts: map[call]int{}, exited: make(chan struct{})}
+	p := &PDS{accounts: map[string]Account{}, counts: map[call]int{}, exited: make(chan struct{}), serving: make(chan bool, 1)}
 	p.cmd = exec.Command(filepath.Join(dir, "node"), args...)
 	var stderr bytes.Buffer
 	p.cmd.Stderr = &stderr
@@ -103,6 +104,7 @@ func (p *PDS) follow(stdout io.Reader, ready chan struct{}) {
 	for lines.Scan() {
 		var line struct {
 			Ready    bool
+			Serving  *bool
 			PDS, PLC string
 			call
 		}
@@ -112,6 +114,10 @@ func (p *PDS) follow(stdout io.Reader, ready chan struct{}) {
 		if line.Ready {
 			p.URL, p.PLCURL = line.PDS, line.PLC
 			close(ready)
+			continue
+		}
+		if line.Serving != nil {
+			p.serving <- *line.Serving
 			continue
 		}
 		p.mu.Lock()
@@ -130,6 +136,33 @@ func (p *PDS) Stop() {
 		_ = p.cmd.Process.Kill()
 		<-p.exited
 	}
+}
+
+// Pause takes the PDS away, and not the PLC directory; its URL refuses connections until Resume.
+func (p *PDS) Pause(t testing.TB) {
+	t.Helper()
+	require.False(t, p.toggle(t))
+}
+
+// Resume starts the PDS again, over the data that it had.
+func (p *PDS) Resume(t testing.TB) {
+	t.Helper()
+	require.True(t, p.toggle(t))
+}
+
+// toggle reports whether the PDS serves afterwards.
+func (p *PDS) toggle(t testing.TB) bool {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGUSR2))
+	select {
+	case serving := <-p.serving:
+		return serving
+	case <-p.exited:
+		t.Fatal("the reference PDS ended")
+	case <-time.After(startTimeout):
+		t.Fatalf("the reference PDS did not change within %s", startTimeout)
+	}
+	return false
 }
 
 // Account that was created at the start.
