@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -18,31 +19,39 @@ import (
 // ErrCorrupt says that a record and its bytes disagree: what the PDS has does not hash to the record's digest.
 var ErrCorrupt = errors.New("the record does not match its bytes")
 
-// Bytes are the bytes of a manifest exactly as they were pushed: from memory, else the store, else the user's PDS.
-// Whatever does not hash to the digest is never returned.
+// Bytes are the bytes of a manifest exactly as they were pushed: from memory, else the store, else the user's PDS, which
+// is asked once for all who want them at the same time. Whatever does not hash to the digest is never returned.
 func (m *Mirror) Bytes(ctx context.Context, row *Manifest) ([]byte, error) {
 	if b, ok := m.bytes.get(row.Digest); ok {
 		return b, nil
 	}
+	// By owner too: one whose PDS has no such blob must not fail for another.
+	ch := m.flight.DoChan("bytes "+string(row.DID)+" "+string(row.Digest), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		return m.loadBytes(ctx, row)
+	})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case r := <-ch:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.([]byte), nil
+	}
+}
+
+func (m *Mirror) loadBytes(ctx context.Context, row *Manifest) ([]byte, error) {
 	b, err := m.storedBytes(ctx, row.Digest)
 	if err != nil {
 		return nil, err
 	}
 	if b == nil {
-		if row.BlobCID == "" {
-			return nil, fmt.Errorf("manifest %s has no manifestBlob: %w", row.Digest, ErrNotFound)
-		}
-		if b, err = m.PDS.GetBlob(ctx, row.DID, row.BlobCID, spec.MaxManifestSize); err != nil {
-			if errors.Is(err, atproto.ErrBlobTooLarge) {
-				return nil, fmt.Errorf("manifest %s: %w", row.Digest, ErrCorrupt)
-			}
+		if b, err = m.fetchBytes(ctx, row); err != nil {
 			return nil, err
 		}
-		if row.Digest.Algorithm().FromBytes(b) != row.Digest {
-			m.Log.WarnContext(ctx, "a manifest record does not match its blob and is not served", "did", row.DID, "digest", row.Digest)
-			return nil, fmt.Errorf("manifest %s: %w", row.Digest, ErrCorrupt)
-		}
-		if err := m.Store.Write(ctx, func(tx store.Tx) error { return keepBytes(ctx, tx, row.Digest, b) }); err != nil {
+		if err := m.Store.Write(ctx, func(tx store.Tx) error { return keepBytes(ctx, tx, row.Digest, b, m.Now()) }); err != nil {
 			m.Log.WarnContext(ctx, "manifest bytes were not kept", "digest", row.Digest, "error", err)
 		}
 	}
@@ -53,8 +62,27 @@ func (m *Mirror) Bytes(ctx context.Context, row *Manifest) ([]byte, error) {
 	return b, nil
 }
 
+// fetchBytes reads a manifest from its owner's PDS.
+func (m *Mirror) fetchBytes(ctx context.Context, row *Manifest) ([]byte, error) {
+	if row.BlobCID == "" {
+		return nil, fmt.Errorf("manifest %s has no manifestBlob: %w", row.Digest, ErrNotFound)
+	}
+	b, err := m.PDS.GetBlob(ctx, row.DID, row.BlobCID, spec.MaxManifestSize)
+	if errors.Is(err, atproto.ErrBlobTooLarge) {
+		return nil, fmt.Errorf("manifest %s: %w", row.Digest, ErrCorrupt)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if row.Digest.Algorithm().FromBytes(b) != row.Digest {
+		m.Log.WarnContext(ctx, "a manifest record does not match its blob and is not served", "did", row.DID, "digest", row.Digest)
+		return nil, fmt.Errorf("manifest %s: %w", row.Digest, ErrCorrupt)
+	}
+	return b, nil
+}
+
 func (m *Mirror) storedBytes(ctx context.Context, d digest.Digest) ([]byte, error) {
-	b, err := read(ctx, m.Store, func(q querier) (b []byte, err error) {
+	b, err := readOne(ctx, m.Store, func(q querier) (b []byte, err error) {
 		return b, q.QueryRowContext(ctx, `SELECT body FROM manifest_bytes WHERE digest = $1`, string(d)).Scan(&b)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
@@ -70,9 +98,10 @@ func (m *Mirror) storedBytes(ctx context.Context, d digest.Digest) ([]byte, erro
 	return b, nil
 }
 
-func keepBytes(ctx context.Context, q store.Tx, d digest.Digest, b []byte) error {
-	_, err := q.ExecContext(ctx, `INSERT INTO manifest_bytes (digest, body) VALUES ($1, $2)
-		ON CONFLICT (digest) DO UPDATE SET body = excluded.body`, string(d), b)
+func keepBytes(ctx context.Context, q store.Tx, d digest.Digest, b []byte, now time.Time) error {
+	_, err := q.ExecContext(ctx, `INSERT INTO manifest_bytes (digest, body, size, used_at) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (digest) DO UPDATE SET body = excluded.body, size = excluded.size, used_at = excluded.used_at`,
+		string(d), b, len(b), now.UnixMicro())
 	return err
 }
 
@@ -120,6 +149,7 @@ type byteCache struct {
 type cacheItem struct {
 	place *list.Element
 	body  []byte
+	used  bool // since [byteCache.takeUsed]
 }
 
 // perItem is what an entry costs besides its body.
@@ -137,7 +167,21 @@ func (c *byteCache) get(d digest.Digest) ([]byte, bool) {
 		return nil, false
 	}
 	c.order.MoveToFront(item.place)
+	item.used = true
 	return item.body, true
+}
+
+// takeUsed are the manifests that were used since it was called before.
+func (c *byteCache) takeUsed() (used []digest.Digest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for d, item := range c.items {
+		if item.used {
+			item.used = false
+			used = append(used, d)
+		}
+	}
+	return used
 }
 
 func (c *byteCache) put(d digest.Digest, b []byte) {
@@ -146,7 +190,7 @@ func (c *byteCache) put(d digest.Digest, b []byte) {
 	if _, ok := c.items[d]; ok || int64(len(b)) > c.limit/4 {
 		return
 	}
-	c.items[d] = &cacheItem{c.order.PushFront(d), b}
+	c.items[d] = &cacheItem{c.order.PushFront(d), b, true}
 	c.used += int64(len(b)) + perItem
 	for c.used > c.limit {
 		oldest := c.order.Back()

@@ -38,9 +38,9 @@ type Config struct {
 	// TTL is how old the mirror of a DID may be before a tag is answered from it; a manifest that is there is
 	// answered at any age, since a digest never changes.
 	TTL time.Duration
-	// CacheBytes bounds the manifest bytes kept in memory.
-	CacheBytes int64
-	Now        func() time.Time
+	// CacheBytes bounds the manifest bytes kept in memory, StoreBytes those kept in the store; see [Mirror.Sweep].
+	CacheBytes, StoreBytes int64
+	Now                    func() time.Time
 }
 
 // How long a PDS that failed is not asked again: pulls are answered from the mirror meanwhile, at once.
@@ -154,18 +154,16 @@ func (m *Mirror) Fresh(ctx context.Context, did syntax.DID, maxAge time.Duration
 		return nil
 	}
 	if failure == nil {
-		ch := m.flight.DoChan(string(did), func() (any, error) {
+		ch := m.flight.DoChan("sync "+string(did), func() (any, error) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 			defer cancel()
 			return nil, m.syncUnlessWriting(ctx, did, q)
 		})
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case r := <-ch:
-			failure = r.Err
+		r, err := m.await(ctx, did, ch)
+		if err != nil {
+			return err
 		}
-		if failure == nil {
+		if failure = r.Err; failure == nil {
 			return nil
 		}
 	}
@@ -179,6 +177,37 @@ func (m *Mirror) Fresh(ctx context.Context, did syntax.DID, maxAge time.Duration
 	m.Log.DebugContext(ctx, "answering from the mirror", "did", did, "age", now.Sub(h.at).Round(time.Second), "error", failure)
 	return nil
 }
+
+// patience is how long a request waits for a PDS when there is something to answer from.
+const patience = 3 * time.Second
+
+// await waits for a sync, but not long for a PDS that does not answer, if the DID was mirrored before.
+func (m *Mirror) await(ctx context.Context, did syntax.DID, ch <-chan singleflight.Result) (singleflight.Result, error) {
+	slow := time.NewTimer(patience)
+	defer slow.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return singleflight.Result{}, ctx.Err()
+		case r := <-ch:
+			return r, nil
+		case <-slow.C:
+			h, err := m.head(ctx, did)
+			if err != nil {
+				return singleflight.Result{}, err
+			}
+			if h.known {
+				q := m.queue(did)
+				q.state.Lock()
+				q.failedAt, q.failure = m.Now(), errSlow // the next requests do not wait at all
+				q.state.Unlock()
+				return singleflight.Result{Err: errSlow}, nil
+			}
+		}
+	}
+}
+
+var errSlow = errors.New("the PDS takes its time")
 
 // syncUnlessWriting syncs, but does not wait for a write in progress when there is something to answer from: a push to
 // a slow PDS must not hold up pulls, and brings the mirror up to date itself.

@@ -161,24 +161,6 @@ func (m *Mirror) manifest(ctx context.Context, did syntax.DID, repository string
 	})
 }
 
-// HasManifest says whether the DID has a manifest, in whatever repository: an index may name it.
-func (m *Mirror) HasManifest(ctx context.Context, did syntax.DID, d digest.Digest) (bool, error) {
-	has := func() (bool, error) {
-		_, err := m.row(ctx, did, d)
-		if errors.Is(err, ErrNotFound) {
-			return false, nil
-		}
-		return err == nil, err
-	}
-	if ok, err := has(); ok || err != nil {
-		return ok, err
-	}
-	if err := m.Fresh(ctx, did, m.TTL); err != nil {
-		return false, err
-	}
-	return has()
-}
-
 // Referrers are at most n manifests of a repository whose subject is d, after the digest last, and whether there are
 // more. artifactType filters when it is not empty.
 func (m *Mirror) Referrers(ctx context.Context, did syntax.DID, repository string, d digest.Digest, artifactType, last string, n int) (list []*Manifest, more bool, err error) {

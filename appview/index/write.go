@@ -173,7 +173,7 @@ type landed struct {
 func (m *Mirror) written(ctx context.Context, did syntax.DID, q *queue, before head, commit landed, b *batch) error {
 	err := m.Store.WriteAlone(ctx, mirrorLock(did), func(tx store.Tx) error {
 		for d, body := range b.bytes {
-			if err := keepBytes(ctx, tx, d, body); err != nil {
+			if err := keepBytes(ctx, tx, d, body, m.Now()); err != nil {
 				return err
 			}
 		}
@@ -212,6 +212,11 @@ func (m *Mirror) written(ctx context.Context, did syntax.DID, q *queue, before h
 }
 
 func (m *Mirror) planPut(ctx context.Context, did syntax.DID, p Push, rec records.Manifest) (*batch, error) {
+	// Again: an entry may have been deleted since the push was accepted. applyWrites insists on the head that this is
+	// read at.
+	if err := m.checkEntries(ctx, did, p.Document); err != nil {
+		return nil, err
+	}
 	b := &batch{bytes: map[digest.Digest][]byte{p.Digest: p.Raw}}
 	action, rkey := atproto.Create, records.ManifestRKey(p.Digest)
 	repositories := []string{p.Repository}

@@ -195,20 +195,9 @@ func (r *Registry) checkReferences(q *request, hold *holdclient.Hold, d digest.D
 	if blobs := doc.Blobs(); len(blobs) > 0 {
 		group.Go(func() error { return r.reserve(ctx, q, hold, d, doc, blobs) })
 	}
-	seen := map[digest.Digest]bool{}
-	for _, c := range doc.Manifests {
-		if seen[c.Digest] || len(c.URLs) > 0 {
-			continue
-		}
-		seen[c.Digest] = true
-		ok, err := r.Records.HasManifest(q.Context(), q.Owner, c.Digest)
-		if err != nil {
-			return errors.Join(err, group.Wait())
-		}
-		if !ok {
-			_ = group.Wait() // the missing entry is what the client should hear about
-			return unknownReference("manifest", c.Digest)
-		}
+	if err := r.Records.CheckEntries(q.Context(), q.Owner, doc); err != nil {
+		_ = group.Wait() // what is wrong with an entry is what the client should hear about
+		return err
 	}
 	return group.Wait()
 }
@@ -277,12 +266,12 @@ func otherSize(b spec.Descriptor, size int64) error {
 	return invalidManifest(fmt.Sprintf("it says that %s has %d bytes, but it has %d", b.Digest, b.Size, size))
 }
 
-func unknownReference(what string, d digest.Digest) error {
+func unknownReference(what string, d digest.Digest) *Error {
 	return fail(errcode.ErrorCodeManifestBlobUnknown, "The manifest names the "+what+" "+string(d)+", which is not there.",
 		"Push it before the manifest that names it.").with(map[string]string{"digest": string(d)})
 }
 
-func invalidManifest(problem string) error {
+func invalidManifest(problem string) *Error {
 	return fail(errcode.ErrorCodeManifestInvalid, "The manifest is not valid: "+problem+".",
 		"Build it again with a current client; see the OCI image specification.")
 }

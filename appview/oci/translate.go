@@ -23,7 +23,13 @@ func translate(err error) *Error {
 	var token *holdclient.TokenError
 	var limited *atproto.TooManyRequests
 	var body *upload.BodyError
+	var missing *index.MissingEntry
+	var size *index.WrongSize
 	switch {
+	case errors.As(err, &missing):
+		return unknownReference("manifest", missing.Digest)
+	case errors.As(err, &size):
+		return invalidManifest(size.Error())
 	case errors.As(err, &body):
 		return &Error{Code: errcode.ErrorCodeBlobUploadInvalid, Status: http.StatusBadRequest, Err: err,
 			Sentence: "The request body ended before all of its bytes had arrived.",

@@ -31,6 +31,7 @@ import (
 const (
 	mirrorTTL     = 2 * time.Second  // how soon a tag that was moved through another AppView is seen here
 	manifestCache = 64 << 20         // bytes
+	manifestStore = 1 << 30          // bytes, about 300,000 manifests
 	bodyIdle      = 60 * time.Second // how long a request body, or a client that should read an answer, may stand still
 	uploadIdle    = 24 * time.Hour   // as long as holds keep an upload without progress
 	sweepEvery    = 10 * time.Minute
@@ -119,7 +120,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		Configured: func(did string) (names.Hold, bool) { return s.runtime.Current().Hold(did) },
 		Guarded:    to(guarded, observe.Hold), Trusted: to(operator, observe.Hold), HandOut: s.runtime.Policy().CheckURL})
 	s.mirror = index.New(index.Config{PDS: pds, Store: s.db, Log: s.log, TTL: mirrorTTL, CacheBytes: manifestCache,
-		Now: time.Now})
+		StoreBytes: manifestStore, Now: time.Now})
 	s.uploads = &upload.Uploader{Holds: s.holds, Log: s.log, Sessions: &upload.Sessions{Store: s.db, Now: time.Now}}
 
 	verifier := auth.NewVerifier(s.keys, s.cfg.ServiceName, time.Now)
