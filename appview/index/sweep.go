@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-
 	"atcr.io/operator/appview/store"
 )
 
