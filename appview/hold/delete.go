@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
@@ -74,41 +75,55 @@ func (s *Server) deleteLayerRecords(ctx context.Context, keys []syntax.RecordKey
 }
 
 // sweepDeleted takes from users the blobs that only manifests named which were deleted long enough ago, or reserved
-// and never pushed.
+// and never pushed. What the user's PDS says decides: manifests may have been pushed through another registry. Users
+// whose PDS cannot be read keep theirs until it can.
 func (s *Server) sweepDeleted(ctx context.Context) error {
 	now := s.now()
 	deleted, reserved := now.Add(-s.cfg.UploadTTL), now.Add(-notifyHorizon)
-	for {
-		dead, err := s.ledger.DeadManifests(ctx, deleted, reserved)
-		if err != nil {
-			return err
-		}
-		for _, m := range dead {
-			if err := s.unlinkBlobsOf(ctx, m); err != nil {
-				return err
-			}
-		}
-		if len(dead) == 0 {
-			return s.ledger.ForgetManifests(ctx, reserved)
-		}
-	}
-}
-
-func (s *Server) unlinkBlobsOf(ctx context.Context, m ledger.Dead) error {
-	now := s.now()
-	reserved := now.Add(-notifyHorizon)
-	blobs, err := s.ledger.BlobsOf(ctx, m.DID, m.Manifest)
+	dead, err := s.ledger.DeadManifests(ctx, deleted, reserved)
 	if err != nil {
 		return err
 	}
+	byUser := map[syntax.DID][]digest.Digest{}
+	for _, m := range dead {
+		byUser[m.DID] = append(byUser[m.DID], m.Manifest)
+	}
 	var errs []error
-	for _, d := range blobs {
-		gone, err := s.ledger.UnlinkUnused(ctx, m.DID, d, reserved, now.Add(-s.cfg.UploadTTL))
+	for did, manifests := range byUser {
+		public, err := s.reader.read(ctx, did)
 		if err != nil {
-			errs = append(errs, err)
-		} else if gone {
+			s.log.InfoContext(ctx, "blobs of deleted manifests stay: the user's manifests cannot be read", "did", did, "error", err)
+			continue
+		}
+		for _, m := range manifests {
+			errs = append(errs, s.release(ctx, did, m, public, deleted, reserved))
+		}
+	}
+	return errors.Join(append(errs, s.ledger.ForgetManifests(ctx, reserved))...)
+}
+
+// release takes the blobs of a manifest that is gone from its user. One that is public after all gets its records.
+func (s *Server) release(ctx context.Context, did syntax.DID, manifest digest.Digest, public *published, used, reserved time.Time) error {
+	unlock := s.userLocks.lock(did.String())
+	defer unlock()
+	if m, ok := public.manifests[manifest]; ok {
+		return s.tell(ctx, did, manifest, m)
+	}
+	blobs, err := s.ledger.BlobsOf(ctx, did, manifest)
+	if err != nil {
+		return err
+	}
+	for _, d := range blobs {
+		if public.named[d] {
+			continue
+		}
+		gone, err := s.ledger.UnlinkUnused(ctx, did, d, reserved, used)
+		if err != nil {
+			return err
+		}
+		if gone {
 			s.collect(ctx, d)
 		}
 	}
-	return errors.Join(append(errs, s.ledger.ForgetBlobs(ctx, m, reserved))...)
+	return s.ledger.ForgetBlobs(ctx, ledger.Dead{DID: did, Manifest: manifest}, reserved)
 }

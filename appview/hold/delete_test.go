@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,13 +32,24 @@ func (w *world) deleted(handle, name, rev string) (layers int) {
 	return out.LayersDeleted
 }
 
+// clock is a clock that a test moves, read by the hold's background work too.
+type clock struct{ ahead atomic.Int64 }
+
+func (c *clock) now() time.Time      { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *clock) add(d time.Duration) { c.ahead.Add(int64(d)) }
+
 // at is a world with a clock that the test moves.
-func at(t *testing.T, change func(*hold.Config)) (*world, *time.Time) {
+func at(t *testing.T, change func(*hold.Config)) (*world, *clock) {
 	w := newWorld(t, change)
-	now := time.Now()
-	w.deps.Now = func() time.Time { return now }
+	return w, w.clocked()
+}
+
+// clocked gives the hold a clock.
+func (w *world) clocked() *clock {
+	c := &clock{}
+	w.deps.Now = c.now
 	w.restart(nil)
-	return w, &now
+	return c
 }
 
 func (w *world) stored(content string) bool {
@@ -72,10 +84,10 @@ func TestADeletedManifestGivesItsPlaceBackAndItsBlobsADayLater(t *testing.T) {
 	require.Contains(t, layers[0].Value["manifest"], digest.FromString("kept").Encoded())
 	require.Zero(t, w.deleted(alice, "gone", ""), "again")
 
-	*now = now.Add(w.cfg.UploadTTL - time.Minute)
+	now.add(w.cfg.UploadTTL - time.Minute)
 	require.NoError(t, w.hold.Sweep(t.Context()))
 	require.Equal(t, http.StatusTemporaryRedirect, w.getBlob(nobody, alice, digest.FromBytes(own)).status, "a push in progress may count on it")
-	*now = now.Add(2 * time.Minute)
+	now.add(2 * time.Minute)
 	require.NoError(t, w.hold.Sweep(t.Context()))
 	require.Equal(t, "BlobNotFound", w.getBlob(nobody, alice, digest.FromBytes(own)).errorName())
 	require.False(t, w.stored("own layer"))
@@ -98,9 +110,9 @@ func TestBlobsThatAreUsedAgainOutliveADeletedManifest(t *testing.T) {
 			w.push(alice, []byte("layer"))
 			w.pushed(alice, "m", rev1, []byte("layer"))
 			w.deleted(alice, "m", rev2)
-			*now = now.Add(23 * time.Hour)
+			now.add(23 * time.Hour)
 			use(w)
-			*now = now.Add(2 * time.Hour)
+			now.add(2 * time.Hour)
 			require.NoError(t, w.hold.Sweep(t.Context()))
 			require.True(t, w.stored("layer"))
 			require.Equal(t, http.StatusTemporaryRedirect, w.getBlob(nobody, alice, digest.FromString("layer")).status)
@@ -112,10 +124,10 @@ func TestAReservedManifestThatNeverCameLetsItsBlobsGoAfterTheHorizon(t *testing.
 	w, now := at(t, public)
 	w.push(alice, []byte("layer"))
 	require.Equal(t, http.StatusOK, w.reserve(alice, "m", []byte("layer")).status)
-	*now = now.Add(7 * 24 * time.Hour)
+	now.add(7 * 24 * time.Hour)
 	require.NoError(t, w.hold.Sweep(t.Context()))
 	require.True(t, w.stored("layer"))
-	*now = now.Add(2 * 24 * time.Hour)
+	now.add(2 * 24 * time.Hour)
 	require.NoError(t, w.hold.Sweep(t.Context()))
 	require.False(t, w.stored("layer"))
 }

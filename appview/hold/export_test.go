@@ -9,7 +9,7 @@ import (
 
 // Sweep runs the sweeper once.
 func (s *Server) Sweep(ctx context.Context) error {
-	return errors.Join(s.sweep(ctx), s.sweepDeleted(ctx))
+	return errors.Join(s.sweep(ctx), s.sweepStray(ctx), s.sweepDeleted(ctx))
 }
 
 // WrapDriver lets a test put faults between the hold and its storage.

@@ -23,6 +23,11 @@ type metrics struct {
 	failures      prometheus.Counter
 	refusals      prometheus.Counter
 	upstream      *observe.Upstream
+
+	collections    *prometheus.CounterVec
+	collected      *prometheus.CounterVec
+	collectedBytes prometheus.Counter
+	unreadable     prometheus.Gauge
 }
 
 func newMetrics(version string, tracing *observe.Tracing) *metrics {
@@ -51,6 +56,18 @@ func newMetrics(version string, tracing *observe.Tracing) *metrics {
 		refusals: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "atcr_hold_quota_refusals_total", Help: "Manifests and uploads that did not fit into a user's quota.",
 		}),
+		collections: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "atcr_hold_gc_runs_total", Help: "Garbage collections by outcome: completed, failed.",
+		}, []string{"outcome"}),
+		collected: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "atcr_hold_gc_removed_total", Help: "What garbage collections removed: link (a blob from a user), blob (from the storage), layer_record.",
+		}, []string{"what"}),
+		collectedBytes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "atcr_hold_gc_removed_bytes_total", Help: "Bytes that garbage collections removed from the storage.",
+		}),
+		unreadable: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "atcr_hold_gc_unreadable_users", Help: "Users that the last garbage collection left alone, as their manifests could not be read.",
+		}),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "atcr_hold_health_failures_total", Help: "Health checks that found the storage or a database failing.",
 		}),
@@ -62,6 +79,7 @@ func newMetrics(version string, tracing *observe.Tracing) *metrics {
 	}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
 	m.registry.MustRegister(m.requests, m.seconds, m.uploads, m.uploadedBytes, m.completion, m.downloads, m.failures, m.refusals, build,
+		m.collections, m.collected, m.collectedBytes, m.unreadable,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

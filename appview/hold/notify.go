@@ -131,25 +131,9 @@ func (s *Server) notifyManifest(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) pushed(w http.ResponseWriter, r *http.Request, in notification, d digest.Digest) error {
-	blobs, err := in.blobs()
-	if err != nil {
-		return err
-	}
 	unlock := s.userLocks.lock(in.UserDID.String())
 	defer unlock()
-	current, err := s.ledger.Pushed(r.Context(), ledger.Notified{DID: in.UserDID, Manifest: d, Rev: in.rev(), Blobs: blobs, Now: s.now()})
-	if err != nil {
-		return err
-	}
-	if !current { // deleted since
-		xrpc.WriteJSON(w, http.StatusOK, map[string]any{"success": true, "operation": operationPush, "statsUpdated": false, "layersCreated": 0})
-		return nil
-	}
-	created, err := s.writeLayers(r.Context(), in, d)
-	if err != nil {
-		return err
-	}
-	counted, err := s.countPush(r.Context(), in, d)
+	created, counted, err := s.recordPush(r.Context(), in, d)
 	if err != nil {
 		return err
 	}
@@ -157,6 +141,42 @@ func (s *Server) pushed(w http.ResponseWriter, r *http.Request, in notification,
 		"success": true, "operation": operationPush, "statsUpdated": counted, "layersCreated": created,
 	})
 	return nil
+}
+
+// recordPush writes what a push means for the hold's records. One that a later notification has undone means nothing.
+// The caller holds the user's lock.
+func (s *Server) recordPush(ctx context.Context, in notification, d digest.Digest) (created int, counted bool, err error) {
+	blobs, err := in.blobs()
+	if err != nil {
+		return 0, false, err
+	}
+	current, err := s.ledger.Pushed(ctx, ledger.Notified{DID: in.UserDID, Manifest: d, Rev: in.rev(), Blobs: blobs, Now: s.now()})
+	if err != nil || !current {
+		return 0, false, err
+	}
+	if created, err = s.writeLayers(ctx, in, d); err != nil {
+		return 0, false, err
+	}
+	counted, err = s.countPush(ctx, in, d)
+	return created, counted, err
+}
+
+// tell records the push of a public manifest that no registry told of. The caller holds the user's lock.
+func (s *Server) tell(ctx context.Context, did syntax.DID, d digest.Digest, m namedBlobs) error {
+	in := notification{Repository: m.Repository, UserDID: did, Digest: d.String(), Operation: operationPush}
+	in.Manifest.Config = m.Config
+	for _, l := range append(append([]namedBlob{}, m.Layers...), m.Blobs...) {
+		if _, err := storage.ParseDigest(l.Digest); err == nil { // others cannot be in a hold
+			in.Manifest.Layers = append(in.Manifest.Layers, l)
+		}
+	}
+	if c := m.Config; c != nil {
+		if _, err := storage.ParseDigest(c.Digest); err != nil {
+			in.Manifest.Config = nil
+		}
+	}
+	_, _, err := s.recordPush(ctx, in, d)
+	return err
 }
 
 // writeLayers writes the layer records of a manifest. The ledger chooses each record key once, so that a repeat after

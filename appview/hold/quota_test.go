@@ -117,16 +117,13 @@ func TestOfPushesAtOnceThatFitOnlyAloneOneIsTaken(t *testing.T) {
 }
 
 func TestAReservationThatNoPushFollowsGivesItsPlaceBack(t *testing.T) {
-	w := newWorld(t, tiered)
-	now := time.Now()
-	w.deps.Now = func() time.Time { return now }
-	w.restart(nil)
+	w, now := at(t, tiered)
 	w.join(bob)
 	w.push(bob, []byte("abandoned"))
 	w.push(bob, []byte("wanted"))
 	require.Equal(t, http.StatusOK, w.reserve(bob, "abandoned", []byte("abandoned")).status)
 	require.Equal(t, "QuotaExceeded", w.reserve(bob, "wanted", []byte("wanted")).errorName())
-	now = now.Add(16 * time.Minute)
+	now.add(16 * time.Minute)
 	require.Equal(t, http.StatusOK, w.reserve(bob, "wanted", []byte("wanted")).status)
 }
 

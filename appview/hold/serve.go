@@ -33,11 +33,18 @@ func (s *Server) Serve(ctx context.Context) error {
 		return fmt.Errorf("listen for probes: %w", err)
 	}
 	defer func() { _ = debug.Close() }()
+	control, err := s.cfg.listenControl()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = control.Close() }()
 
 	main, probes := httpServer(s.Handler(), s.log), httpServer(s.DebugHandler(), s.log)
-	failed := make(chan error, 2)
+	commands := httpServer(s.control(), s.log)
+	failed := make(chan error, 3)
 	go func() { failed <- main.Serve(public) }()
 	go func() { failed <- probes.Serve(debug) }()
+	go func() { failed <- commands.Serve(control) }()
 	s.log.InfoContext(ctx, "hold is serving", "did", s.DID(), "url", s.self.url, "address", public.Addr().String(),
 		"debug", debug.Addr().String(), "storage", s.cfg.StorageDriver, "version", s.version)
 
@@ -56,6 +63,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		_ = main.Close()
 	}
 	_ = probes.Close()
+	_ = commands.Close()
 	return err
 }
 

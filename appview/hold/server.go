@@ -47,6 +47,7 @@ type Server struct {
 	repo    http.Handler // the embedded PDS's own methods
 	roster  *roster
 	tokens  *tokens
+	reader  *publishedReader
 	driver  storage.Driver
 	ledger  *ledger.Ledger
 	tiers   tiers
@@ -55,6 +56,7 @@ type Server struct {
 	health  *health
 	handler http.Handler
 
+	collecting  sync.Mutex
 	crewMu      sync.Mutex
 	statsMu     sync.Mutex
 	tids        *syntax.TIDClock
@@ -127,6 +129,7 @@ func (s *Server) open(ctx context.Context, ids Identities) error {
 		ids = s.directoryOf()
 	}
 	s.tokens = newTokens(s.self.did, ids)
+	s.reader = s.newPublishedReader(ids)
 	if err := s.bootstrap(ctx); err != nil {
 		return err
 	}
@@ -139,6 +142,9 @@ func (s *Server) open(ctx context.Context, ids Identities) error {
 	s.done.Go(func() { s.sweepLoop(loop) })
 	if s.plcPending {
 		s.done.Go(func() { s.retryPLC(loop) })
+	}
+	if s.cfg.GCEnabled {
+		s.done.Go(func() { s.collectLoop(loop) })
 	}
 	return nil
 }

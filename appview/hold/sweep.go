@@ -11,7 +11,7 @@ func (s *Server) sweepLoop(ctx context.Context) {
 	tick := time.NewTicker(min(s.cfg.UploadTTL/4, 15*time.Minute))
 	defer tick.Stop()
 	for {
-		if err := errors.Join(s.sweep(ctx), s.sweepDeleted(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(s.sweep(ctx), s.sweepStray(ctx), s.sweepDeleted(ctx)); err != nil && ctx.Err() == nil {
 			s.log.ErrorContext(ctx, "sweeping idle uploads and deleted manifests", "error", err)
 		}
 		select {
@@ -52,4 +52,36 @@ func (s *Server) sweep(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// sweepStray removes parts that belong to no upload: they were put by a URL that outlived an abort. And what a
+// completion left behind that was killed.
+func (s *Server) sweepStray(ctx context.Context) error {
+	before := s.now().Add(-s.cfg.UploadTTL)
+	for u, err := range s.driver.Uploads(ctx) {
+		if err != nil {
+			return err
+		}
+		if !u.Modified.Before(before) {
+			continue
+		}
+		if err := s.removeStray(ctx, u.ID); err != nil {
+			return err
+		}
+	}
+	_, err := s.driver.Tidy(ctx, before)
+	return err
+}
+
+func (s *Server) removeStray(ctx context.Context, id string) error {
+	unlock, ok := s.uploadLocks.tryLock(id)
+	if !ok {
+		return nil
+	}
+	defer unlock()
+	known, err := s.ledger.InProgress(ctx, id)
+	if err != nil || known {
+		return err
+	}
+	return s.driver.Abort(ctx, id)
 }

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -42,16 +43,26 @@ type world struct {
 	url      string // of the hold
 	srv      *httptest.Server
 	sessions map[string]string
+	between  atomic.Pointer[func(w http.ResponseWriter, r *http.Request, next http.Handler)] // requests and the PDS
 }
 
 // newWorld starts both; change may alter the hold's configuration.
 func newWorld(t *testing.T, change func(*hold.Config)) *world {
 	t.Helper()
 	accounts := []devnet.Account{{Handle: alice}, {Handle: bob}, {Handle: carol}, {Handle: mallory}}
-	dev, err := devnet.Start(t.Context(), devnet.Config{Dir: t.TempDir(), Accounts: accounts})
+	w := &world{t: t, sessions: map[string]string{}}
+	dev, err := devnet.Start(t.Context(), devnet.Config{Dir: t.TempDir(), Accounts: accounts, Wrap: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if f := w.between.Load(); f != nil {
+				(*f)(rw, r, next)
+				return
+			}
+			next.ServeHTTP(rw, r)
+		})
+	}})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = dev.Close() })
-	w := &world{t: t, net: dev, sessions: map[string]string{}}
+	w.net = dev
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	w.url = fmt.Sprintf("http://localhost:%d", l.Addr().(*net.TCPAddr).Port)
@@ -126,6 +137,18 @@ func (w *world) token(handle string) string {
 	if handle == nobody {
 		return ""
 	}
+	var out struct {
+		Token string `json:"token"`
+	}
+	a := w.send(http.MethodGet, w.net.URL()+"/xrpc/com.atproto.server.getServiceAuth?aud="+url.QueryEscape(w.hold.DID().String()), w.session(handle), nil)
+	require.Equal(w.t, http.StatusOK, a.status, "%s", a.body)
+	a.json(&out)
+	return out.Token
+}
+
+// session is an access token of the account for its PDS.
+func (w *world) session(handle string) string {
+	w.t.Helper()
 	access := w.sessions[handle]
 	if access == "" {
 		var out struct {
@@ -140,13 +163,7 @@ func (w *world) token(handle string) string {
 		access = out.AccessJWT
 		w.sessions[handle] = access
 	}
-	var out struct {
-		Token string `json:"token"`
-	}
-	a := w.send(http.MethodGet, w.net.URL()+"/xrpc/com.atproto.server.getServiceAuth?aud="+url.QueryEscape(w.hold.DID().String()), access, nil)
-	require.Equal(w.t, http.StatusOK, a.status, "%s", a.body)
-	a.json(&out)
-	return out.Token
+	return access
 }
 
 // reply is a whole answer.

@@ -48,7 +48,7 @@ HOLD_PUBLIC_URL. Without a subcommand it serves.
 		RunE:          run,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(serve, configCommand())
+	root.AddCommand(serve, configCommand(), gcCommand())
 	return root
 }
 

@@ -205,11 +205,12 @@ type Dead struct {
 }
 
 // DeadManifests are at most 1000 manifests that were deleted before the time, or reserved before reserved and never
-// pushed, and that still have blobs listed.
+// pushed, and that still have blobs listed; another choice each time, so that those that have to stay hold up no others.
 func (l *Ledger) DeadManifests(ctx context.Context, deleted, reserved time.Time) ([]Dead, error) {
 	return collect(ctx, l.read, "list deleted manifests", func(rows *sql.Rows, d *Dead) error { return rows.Scan(&d.DID, &d.Manifest) },
 		`SELECT did, digest FROM manifests m WHERE notified_at = 0 AND reserved_at < ?2
-			AND (deleted_at > 0 AND deleted_at < ?1 OR deleted_at = 0 AND reserved_at > 0) AND EXISTS (SELECT 1 FROM manifest_blobs b WHERE b.did = m.did AND b.manifest = m.digest) LIMIT 1000`, millis(deleted), millis(reserved))
+			AND (deleted_at > 0 AND deleted_at < ?1 OR deleted_at = 0 AND reserved_at > 0) AND EXISTS (SELECT 1 FROM manifest_blobs b WHERE b.did = m.did AND b.manifest = m.digest)
+			ORDER BY random() LIMIT 1000`, millis(deleted), millis(reserved))
 }
 
 // BlobsOf are the blobs that a manifest of the DID names, as far as the hold was told.

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"iter"
 	"net/http"
 	"time"
 
@@ -43,6 +44,16 @@ type Driver interface {
 	// Delete removes a blob. It is no error when there is none.
 	Delete(ctx context.Context, d digest.Digest) error
 
+	// Blobs walks over all blobs in any order, until the first error.
+	Blobs(ctx context.Context) iter.Seq2[Stored, error]
+
+	// Uploads walks over the uploads that have parts in the storage, until the first error.
+	Uploads(ctx context.Context) iter.Seq2[StoredUpload, error]
+
+	// Tidy removes what completions that were killed before the time left behind, where no upload id leads to it. It
+	// returns how many such things there were.
+	Tidy(ctx context.Context, before time.Time) (int, error)
+
 	// Check fails when the storage cannot be reached or written.
 	Check(ctx context.Context) error
 }
@@ -70,6 +81,19 @@ type URL struct {
 type Part struct {
 	Number int    // 1 to MaxParts
 	ETag   string // as the PUT answered it, quoted or not; empty matches any
+}
+
+// Stored is a blob in the storage.
+type Stored struct {
+	Digest   digest.Digest
+	Size     int64
+	Modified time.Time
+}
+
+// StoredUpload is an upload with parts in the storage.
+type StoredUpload struct {
+	ID       string
+	Modified time.Time // of its newest part
 }
 
 // MaxParts is the highest part number, as in S3.

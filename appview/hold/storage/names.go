@@ -56,6 +56,23 @@ func BlobKey(d digest.Digest) string {
 	return path.Join("blobs", d.Algorithm().String(), hex[:2], hex, "data")
 }
 
+// ParseBlobKey is the digest of a blob from its key.
+func ParseBlobKey(key string) (digest.Digest, bool) {
+	part := strings.Split(key, "/")
+	if len(part) != 5 {
+		return "", false
+	}
+	d, err := ParseDigest(part[1] + ":" + part[3])
+	return d, err == nil && BlobKey(d) == key
+}
+
+// ParsePartKey is the id of the upload that a key is below.
+func ParsePartKey(key string) (id string, ok bool) {
+	id, ok = strings.CutPrefix(key, "uploads/")
+	id, _, _ = strings.Cut(id, "/")
+	return id, ok && ValidUploadID(id)
+}
+
 // UploadKey is the folder of an upload's parts, below the driver's root.
 func UploadKey(id string) string { return path.Join("uploads", id) }
 

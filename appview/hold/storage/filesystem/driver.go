@@ -105,7 +105,7 @@ func (d *Driver) Delete(_ context.Context, dg digest.Digest) error {
 
 // Check implements [storage.Driver] by making and removing a file.
 func (d *Driver) Check(context.Context) error {
-	f, err := os.CreateTemp(filepath.Join(d.root, "uploads"), ".check-*")
+	f, err := os.CreateTemp(filepath.Join(d.root, "uploads"), checkPrefix+"*")
 	if err != nil {
 		return fmt.Errorf("storage root cannot be written: %w", err)
 	}

@@ -1,0 +1,361 @@
+package hold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+
+	"atcr.io/operator/appview/atproto/records"
+)
+
+// Garbage is what a collection found, or with DryRun would have removed.
+type Garbage struct {
+	DryRun       bool  `json:"dryRun"`
+	Users        int   `json:"users"`      // that have anything here
+	Unreadable   int   `json:"unreadable"` // of them: nothing of theirs was touched
+	Manifests    int   `json:"manifests"`  // public ones of the others
+	Repaired     int   `json:"repaired"`   // public manifests whose push nobody had told of
+	Gone         int   `json:"gone"`       // manifests that are not public any more
+	LayerRecords int   `json:"layerRecords"`
+	Links        int   `json:"links"` // blobs taken from a user
+	Blobs        int   `json:"blobs"` // objects removed from the storage
+	Bytes        int64 `json:"bytes"`
+}
+
+// ErrCollecting is the answer while another collection runs.
+var ErrCollecting = errors.New("a garbage collection runs already")
+
+// collection is one run of the garbage collector.
+//
+// It marks what the manifests of each user name, as the users' PDSes have them, never what is tagged. A user whose PDS
+// cannot be reached, or of whose manifests one cannot be read, keeps everything. Of the others' it takes layer records
+// of manifests that are not public any more, and blobs that no manifest names which were not used for the grace
+// period. Last go objects of the storage that nobody has. Every step is complete by itself: a run that is killed
+// leaves less for the next.
+type collection struct {
+	*Server
+	Garbage
+	started time.Time
+	layers  map[syntax.DID]map[syntax.ATURI][]syntax.RecordKey
+	freed   map[digest.Digest]map[syntax.DID]bool // with DryRun: links that would go
+	named   map[digest.Digest]bool                // by any manifest that was read
+}
+
+// CollectGarbage runs the garbage collector once.
+func (s *Server) CollectGarbage(ctx context.Context, dryRun bool) (Garbage, error) {
+	if !s.collecting.TryLock() {
+		return Garbage{}, ErrCollecting
+	}
+	defer s.collecting.Unlock()
+	c := &collection{Server: s, Garbage: Garbage{DryRun: dryRun}, started: s.now(),
+		freed: map[digest.Digest]map[syntax.DID]bool{}, named: map[digest.Digest]bool{}}
+	err := c.run(ctx)
+	outcome := "completed"
+	if err != nil {
+		outcome = "failed"
+	}
+	s.metrics.collections.WithLabelValues(outcome).Inc()
+	if !dryRun {
+		for what, n := range map[string]int{"link": c.Links, "blob": c.Blobs, "layer_record": c.LayerRecords} {
+			s.metrics.collected.WithLabelValues(what).Add(float64(n))
+		}
+		s.metrics.collectedBytes.Add(float64(c.Bytes))
+	}
+	s.metrics.unreadable.Set(float64(c.Unreadable))
+	s.log.InfoContext(ctx, "garbage collection", "dry_run", dryRun, "users", c.Users, "unreadable", c.Unreadable, "manifests", c.Manifests,
+		"repaired", c.Repaired, "gone", c.Gone, "layer_records", c.LayerRecords, "links", c.Links, "blobs", c.Blobs, "bytes", c.Bytes,
+		"took", s.now().Sub(c.started).Round(time.Millisecond), "error", err)
+	return c.Garbage, err
+}
+
+// collectLoop runs the collector at its interval until the context ends.
+func (s *Server) collectLoop(ctx context.Context) {
+	tick := time.NewTicker(s.cfg.GCInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		_, _ = s.CollectGarbage(ctx, s.cfg.GCDryRun) // it logs its own end
+	}
+}
+
+func (c *collection) run(ctx context.Context) error {
+	users, err := c.users(ctx)
+	if err != nil {
+		return err
+	}
+	c.Users = len(users)
+	for _, did := range users {
+		public, err := c.reader.read(ctx, did)
+		if err == nil {
+			err = c.user(ctx, did, public)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var failed *storeError
+		if errors.As(err, &failed) {
+			return err
+		}
+		if err != nil {
+			c.Unreadable++
+			c.log.WarnContext(ctx, "garbage collection leaves a user alone whose manifests cannot be read", "did", did, "error", err)
+		}
+	}
+	return c.storage(ctx)
+}
+
+// storeError is a failure of the hold's own: the run cannot go on.
+type storeError struct{ error }
+
+func (e *storeError) Unwrap() error { return e.error }
+
+func ours(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &storeError{err}
+}
+
+// users are all DIDs that the ledger or a layer record names.
+func (c *collection) users(ctx context.Context) ([]syntax.DID, error) {
+	users, err := c.ledger.Users(ctx)
+	if err != nil {
+		return nil, err
+	}
+	known := map[syntax.DID]bool{}
+	for _, did := range users {
+		known[did] = true
+	}
+	c.layers = map[syntax.DID]map[syntax.ATURI][]syntax.RecordKey{}
+	for rec, err := range c.engine.Records(ctx, c.self.did, layerCollection) {
+		if err != nil {
+			return nil, fmt.Errorf("read layer records: %w", err)
+		}
+		var l layer
+		if decode(rec.Value, &l) != nil {
+			continue // imported from elsewhere: it counts for nobody
+		}
+		did := canonical(l.UserDID)
+		if c.layers[did] == nil {
+			c.layers[did] = map[syntax.ATURI][]syntax.RecordKey{}
+		}
+		c.layers[did][l.Manifest] = append(c.layers[did][l.Manifest], rec.RKey)
+		if !known[did] {
+			known[did] = true
+			users = append(users, did)
+		}
+	}
+	return users, nil
+}
+
+// user collects what one user does not need any more.
+func (c *collection) user(ctx context.Context, did syntax.DID, public *published) error {
+	unlock := c.userLocks.lock(did.String())
+	defer unlock()
+	if still, err := c.reader.current(ctx, did, public); err != nil {
+		return err
+	} else if !still {
+		return errors.New("the repository changed after it was read")
+	}
+	c.Manifests += len(public.manifests)
+	for d := range public.named {
+		c.named[d] = true
+	}
+	gone, err := c.manifests(ctx, did, public)
+	if err != nil {
+		return ours(err)
+	}
+	return ours(c.links(ctx, did, public, gone))
+}
+
+// manifests repairs what notifications missed: it returns the manifests that are not public any more.
+func (c *collection) manifests(ctx context.Context, did syntax.DID, public *published) (map[digest.Digest]bool, error) {
+	if err := c.repair(ctx, did, public); err != nil {
+		return nil, err
+	}
+	gone := map[digest.Digest]bool{}
+	known, err := c.ledger.ManifestsOf(ctx, did, c.started)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range known {
+		if _, ok := public.manifests[d]; !ok {
+			gone[d] = true
+		}
+	}
+	written := c.layers[did]
+	for uri := range written {
+		if owner, d, err := records.DigestOfURI(uri.String()); err == nil && canonical(owner) == did {
+			if _, ok := public.manifests[d]; !ok {
+				gone[d] = true
+			}
+		}
+	}
+	for d := range gone {
+		keys := written[manifestURI(did, d)]
+		c.Gone++
+		c.LayerRecords += len(keys)
+		if c.DryRun {
+			continue
+		}
+		was, err := c.ledger.Gone(ctx, did, d, c.started, c.now())
+		if err != nil {
+			return nil, err
+		}
+		if !was { // pushed again while we looked
+			delete(gone, d)
+			c.Gone, c.LayerRecords = c.Gone-1, c.LayerRecords-len(keys)
+			continue
+		}
+		if err := c.deleteLayerRecords(ctx, keys); err != nil {
+			return nil, err
+		}
+		if _, err := c.removeLayers(ctx, manifestURI(did, d)); err != nil {
+			return nil, err
+		}
+	}
+	return gone, nil
+}
+
+// links takes the blobs from a user that none of the user's manifests names and that were not used lately.
+func (c *collection) links(ctx context.Context, did syntax.DID, public *published, gone map[digest.Digest]bool) error {
+	links, err := c.ledger.LinksOf(ctx, did)
+	if err != nil {
+		return err
+	}
+	reserved, used := c.started.Add(-notifyHorizon), c.started.Add(-c.cfg.GCGrace)
+	for _, l := range links {
+		if public.named[l.Digest] || !l.UsedAt.Before(used) {
+			continue
+		}
+		kept, err := c.kept(ctx, did, l.Digest, reserved, gone)
+		if err != nil {
+			return err
+		}
+		if kept {
+			continue
+		}
+		if c.DryRun {
+			if c.freed[l.Digest] == nil {
+				c.freed[l.Digest] = map[syntax.DID]bool{}
+			}
+			c.freed[l.Digest][did] = true
+			c.Links++
+			continue
+		}
+		went, err := c.ledger.UnlinkUnused(ctx, did, l.Digest, reserved, used)
+		if err != nil {
+			return err
+		}
+		if went {
+			c.Links++
+		}
+	}
+	return nil
+}
+
+// kept says whether a manifest that is not gone keeps a blob: one reserved, or one notified since we looked.
+func (c *collection) kept(ctx context.Context, did syntax.DID, d digest.Digest, reserved time.Time, gone map[digest.Digest]bool) (bool, error) {
+	manifests, layers, err := c.ledger.KeepersOf(ctx, did, d, reserved)
+	if err != nil {
+		return false, err
+	}
+	for _, m := range manifests {
+		if !gone[m] {
+			return true, nil
+		}
+	}
+	for _, uri := range layers {
+		if _, m, err := records.DigestOfURI(uri.String()); err != nil || !gone[m] {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// storage removes objects that nobody has: those just taken from their last user, and those of completions that were
+// killed before their link was written. What a manifest names is kept even so, and everything while the ledger is
+// younger than the grace period: it may have been lost, and the blobs be all there is.
+func (c *collection) storage(ctx context.Context) error {
+	opened, err := c.ledger.Opened(ctx)
+	if err != nil {
+		return err
+	}
+	before := c.started.Add(-c.cfg.GCGrace)
+	if opened.After(before) {
+		c.log.InfoContext(ctx, "garbage collection keeps all objects while the hold's database is younger than the grace period", "since", opened)
+		return nil
+	}
+	for b, err := range c.driver.Blobs(ctx) {
+		if err != nil {
+			return err
+		}
+		if c.named[b.Digest] || !b.Modified.Before(before) {
+			continue
+		}
+		went, err := c.object(ctx, b.Digest)
+		if err != nil {
+			return err
+		}
+		if went {
+			c.Blobs++
+			c.Bytes += b.Size
+		}
+	}
+	return nil
+}
+
+// object removes a blob from the storage unless somebody has it, or completes it now.
+func (c *collection) object(ctx context.Context, d digest.Digest) (went bool, err error) {
+	unlock, ok := c.blobLocks.tryLock(d.String())
+	if !ok {
+		return false, nil
+	}
+	defer unlock()
+	owners, err := c.ledger.OwnersOf(ctx, d)
+	if err != nil {
+		return false, err
+	}
+	for _, did := range owners {
+		if !c.freed[d][did] {
+			return false, nil
+		}
+	}
+	if c.DryRun {
+		return true, nil
+	}
+	return true, c.driver.Delete(ctx, d)
+}
+
+// untoldAfter is how long a registry has to tell of a manifest that it reserved, before the hold looks itself.
+const untoldAfter = time.Hour
+
+// repair writes the layer records of public manifests whose push nobody has told of: the registry was killed after
+// the user's PDS had taken it, or gave up. Only manifests that were reserved here count.
+func (c *collection) repair(ctx context.Context, did syntax.DID, public *published) error {
+	for d, m := range public.manifests {
+		untold, err := c.ledger.Untold(ctx, did, d, c.started.Add(-untoldAfter))
+		if err != nil {
+			return err
+		}
+		if !untold {
+			continue
+		}
+		c.Repaired++
+		if c.DryRun {
+			continue
+		}
+		if err := c.tell(ctx, did, d, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}

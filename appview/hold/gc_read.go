@@ -1,0 +1,168 @@
+package hold
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+
+	"atcr.io/operator/appview/atproto"
+	"atcr.io/operator/appview/atproto/diddoc"
+	"atcr.io/operator/appview/atproto/records"
+	"atcr.io/operator/appview/hold/ledger"
+	"atcr.io/operator/appview/hold/storage"
+	"atcr.io/operator/appview/observe"
+)
+
+const (
+	maxManifest      = 4 << 20 // bytes of a manifest that is read; registries take no larger one
+	maxManifestPages = 10_000  // of 100 records
+	readTries        = 3       // of a repository that changes while it is read
+)
+
+// namedBlobs is what a manifest names in a hold.
+type namedBlobs struct {
+	Repository string      `json:"-"`
+	Config     *namedBlob  `json:"config,omitempty"`
+	Layers     []namedBlob `json:"layers,omitempty"`
+	Blobs      []namedBlob `json:"blobs,omitempty"` // of the artifact manifests of release candidates of OCI 1.1
+}
+
+// published is everything that a user has made public, whatever is tagged: its manifests, and all that these name.
+type published struct {
+	rev       string // of the user's repository
+	manifests map[digest.Digest]namedBlobs
+	named     map[digest.Digest]bool
+}
+
+// publishedReader reads manifests from the PDSes of users.
+type publishedReader struct {
+	pds    *atproto.PDS
+	ledger *ledger.Ledger
+}
+
+func (s *Server) newPublishedReader(ids Identities) *publishedReader {
+	client := *s.metrics.upstream.Client(diddoc.NewClient(s.cfg.policy(), diddoc.Options{}), observe.PDS)
+	client.Timeout = 0 // calls have deadlines of their own
+	return &publishedReader{pds: atproto.NewPDS(ids, &client, nil), ledger: s.ledger}
+}
+
+// read reads all manifests of a user. It fails unless every one of them could be read, from a repository that stood
+// still meanwhile: whoever deletes what it does not name must know all.
+func (p *publishedReader) read(ctx context.Context, did syntax.DID) (*published, error) {
+	_, rev, err := p.pds.LatestCommit(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	for range readTries {
+		out := &published{rev: rev, manifests: map[digest.Digest]namedBlobs{}, named: map[digest.Digest]bool{}}
+		if err := p.list(ctx, did, out); err != nil {
+			return nil, err
+		}
+		if _, rev, err = p.pds.LatestCommit(ctx, did); err != nil {
+			return nil, err
+		}
+		if rev == out.rev {
+			return out, nil
+		}
+	}
+	return nil, errors.New("the repository kept changing while it was read")
+}
+
+// current says whether the user's repository is still the one that was read.
+func (p *publishedReader) current(ctx context.Context, did syntax.DID, was *published) (bool, error) {
+	_, rev, err := p.pds.LatestCommit(ctx, did)
+	return rev == was.rev, err
+}
+
+func (p *publishedReader) list(ctx context.Context, did syntax.DID, out *published) error {
+	cursor := ""
+	for range maxManifestPages {
+		page, next, err := p.pds.ListRecords(ctx, did, records.CollectionManifest, cursor, 0, false)
+		if err != nil {
+			return err
+		}
+		for _, r := range page {
+			if err := p.add(ctx, did, r, out); err != nil {
+				return fmt.Errorf("%s: %w", r.URI, err)
+			}
+		}
+		if next == "" {
+			return nil
+		}
+		if next == cursor || len(page) == 0 {
+			return errors.New("the PDS does not come to the end of its list")
+		}
+		cursor = next
+	}
+	return errors.New("the list of manifests is too long")
+}
+
+// add marks what one record names, and what the manifest's bytes name: records may leave lists out.
+func (p *publishedReader) add(ctx context.Context, did syntax.DID, r atproto.Record, out *published) error {
+	rec, err := records.ParseManifest(r.Value)
+	if err != nil {
+		return err
+	}
+	d, err := storage.ParseDigest(rec.Digest)
+	if err != nil {
+		return err
+	}
+	m := namedBlobs{}
+	if rec.ManifestBlob != nil {
+		if m, err = p.manifest(ctx, did, d, rec.ManifestBlob.CID); err != nil {
+			return err
+		}
+	} else if rec.Config == nil && len(rec.Layers) == 0 && len(rec.Manifests) == 0 && rec.Subject == nil {
+		return errors.New("the record says nothing of what the manifest names")
+	}
+	m.Repository = rec.Repository
+	if rec.Config != nil {
+		out.named[digest.Digest(rec.Config.Digest)] = true
+	}
+	for _, l := range rec.Layers {
+		out.named[digest.Digest(l.Digest)] = true
+	}
+	for _, b := range m.all() {
+		out.named[digest.Digest(b.Digest)] = true
+	}
+	out.manifests[d] = m
+	return nil
+}
+
+// manifest is what a manifest's bytes name. It is read once: a digest has the same bytes for ever.
+func (p *publishedReader) manifest(ctx context.Context, did syntax.DID, d digest.Digest, cid string) (m namedBlobs, err error) {
+	kept, err := p.ledger.ReadManifest(ctx, d)
+	if err == nil {
+		return m, json.Unmarshal(kept, &m)
+	}
+	if !errors.Is(err, ledger.ErrNotFound) {
+		return m, err
+	}
+	body, err := p.pds.GetBlob(ctx, did, cid, maxManifest)
+	if err != nil {
+		return m, err
+	}
+	if d.Algorithm().FromBytes(body) != d {
+		return m, errors.New("the record does not match the manifest's bytes")
+	}
+	if err := json.Unmarshal(body, &m); err != nil {
+		return m, errors.New("the manifest's bytes are not a manifest")
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return m, err
+	}
+	return m, p.ledger.KeepManifest(ctx, d, b)
+}
+
+func (m namedBlobs) all() []namedBlob {
+	all := append(append([]namedBlob{}, m.Layers...), m.Blobs...)
+	if m.Config != nil {
+		all = append(all, *m.Config)
+	}
+	return all
+}

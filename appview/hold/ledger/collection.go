@@ -1,0 +1,121 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
+)
+
+// Users are the DIDs that have anything here.
+func (l *Ledger) Users(ctx context.Context) ([]syntax.DID, error) {
+	return collect(ctx, l.read, "list users", func(rows *sql.Rows, d *syntax.DID) error { return rows.Scan(d) },
+		`SELECT did FROM links UNION SELECT did FROM layers UNION SELECT did FROM manifests WHERE notified_at > 0 ORDER BY did`)
+}
+
+// Link is a blob that a DID has.
+type Link struct {
+	Digest digest.Digest
+	Size   int64
+	UsedAt time.Time // when it was last pushed, or reserved or pushed with a manifest
+}
+
+// LinksOf are the blobs of a DID.
+func (l *Ledger) LinksOf(ctx context.Context, did syntax.DID) ([]Link, error) {
+	return collect(ctx, l.read, "list blobs", func(rows *sql.Rows, k *Link) error {
+		var at int64
+		err := rows.Scan(&k.Digest, &k.Size, &at)
+		k.UsedAt = time.UnixMilli(at)
+		return err
+	}, `SELECT digest, size, used_at FROM links WHERE did = ? ORDER BY digest`, string(did))
+}
+
+// OwnersOf are the DIDs that have a blob. It asks the writing connection: the answer decides about deletion.
+func (l *Ledger) OwnersOf(ctx context.Context, d digest.Digest) ([]syntax.DID, error) {
+	return collect(ctx, l.write, "list owners", func(rows *sql.Rows, did *syntax.DID) error { return rows.Scan(did) },
+		`SELECT did FROM links WHERE digest = ?`, string(d))
+}
+
+// ManifestsOf are the manifests of a DID whose push was notified before the time, and is not known to be undone.
+func (l *Ledger) ManifestsOf(ctx context.Context, did syntax.DID, before time.Time) ([]digest.Digest, error) {
+	return collect(ctx, l.read, "list manifests", func(rows *sql.Rows, d *digest.Digest) error { return rows.Scan(d) },
+		`SELECT digest FROM manifests WHERE did = ? AND notified_at > 0 AND notified_at < ? ORDER BY digest`, string(did), millis(before))
+}
+
+// KeepersOf are the manifests that keep a blob of a DID: those notified, those reserved since the time, and those with
+// layer records, each by its URI.
+func (l *Ledger) KeepersOf(ctx context.Context, did syntax.DID, d digest.Digest, reserved time.Time) (manifests []digest.Digest, layers []syntax.ATURI, err error) {
+	manifests, err = collect(ctx, l.read, "list keepers", func(rows *sql.Rows, d *digest.Digest) error { return rows.Scan(d) },
+		`SELECT m.digest FROM manifest_blobs b JOIN manifests m ON m.did = b.did AND m.digest = b.manifest
+			WHERE b.did = ? AND b.digest = ? AND (m.notified_at > 0 OR m.reserved_at > ?)`, string(did), string(d), millis(reserved))
+	if err != nil {
+		return nil, nil, err
+	}
+	layers, err = collect(ctx, l.read, "list keepers", func(rows *sql.Rows, u *syntax.ATURI) error { return rows.Scan(u) },
+		`SELECT manifest FROM layers WHERE did = ? AND digest = ?`, string(did), string(d))
+	return manifests, layers, err
+}
+
+// Gone notes that a manifest was not at its user's PDS at the time, unless a push of it was notified since.
+func (l *Ledger) Gone(ctx context.Context, did syntax.DID, manifest digest.Digest, at, now time.Time) (yes bool, err error) {
+	res, err := l.write.ExecContext(ctx, `INSERT INTO manifests (did, digest, deleted_at) VALUES (?1, ?2, ?4)
+		ON CONFLICT DO UPDATE SET deleted_at = excluded.deleted_at, notified_at = 0 WHERE notified_at < ?3`,
+		string(did), string(manifest), millis(at), millis(now))
+	if err != nil {
+		return false, fmt.Errorf("note missing manifest: %w", err)
+	}
+	n, err := res.RowsAffected()
+	return n > 0, err
+}
+
+// Untold says whether a manifest was reserved before the time, and no push or deletion of it was notified since.
+func (l *Ledger) Untold(ctx context.Context, did syntax.DID, manifest digest.Digest, before time.Time) (yes bool, err error) {
+	row := l.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM manifests WHERE did = ? AND digest = ? AND notified_at = 0
+		AND reserved_at > deleted_at AND reserved_at < ?)`, string(did), string(manifest), millis(before))
+	if err := row.Scan(&yes); err != nil {
+		return false, fmt.Errorf("look up manifest: %w", err)
+	}
+	return yes, nil
+}
+
+// ReadManifest is what [Ledger.KeepManifest] kept of a manifest, or [ErrNotFound].
+func (l *Ledger) ReadManifest(ctx context.Context, d digest.Digest) (blobs []byte, err error) {
+	if err := l.read.QueryRowContext(ctx, `SELECT blobs FROM read_manifests WHERE digest = ?`, string(d)).Scan(&blobs); err != nil {
+		return nil, fmt.Errorf("look up manifest: %w", notFound(err))
+	}
+	return blobs, nil
+}
+
+// KeepManifest keeps what a manifest names, as its bytes say.
+func (l *Ledger) KeepManifest(ctx context.Context, d digest.Digest, blobs []byte) error {
+	if _, err := l.write.ExecContext(ctx, `INSERT INTO read_manifests (digest, blobs) VALUES (?, ?) ON CONFLICT DO NOTHING`, string(d), string(blobs)); err != nil {
+		return fmt.Errorf("keep manifest: %w", err)
+	}
+	return nil
+}
+
+// Opened is when the file was made.
+func (l *Ledger) Opened(ctx context.Context) (time.Time, error) {
+	var at sql.NullTime
+	err := l.read.QueryRowContext(ctx, `SELECT tstamp FROM goose_db_version ORDER BY id LIMIT 1`).Scan(&at)
+	if err == nil && !at.Valid {
+		err = errors.New("no migration has a time")
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read age of the ledger: %w", err)
+	}
+	return at.Time, nil
+}
+
+// InProgress says whether there is such an upload that is not completed, whosever it is.
+func (l *Ledger) InProgress(ctx context.Context, id string) (yes bool, err error) {
+	row := l.write.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM uploads WHERE id = ? AND digest = '')`, id)
+	if err := row.Scan(&yes); err != nil {
+		return false, fmt.Errorf("look up upload: %w", err)
+	}
+	return yes, nil
+}

@@ -1,0 +1,116 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"atcr.io/operator/appview/hold/storage"
+)
+
+// Blobs implements [storage.Driver].
+func (d *Driver) Blobs(ctx context.Context) iter.Seq2[storage.Stored, error] {
+	return func(yield func(storage.Stored, error) bool) {
+		err := filepath.WalkDir(filepath.Join(d.root, "blobs"), func(path string, e fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) { // deleted meanwhile
+				return nil
+			}
+			if err = errors.Join(err, ctx.Err()); err != nil || e.IsDir() {
+				return err
+			}
+			key, err := filepath.Rel(d.root, path)
+			if err != nil {
+				return err
+			}
+			dg, ok := storage.ParseBlobKey(filepath.ToSlash(key))
+			if !ok {
+				return nil
+			}
+			info, err := e.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err == nil && !yield(storage.Stored{Digest: dg, Size: info.Size(), Modified: info.ModTime()}, nil) {
+				err = fs.SkipAll
+			}
+			return err
+		})
+		if err != nil {
+			yield(storage.Stored{}, fmt.Errorf("walk over blobs: %w", err))
+		}
+	}
+}
+
+// Uploads implements [storage.Driver].
+func (d *Driver) Uploads(ctx context.Context) iter.Seq2[storage.StoredUpload, error] {
+	return func(yield func(storage.StoredUpload, error) bool) {
+		entries, err := os.ReadDir(filepath.Join(d.root, "uploads"))
+		if err != nil {
+			yield(storage.StoredUpload{}, fmt.Errorf("walk over uploads: %w", err))
+			return
+		}
+		for _, e := range entries {
+			if !storage.ValidUploadID(e.Name()) {
+				continue
+			}
+			newest, err := newestBelow(d.uploadPath(e.Name()))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err = errors.Join(err, ctx.Err()); err != nil {
+				yield(storage.StoredUpload{}, fmt.Errorf("walk over uploads: %w", err))
+				return
+			}
+			if !yield(storage.StoredUpload{ID: e.Name(), Modified: newest}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// newestBelow is the time of the last change in a folder.
+func newestBelow(dir string) (newest time.Time, err error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return time.Time{}, err
+	}
+	newest = info.ModTime()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return time.Time{}, err
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.ModTime().After(newest) {
+			newest = info.ModTime()
+		}
+	}
+	return newest, nil
+}
+
+// Tidy implements [storage.Driver]: files of health checks that were killed.
+func (d *Driver) Tidy(_ context.Context, before time.Time) (removed int, err error) {
+	entries, err := os.ReadDir(filepath.Join(d.root, "uploads"))
+	if err != nil {
+		return 0, fmt.Errorf("tidy: %w", err)
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || e.IsDir() || !strings.HasPrefix(e.Name(), checkPrefix) || !info.ModTime().Before(before) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(d.root, "uploads", e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return removed, fmt.Errorf("tidy: %w", err)
+		}
+		removed++
+	}
+	return removed, nil
+}
+
+// checkPrefix begins the names of the files that Check makes.
+const checkPrefix = ".check-"
