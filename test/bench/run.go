@@ -1,0 +1,124 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// run is a run of the benchmark.
+type run struct {
+	Options
+	report *Report
+	dir    string
+	ours   binaries
+	fs, s3 *network
+	peers  []*peer // of the request rows, ours first
+	movers []*peer // of the blob rows, ours first
+	stops  []func()
+}
+
+// Sections of a run, in their order: footprints before anything was asked, growth late, since it fills the stores.
+var Sections = []string{"idle", "requests", "blobs", "connections", "start", "growth", "soak"}
+
+// Run starts the servers, measures and stops them. It prints each table as it is done. An answer that is not what it
+// must be ends it.
+func Run(ctx context.Context, o Options) (_ *Report, err error) {
+	r := &run{Options: o, report: &Report{Values: map[string]map[string]float64{}}}
+	if r.dir, err = os.MkdirTemp(o.Dir, "atcr-bench-"); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(r.dir)) }()
+	defer func() {
+		for i := len(r.stops) - 1; i >= 0; i-- {
+			r.stops[i]()
+		}
+	}()
+	if err := r.start(ctx); err != nil {
+		return nil, err
+	}
+	measure := map[string]func(context.Context) error{"idle": r.idle, "requests": r.requests, "blobs": r.transfers,
+		"connections": r.connections, "start": r.starts, "growth": r.growth, "soak": r.soak}
+	for _, section := range Sections {
+		if len(o.Only) > 0 && !o.Only[section] {
+			continue
+		}
+		began, tables := time.Now(), len(r.report.Tables)
+		if err := measure[section](ctx); err != nil {
+			return r.report, fmt.Errorf("%s: %w", section, err)
+		}
+		for _, t := range r.report.Tables[tables:] {
+			fmt.Fprint(r.Out, t)
+		}
+		r.say("(%s: %s)", section, time.Since(began).Round(time.Second))
+	}
+	return r.report, nil
+}
+
+// start builds and starts every server.
+func (r *run) start(ctx context.Context) (err error) {
+	if r.ours, err = buildOurs(ctx, r.dir); err != nil {
+		return err
+	}
+	if len(r.Only) == 1 && r.Only["soak"] {
+		return nil // it has a network of its own
+	}
+	if r.fs, err = r.startNetwork(ctx, "atcr", onFilesystem(r.dir), nil); err != nil {
+		return err
+	}
+	plain, err := r.startDistribution(ctx, "distribution", "", nil)
+	if err != nil {
+		return err
+	}
+	guarded, err := r.startDistribution(ctx, "distribution+token", "", r.fs)
+	if err != nil {
+		return err
+	}
+	floor, err := r.startFloor(ctx)
+	if err != nil {
+		return err
+	}
+	others, err := r.startOthers(ctx)
+	if err != nil {
+		return err
+	}
+	r.peers = append(append([]*peer{r.fs.peer, plain, guarded}, others...), floor)
+	r.movers = append([]*peer{r.fs.peer, plain}, others...)
+	if !r.S3 {
+		return nil
+	}
+	hold, server, config, err := r.startS3(ctx)
+	if err != nil {
+		return err
+	}
+	if r.s3, err = r.startNetwork(ctx, "atcr-s3", hold, nil); err != nil {
+		return err
+	}
+	rival, err := r.startDistribution(ctx, "distribution-s3", config, nil)
+	if err != nil {
+		return err
+	}
+	for _, p := range []*peer{r.s3.peer, rival} {
+		p.servers = append(p.servers, server)
+	}
+	r.movers = append(r.movers, r.s3.peer, rival)
+	return nil
+}
+
+func (r *run) networks() []*network {
+	if r.s3 == nil {
+		return []*network{r.fs}
+	}
+	return []*network{r.fs, r.s3}
+}
+
+// launch starts a program that is stopped at the end of the run.
+func (r *run) launch(ctx context.Context, p program) (*process, error) {
+	s, err := launch(ctx, p, r.dir)
+	if err == nil {
+		r.stops = append(r.stops, s.stop)
+	}
+	return s, err
+}
