@@ -16,6 +16,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"atcr.io/operator/appview/atproto/diddoc"
+	"atcr.io/operator/appview/config/accesslog"
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/observe"
 )
@@ -132,13 +133,15 @@ func Load(environ []string) (*Config, error) {
 	return c, nil
 }
 
-// Logger is the logger that the configuration asks for.
+// Logger is the logger that the configuration asks for. The lines of requests wait a little; see [accesslog.Requests].
 func (c *Config) Logger(w io.Writer) *slog.Logger {
 	o := &slog.HandlerOptions{Level: c.LogLevel}
-	if c.LogFormatter == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
-	}
-	return slog.New(slog.NewTextHandler(w, o))
+	return slog.New(accesslog.New(w, func(w io.Writer) slog.Handler {
+		if c.LogFormatter == "json" {
+			return slog.NewJSONHandler(w, o)
+		}
+		return slog.NewTextHandler(w, o)
+	}))
 }
 
 // serviceName is the host name of the base URL, without its port.

@@ -8,6 +8,8 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
+
+	"atcr.io/operator/appview/config/accesslog"
 )
 
 // RequestIDHeader names a request in its answer, and between our servers.
@@ -75,4 +77,10 @@ func (h contextHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 func (h contextHandler) WithGroup(name string) slog.Handler {
 	return contextHandler{h.Handler.WithGroup(name)}
+}
+
+// RequestLines passes on what [accesslog.Requests] asks for.
+func (h contextHandler) RequestLines() (slog.Handler, func()) {
+	lines, flush := accesslog.Requests(slog.New(h.Handler))
+	return contextHandler{lines}, flush
 }

@@ -56,7 +56,7 @@ func refuses(t *testing.T, resp *http.Response, status int, code, says string) {
 }
 
 // push uploads a blob in one request.
-func push(t *testing.T, w *servertest.World, repository string, blob []byte) digest.Digest {
+func push(t testing.TB, w *servertest.World, repository string, blob []byte) digest.Digest {
 	t.Helper()
 	d := digest.FromBytes(blob)
 	resp := w.Do(servertest.Alice, http.MethodPost, "/v2/"+repository+"/blobs/uploads/?digest="+string(d), repository, bytes.NewReader(blob), nil)

@@ -15,6 +15,7 @@ import (
 
 // metrics of a server, in a registry of its own. metrics.md lists them; a test keeps the list true.
 type metrics struct {
+	kinds    kinds
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec

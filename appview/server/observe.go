@@ -7,10 +7,14 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"atcr.io/operator/appview/auth"
 	"atcr.io/operator/appview/config"
+	"atcr.io/operator/appview/config/accesslog"
 	"atcr.io/operator/appview/hold/slow"
 	"atcr.io/operator/appview/observe"
 	"atcr.io/operator/appview/oci/spec"
@@ -19,6 +23,7 @@ import (
 // observed gives each request its id, and writes its log line and metrics. Paths are logged, queries and headers never.
 // A client that reads nothing of its answer for idle is cut off.
 func (m *metrics) observed(log *slog.Logger, access string, idle time.Duration, next http.Handler) http.Handler {
+	lines, _ := accesslog.Requests(log)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		r = observe.WithRequestID(w, r)
@@ -27,23 +32,28 @@ func (m *metrics) observed(log *slog.Logger, access string, idle time.Duration, 
 		out := &recorder{ResponseWriter: slow.Writer(w, idle)}
 		defer func() {
 			panicked := recover()
-			cause, _ := panicked.(error)
 			status := out.status
 			if status == 0 {
 				status = http.StatusOK
 			}
-			route, took := routeOf(r.URL.Path), time.Since(start)
-			m.requests.WithLabelValues(route, methodOf(r.Method), strconv.Itoa(status)).Inc()
-			m.seconds.WithLabelValues(route).Observe(took.Seconds())
+			took := time.Since(start)
+			counted := m.kinds.of(m, requestKind{routeOf(r.URL.Path), methodOf(r.Method), status})
+			counted.requests.Inc()
+			counted.seconds.Observe(took.Seconds())
 			m.received.Add(float64(max(r.ContentLength, 0)))
 			m.sent.Add(float64(out.bytes))
-			if access == config.AccessLogAll || access == config.AccessLogErrors && (status >= http.StatusBadRequest || panicked != nil) {
-				log.LogAttrs(r.Context(), slog.LevelInfo, "request", slog.String("method", r.Method), slog.String("path", r.URL.Path),
-					slog.Int("status", status), slog.Duration("took", took.Round(time.Microsecond)), slog.Int64("sent", out.bytes),
-					slog.String("client", agent(r)), slog.Bool("aborted", panicked != nil))
+			wanted := access == config.AccessLogAll || access == config.AccessLogErrors && (status >= http.StatusBadRequest || panicked != nil)
+			if wanted && lines.Enabled(r.Context(), slog.LevelInfo) {
+				line := slog.NewRecord(start.Add(took), slog.LevelInfo, "request", 0)
+				line.AddAttrs(slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", status),
+					slog.Duration("took", took.Round(time.Microsecond)), slog.Int64("sent", out.bytes), slog.String("client", agent(r)))
+				if panicked != nil {
+					line.AddAttrs(slog.Bool("aborted", true))
+				}
+				_ = lines.Handle(r.Context(), line) // there is nowhere to say that the log cannot be written
 			}
 			if panicked != nil {
-				if !errors.Is(cause, http.ErrAbortHandler) {
+				if cause, _ := panicked.(error); !errors.Is(cause, http.ErrAbortHandler) {
 					log.ErrorContext(r.Context(), "handler panicked", "panic", panicked, "stack", string(debug.Stack()))
 				}
 				panic(http.ErrAbortHandler)
@@ -51,6 +61,40 @@ func (m *metrics) observed(log *slog.Logger, access string, idle time.Duration, 
 		}()
 		next.ServeHTTP(out, r)
 	})
+}
+
+// kinds keeps the metrics of each kind of request: finding them by their labels costs more than counting. There are
+// only as many kinds as routes, methods and statuses that we answer with.
+type kinds struct {
+	mu    sync.RWMutex
+	known map[requestKind]kindMetrics
+}
+
+type requestKind struct {
+	route, method string
+	status        int
+}
+
+type kindMetrics struct {
+	requests prometheus.Counter
+	seconds  prometheus.Observer
+}
+
+func (k *kinds) of(m *metrics, kind requestKind) kindMetrics {
+	k.mu.RLock()
+	found, ok := k.known[kind]
+	k.mu.RUnlock()
+	if ok {
+		return found
+	}
+	found = kindMetrics{m.requests.WithLabelValues(kind.route, kind.method, strconv.Itoa(kind.status)), m.seconds.WithLabelValues(kind.route)}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.known == nil {
+		k.known = map[requestKind]kindMetrics{}
+	}
+	k.known[kind] = found
+	return found
 }
 
 // recorder notes status and length of an answer.

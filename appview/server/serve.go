@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"atcr.io/operator/appview/config"
+	"atcr.io/operator/appview/config/accesslog"
 )
 
 const (
@@ -74,6 +75,8 @@ func (s *Server) Serve(ctx context.Context, api, debug net.Listener) error {
 		main.Close()
 	}
 	probes.Close()
+	_, flush := accesslog.Requests(s.log)
+	flush()
 	return err
 }
 
