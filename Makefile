@@ -8,7 +8,7 @@ export VERSION
 
 include hack/hack.mk hack/peers/peers.mk controllers/generate.mk
 
-.PHONY: help run build test test-unit test-clients test-e2e lint lint-go lint-fresh fmt fuzz clean
+.PHONY: help run build test test-unit test-clients test-e2e lint lint-go lint-fresh fmt bench fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ lint-fresh:
 
 fmt: ## Format the Go code
 	"$$(hack/tool.sh golangci-lint)" fmt ./...
+
+bench: ## Side by side with distribution: CPU, latency, MB/s, memory (ARGS=-quick, ARGS='-soak 1h'; see test/bench)
+	go run ./test/bench/cmd/atcr-bench $(ARGS)
 
 fuzz: ## Each fuzz target for FUZZTIME (default 60s)
 	hack/test/fuzz.sh

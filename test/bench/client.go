@@ -43,6 +43,7 @@ type conn struct {
 	in   *bufio.Reader
 	out  bytes.Buffer
 	buf  []byte
+	over bool // the server has closed it after the last answer
 }
 
 func dial(host string) (*conn, error) { return dialSized(host, 256<<10) }
@@ -70,6 +71,15 @@ func (c *conn) do(q *call) (http.Header, error) {
 }
 
 func (c *conn) send(q *call) (*http.Response, error) {
+	if c.over {
+		again, err := net.Dial("tcp", c.host)
+		if err != nil {
+			return nil, err
+		}
+		c.net.Close()
+		c.net, c.over = again, false
+		c.in.Reset(again)
+	}
 	if err := c.net.SetDeadline(time.Now().Add(ioTimeout)); err != nil {
 		return nil, err
 	}
@@ -87,6 +97,7 @@ func (c *conn) send(q *call) (*http.Response, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", q.method, path(q.target), err)
 	}
+	c.over = resp.Close
 	return resp, nil
 }
 

@@ -1,8 +1,28 @@
 // Package bench measures the registry side by side with distribution's, on one machine and in one run:
 //
-//	go test -run '^$' -bench . -benchtime 5x ./test/bench
+//	make bench                        everything, about six minutes
+//	make bench ARGS=-quick            about a minute
+//	make bench ARGS='-only blobs'     one section: idle, requests, blobs, connections, start, growth, soak
+//	make bench ARGS='-soak 1h'        only the mixed load for so long, with a PDS that fails now and then
 //
-// Every peer is a process of its own, so its CPU time is its own; the client (go-containerregistry) shares the
-// cores, so read ratios, not digits. Reported besides MB/s: CPU milliseconds per MiB of each server process. Any
-// unexpected status fails the run. Nothing here asserts a time.
+// BENCH_ZOT and BENCH_OLAREG name binaries of these registries to run beside; BENCH_PEERS='name=command {addr} {dir};...'
+// any other.
+//
+// AppView, hold and PDS, distribution and the others are processes of their own on loopback, so the CPU time of each is
+// its own, read from its CPU clock. AppView and hold run as they are configured by default, access log included, and
+// log to files; distribution has its access log off. The client shares the cores: read CPU and ratios, not requests per
+// second, and nothing at all on a busy machine. Repetitions take turns over the peers, A-B-B-A, and a table shows the
+// median with the least and the greatest.
+//
+// The client is ours: it sends a Location back exactly as it came, and an answer with another status, length, digest or
+// byte than was expected ends the run, since errors would be fast requests. Pulled blobs are compared byte for byte.
+// "floor" is a bare net/http handler that answers from memory: what nobody is below.
+//
+//   - run.go: which servers are started, and the sections in their order; options.go: how much is measured
+//   - process.go, atcr.go, others.go: the servers; client.go, load.go: the client
+//   - footprint.go, requests.go, transfer.go, growth.go, soak.go: the sections
+//   - stats.go, report.go: medians and tables
+//
+// `make test` runs all of it once, with few requests, and asserts that the tables are complete. Nothing here asserts a
+// time.
 package bench
