@@ -36,19 +36,23 @@ func (c *Challenger) Challenge(w http.ResponseWriter, r *http.Request, scope, re
 // must not be able to send credentials elsewhere.
 func (c *Challenger) Realm(r *http.Request) string {
 	base, err := url.Parse(c.BaseURL)
-	if err != nil || r.Host == "" || strings.EqualFold(r.Host, base.Host) {
+	if err != nil || r.Host == "" || sameHost(r.Host, base.Host) {
 		return c.BaseURL + TokenPath
 	}
 	if c.AllowedHosts == nil {
 		return c.BaseURL + TokenPath
 	}
 	for _, h := range c.AllowedHosts() {
-		if strings.EqualFold(h, r.Host) {
+		if sameHost(h, r.Host) {
 			return scheme(r) + "://" + h + TokenPath
 		}
 	}
 	return c.BaseURL + TokenPath
 }
+
+// sameHost compares host and port without the case of ASCII letters; folding takes K (the Kelvin sign) for k, which is
+// longer.
+func sameHost(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
 
 func scheme(r *http.Request) string {
 	if r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {

@@ -11,7 +11,7 @@ import (
 )
 
 func TestTheRealmFollowsOnlyHostsThatWereConfigured(t *testing.T) {
-	c := &Challenger{BaseURL: "https://registry.test", Service: testService, AllowedHosts: func() []string { return []string{"atcr.svc:5000", "127.0.0.1:5000"} }}
+	c := &Challenger{BaseURL: "https://registry.test", Service: testService, AllowedHosts: func() []string { return []string{"atcr.svc:5000", "127.0.0.1:5000", "kubernetes.svc:5000"} }}
 	for _, x := range []struct{ host, proto, want string }{
 		{"registry.test", "", "https://registry.test"},
 		{"REGISTRY.test", "", "https://registry.test"},
@@ -21,9 +21,35 @@ func TestTheRealmFollowsOnlyHostsThatWereConfigured(t *testing.T) {
 		{"atcr.svc", "", "https://registry.test"},
 		{"atcr.svc:5000.evil.example.com", "", "https://registry.test"},
 		{"", "", "https://registry.test"},
+		// The port counts, and so does every byte of what somebody sends as Host.
+		{"registry.test:443", "https", "https://registry.test"},
+		{"atcr.svc:80", "", "https://registry.test"},
+		{"atcr.svc:50000", "", "https://registry.test"},
+		{"127.0.0.1:5000", "", "http://127.0.0.1:5000"},
+		{"127.0.0.1", "", "https://registry.test"},
+		{"0x7f.1:5000", "", "https://registry.test"},
+		{"atcr.svc.:5000", "", "https://registry.test"},
+		{"evil@atcr.svc:5000", "", "https://registry.test"},
+		{"atcr.svc:5000@evil.example.com", "", "https://registry.test"},
+		{"evil.example.com#atcr.svc:5000", "", "https://registry.test"},
+		{"evil.example.com?atcr.svc:5000", "", "https://registry.test"},
+		{"evil.example.com/atcr.svc:5000", "", "https://registry.test"},
+		{"atcr.svc:5000,evil.example.com", "", "https://registry.test"},
+		{" atcr.svc:5000", "", "https://registry.test"},
+		{"atcr.svc:5000\r\nX: y", "", "https://registry.test"},
+		{`atcr.svc:5000",service="evil`, "", "https://registry.test"},
+		{"Kubernetes.svc:5000", "", "https://registry.test"},
+		// Only the word https makes https: a proxy's list or another scheme does not end up in a URL.
+		{"atcr.svc:5000", "HTTPS", "https://atcr.svc:5000"},
+		{"atcr.svc:5000", "https, http", "http://atcr.svc:5000"},
+		{"atcr.svc:5000", "javascript", "http://atcr.svc:5000"},
+		{"atcr.svc:5000", "https://evil.example.com/", "http://atcr.svc:5000"},
+		{"evil.example.com", "https", "https://registry.test"},
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/v2/", nil)
 		r.Host = x.host
+		r.Header.Set("X-Forwarded-Host", "evil.example.com")
+		r.Header.Set("Forwarded", "host=evil.example.com;proto=https")
 		if x.proto != "" {
 			r.Header.Set("X-Forwarded-Proto", x.proto)
 		}

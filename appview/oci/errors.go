@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
@@ -83,11 +84,37 @@ func (r *Registry) writeError(w http.ResponseWriter, req *http.Request, err erro
 		h.Set("Retry-After", strconv.Itoa(int((e.RetryAfter+time.Second-1)/time.Second)))
 	}
 	body := errorBody(e)
+	if req.Method == http.MethodHead {
+		h.Set(ErrorHeader, headerText(e.Code.Descriptor().Value, e.message()))
+	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(e.status())
 	if req.Method != http.MethodHead {
 		_, _ = w.Write(body) // the client may have left
 	}
+}
+
+// ErrorHeader tells what is wrong in answers to HEAD, which have no body: CODE: sentence and remedy. Clients show the
+// status alone; curl -I and logs of proxies show the header.
+const ErrorHeader = "X-Atcr-Error"
+
+// headerText is a message that fits into a header: printable ASCII, at most 512 bytes.
+func headerText(code, message string) string {
+	text := strings.Map(func(c rune) rune {
+		if c < ' ' || c > '~' {
+			return '?'
+		}
+		return c
+	}, code+": "+message)
+	return text[:min(len(text), 512)]
+}
+
+// message is what a client reads.
+func (e *Error) message() string {
+	if e.Remedy == "" {
+		return e.Sentence
+	}
+	return e.Sentence + " " + e.Remedy
 }
 
 func errorBody(e *Error) []byte {
@@ -96,11 +123,7 @@ func errorBody(e *Error) []byte {
 		Message string `json:"message"`
 		Detail  any    `json:"detail,omitempty"`
 	}
-	message := e.Sentence
-	if e.Remedy != "" {
-		message += " " + e.Remedy
-	}
-	body, err := json.Marshal(map[string][]item{"errors": {{e.Code.Descriptor().Value, message, e.Detail}}})
+	body, err := json.Marshal(map[string][]item{"errors": {{e.Code.Descriptor().Value, e.message(), e.Detail}}})
 	if err != nil {
 		return []byte(`{"errors":[{"code":"UNKNOWN","message":"The error could not be written."}]}`)
 	}

@@ -192,6 +192,12 @@ func TestSIGTERMLetsAnUploadComeToItsEnd(t *testing.T) {
 		_, err := http.Get(w.URL + "/")
 		return err != nil && strings.Contains(err.Error(), "refused")
 	}, 5*time.Second, 5*time.Millisecond)
+	for path, want := range map[string]int{"/readyz": http.StatusServiceUnavailable, "/healthz": http.StatusOK, "/livez": http.StatusOK} {
+		resp, err := http.Get(w.DebugURL + path)
+		require.NoError(t, err, "probes are answered until the last upload has ended")
+		resp.Body.Close()
+		require.Equal(t, want, resp.StatusCode, path)
+	}
 	_, err = write.Write(blob[most:])
 	require.NoError(t, err)
 	require.NoError(t, write.Close())
