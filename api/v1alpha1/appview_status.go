@@ -82,6 +82,11 @@ type AppViewStatus struct {
 	// Database in use.
 	// +optional
 	Database DatabaseStatus `json:"database,omitempty,omitzero"`
+
+	// LastHandledReconcileAt is the newest operator.atcr.io/reconcile annotation that was acted on.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	LastHandledReconcileAt string `json:"lastHandledReconcileAt,omitempty"`
 }
 
 // DefaultHoldSource says how the default hold was chosen.
@@ -151,6 +156,10 @@ type KeysStatus struct {
 	// Signing key of registry tokens.
 	// +optional
 	Signing SigningKeyStatus `json:"signing,omitempty,omitzero"`
+
+	// OAuthClient key.
+	// +optional
+	OAuthClient OAuthKeyStatus `json:"oauthClient,omitempty,omitzero"`
 }
 
 // SigningKeyStatus names the keys that sign and verify. The Secret is the truth.
@@ -158,6 +167,49 @@ type SigningKeyStatus struct {
 	// Current key: it signs.
 	// +optional
 	Current *KeyStatus `json:"current,omitempty"`
+
+	// Next key: servers know it, and it signs after the current one.
+	// +optional
+	Next *KeyStatus `json:"next,omitempty"`
+
+	// Retired keys: they verify until the tokens that they signed are over.
+	// +optional
+	// +listType=map
+	// +listMapKey=kid
+	// +kubebuilder:validation:MaxItems=32
+	Retired []RetiredKeyStatus `json:"retired,omitempty"`
+
+	// LastRotationTime is when the current key began to sign.
+	// +optional
+	LastRotationTime *metav1.Time `json:"lastRotationTime,omitempty"`
+
+	// NextRotationTime is when the next key is due to sign; absent when only you decide.
+	// +optional
+	NextRotationTime *metav1.Time `json:"nextRotationTime,omitempty"`
+
+	// LastRequest is the newest operator.atcr.io/rotate annotation that was carried out.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	LastRequest string `json:"lastRequest,omitempty"`
+}
+
+// OAuthKeyStatus names the keys of the OAuth client. The Secret is the truth.
+type OAuthKeyStatus struct {
+	// Current key: new sessions begin with it.
+	// +optional
+	Current *KeyStatus `json:"current,omitempty"`
+
+	// Retired keys: sessions that began with them go on.
+	// +optional
+	// +listType=map
+	// +listMapKey=kid
+	// +kubebuilder:validation:MaxItems=32
+	Retired []RetiredKeyStatus `json:"retired,omitempty"`
+
+	// LastRequest is the newest operator.atcr.io/rotate-oauth annotation that was carried out.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	LastRequest string `json:"lastRequest,omitempty"`
 }
 
 // KeyStatus names one key.
@@ -173,6 +225,20 @@ type KeyStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	SecretName string `json:"secretName,omitempty"`
+	// NotAfter is when a provided key's certificate expires.
+	// +optional
+	NotAfter *metav1.Time `json:"notAfter,omitempty"`
+}
+
+// RetiredKeyStatus names a key that signs no more.
+type RetiredKeyStatus struct {
+	// Kid is the key's id.
+	// +required
+	// +kubebuilder:validation:MaxLength=64
+	Kid string `json:"kid"`
+	// Until when it stays; absent while a server may still use it.
+	// +optional
+	Until *metav1.Time `json:"until,omitempty"`
 }
 
 // EndpointType is a kind of endpoint.

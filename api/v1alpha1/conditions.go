@@ -59,9 +59,19 @@ const (
 const (
 	// ReasonGenerated: the operator made the keys.
 	ReasonGenerated = "Generated"
+	// ReasonProvided: the signing key comes from a Secret of yours, or from cert-manager.
+	ReasonProvided = "Provided"
+	// ReasonRotating: the next key is on its way to the servers. The condition is true.
+	ReasonRotating = "Rotating"
+	// ReasonExpiringSoon: a provided key's certificate ends within a week. The condition is true.
+	ReasonExpiringSoon = "ExpiringSoon"
+	// ReasonExpired: a provided key's certificate is over. An earlier key goes on signing.
+	ReasonExpired = "Expired"
+	// ReasonSecretNotFound: the Secret that the spec names, or an entry of it, does not exist.
+	ReasonSecretNotFound = "SecretNotFound"
 	// ReasonKeyInvalid: the Secret's content cannot be used.
 	ReasonKeyInvalid = "KeyInvalid"
-	// ReasonKeyMismatch: the Secret holds a key of another algorithm than the spec asks for.
+	// ReasonKeyMismatch: a provided key and its certificate do not belong together.
 	ReasonKeyMismatch = "KeyMismatch"
 	// ReasonSecretNotOwned: a Secret of that name is not the operator's.
 	ReasonSecretNotOwned = "SecretNotOwned"

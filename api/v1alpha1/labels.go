@@ -30,6 +30,26 @@ const (
 	AnnotationKeyID        = "operator.atcr.io/key-id"
 	AnnotationKeyAlgorithm = "operator.atcr.io/key-algorithm"
 
+	// AnnotationKeySet on a Secret with keys says what its files do not: since when and until when each key counts.
+	AnnotationKeySet = "operator.atcr.io/key-set"
+
+	// AnnotationPoke on a pod makes the kubelet look at its volumes at once.
+	AnnotationPoke = "operator.atcr.io/poke"
+
 	// Finalizer lets the operator carry out spec.deletionPolicy.
 	Finalizer = "operator.atcr.io/deletion-policy"
+)
+
+// What you may put on an AppView or on what it names.
+const (
+	// AnnotationReconcile on an AppView, with a new value, has it looked at now (status.lastHandledReconcileAt).
+	AnnotationReconcile = "operator.atcr.io/reconcile"
+
+	// AnnotationRotate and AnnotationRotateOAuth on an AppView, with a new value, rotate a key once. A value that begins
+	// with revoke- takes earlier keys away at once.
+	AnnotationRotate      = "operator.atcr.io/rotate"
+	AnnotationRotateOAuth = "operator.atcr.io/rotate-oauth"
+
+	// LabelWatch is "true" on a Secret of yours whose changes are to be seen at once. Others are read every ten minutes.
+	LabelWatch = "operator.atcr.io/watch"
 )

@@ -66,13 +66,13 @@ func TestAKeyWhoseCreationWasNotAcknowledgedIsUsed(t *testing.T) {
 	})
 	first := &corev1.Secret{}
 	e.Eventually("the Secret is there", func() error {
-		e.Get("registry-signing", first)
+		e.Get("registry-signing-next", first)
 		return nil
 	})
 	lost.Off()
 	e.AppView("registry", "Ready=True")
 	again := &corev1.Secret{}
-	e.Get("registry-signing", again)
+	e.Get("registry-signing-next", again)
 	require.Equal(t, first.UID, again.UID)
 	require.Equal(t, first.Data, again.Data)
 }

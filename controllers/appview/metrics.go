@@ -14,6 +14,8 @@ import (
 type metrics struct {
 	condition    *prometheus.GaugeVec
 	statusWrites prometheus.Counter
+	rotations    *prometheus.CounterVec
+	rotation     *prometheus.GaugeVec
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -25,8 +27,14 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		statusWrites: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "atcr_appview_status_writes_total", Help: "Writes of AppView status.",
 		}),
+		rotations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "atcr_appview_signing_key_rotations_total", Help: "Changes of signing keys: rotated, or revoked.",
+		}, []string{"result"}),
+		rotation: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "atcr_appview_next_rotation_timestamp_seconds", Help: "When the next signing key is due to sign, Unix time.",
+		}, []string{"namespace", "name"}),
 	}
-	for _, c := range []prometheus.Collector{m.condition, m.statusWrites} {
+	for _, c := range []prometheus.Collector{m.condition, m.statusWrites, m.rotations, m.rotation} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("registering metrics: %w", err)
 		}
@@ -42,7 +50,12 @@ var (
 	knownStatuses = []metav1.ConditionStatus{metav1.ConditionTrue, metav1.ConditionFalse, metav1.ConditionUnknown}
 )
 
-func (m *metrics) observe(av *v1alpha1.AppView, conditions []metav1.Condition) {
+func (m *metrics) observe(av *v1alpha1.AppView, conditions []metav1.Condition, keys v1alpha1.SigningKeyStatus) {
+	if t := keys.NextRotationTime; t != nil {
+		m.rotation.WithLabelValues(av.Namespace, av.Name).Set(float64(t.Unix()))
+	} else {
+		m.rotation.DeleteLabelValues(av.Namespace, av.Name)
+	}
 	for _, kind := range knownTypes {
 		has := metav1.ConditionStatus("")
 		if c := meta.FindStatusCondition(conditions, kind); c != nil {
@@ -59,5 +72,6 @@ func (m *metrics) observe(av *v1alpha1.AppView, conditions []metav1.Condition) {
 }
 
 func (m *metrics) forget(key types.NamespacedName) {
+	m.rotation.DeleteLabelValues(key.Namespace, key.Name)
 	m.condition.DeletePartialMatch(prometheus.Labels{"namespace": key.Namespace, "name": key.Name})
 }

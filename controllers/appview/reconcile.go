@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/recorder"
@@ -16,6 +17,7 @@ import (
 	"atcr.io/operator/controllers/internal/apply"
 	"atcr.io/operator/controllers/internal/conditions"
 	"atcr.io/operator/controllers/internal/outcome"
+	"atcr.io/operator/controllers/internal/usersecret"
 	"atcr.io/operator/controllers/render"
 )
 
@@ -31,6 +33,10 @@ type Options struct {
 	Defaults render.Defaults
 	// Namespaces that are watched; empty: all. With names, labels of namespaces are not looked at.
 	Namespaces []string
+	// Readiness asks servers which keys they have.
+	Readiness Readiness
+	// WatchedSecrets knows the users' Secrets with [v1alpha1.LabelWatch].
+	WatchedSecrets cache.Cache
 }
 
 // Reconciler brings one AppView at a time to what its spec asks for.
@@ -40,8 +46,11 @@ type Reconciler struct {
 	applier *apply.Applier
 	events  recorder.EventRecorder
 	metrics *metrics
-	options Options
-	now     func() time.Time
+	servers *servers
+
+	userSecrets *usersecret.Reader
+	options     Options
+	now         func() time.Time
 }
 
 // The steps of a reconcile. Ready sums up parts in this order.
@@ -125,18 +134,20 @@ func movedOn(err error) bool { return apierrors.IsConflict(err) || apierrors.IsN
 func (r *Reconciler) summarize(sc *scope, failed error) (ctrl.Result, error) {
 	if failed == nil {
 		sc.conditions.Summarize(parts, sc.stalled, "")
-		return ctrl.Result{}, nil
+		return ctrl.Result{RequeueAfter: sc.requeue}, nil
 	}
 	if s, ok := outcome.IsStalled(failed); ok {
 		if !sc.explained {
 			sc.conditions.False(v1alpha1.ConditionAccepted, s.Reason, failed.Error())
 		}
 		sc.conditions.Summarize(parts, true, "")
-		return ctrl.Result{RequeueAfter: sc.retryStalled}, nil
+		sc.again(sc.retryStalled)
+		return ctrl.Result{RequeueAfter: sc.requeue}, nil
 	}
 	sc.conditions.Summarize(parts, false, failed.Error())
 	if w, ok := outcome.IsWaiting(failed); ok {
-		return ctrl.Result{RequeueAfter: w.After}, nil
+		sc.again(w.After)
+		return ctrl.Result{RequeueAfter: sc.requeue}, nil
 	}
 	return ctrl.Result{}, failed
 }

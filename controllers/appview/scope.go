@@ -23,7 +23,11 @@ type scope struct {
 	status     v1alpha1.AppViewStatus // all but the conditions
 	now        metav1.Time
 
-	consumed    string             // hash of the secret bytes that the server reads; empty: the keys are not ready
+	keys       keysReport // what condition KeysReady will say
+	keysUnfit  bool       // the server cannot be started with the keys as they are
+	startFiles [][]byte   // secret bytes that the server reads at start
+
+	consumed    string             // their hash; empty: the keys are not ready
 	defaultHold string             // DID that the server is told; empty: none
 	holds       []names.Hold       // that the server is told
 	service     *corev1.Service    // as the cluster has it
@@ -32,6 +36,7 @@ type scope struct {
 	stalled      bool          // a step found what only the user can change
 	explained    bool          // the step that failed has set a condition that says why
 	retryStalled time.Duration // when to look again at what is refused; zero: when something changes
+	requeue      time.Duration // when to look again in any case; zero: when something changes
 }
 
 func newScope(av *v1alpha1.AppView, defaults render.Defaults, now metav1.Time) *scope {
@@ -45,6 +50,7 @@ func newScope(av *v1alpha1.AppView, defaults render.Defaults, now metav1.Time) *
 	}
 	sc.status.ObservedGeneration = av.Generation
 	sc.status.Conditions = nil
+	sc.status.LastHandledReconcileAt = av.Annotations[v1alpha1.AnnotationReconcile]
 	return sc
 }
 

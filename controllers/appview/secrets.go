@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/config/names"
@@ -16,87 +17,77 @@ import (
 	"atcr.io/operator/controllers/render"
 )
 
-// secrets makes the signing and the sealing key, each once: the Secret's name is fixed and Create is the lock. A key
-// that exists is read, never replaced.
+// secrets brings the keys that the server needs to what they should be. While one of them cannot be used, what runs goes
+// on with those that it has.
 func (r *Reconciler) secrets(ctx context.Context, sc *scope) error {
-	signing, made, err := r.ensureSecret(ctx, sc, render.SigningSecretName(sc.appView.Name), sc.newSigningSecret)
-	if err != nil {
-		return err
+	for _, step := range []func(context.Context, *scope) error{r.signing, r.oauthClient, r.sealing} {
+		if err := step(ctx, sc); err != nil {
+			return err
+		}
 	}
-	set, err := keyset.Parse(signing.Data)
-	if err != nil {
-		sc.keysFailed(v1alpha1.ReasonKeyInvalid, fmt.Sprintf(
-			"Secret %s: %v. Restore it, or delete it to have a new key made; clients then log in again", signing.Name, err))
-		return nil
+	if !sc.keysUnfit {
+		// The server reloads the signing keys by itself; the others it reads at start.
+		sc.consumed = render.ConsumedHash(sc.startFiles...)
 	}
-	if want := sc.settings.Algorithm; string(set.Current.Algorithm) != string(want) {
-		sc.keysFailed(v1alpha1.ReasonKeyMismatch, fmt.Sprintf(
-			"Secret %s holds an %s key and spec.keys.signing.algorithm is %s: set it to %s, or delete the Secret to have a new key made; clients then log in again",
-			signing.Name, set.Current.Algorithm, want, set.Current.Algorithm))
-		return nil
+	if sc.keys.reason != "" {
+		status := sc.conditions.False
+		if sc.keys.ok {
+			status = sc.conditions.True
+		}
+		status(v1alpha1.ConditionKeysReady, sc.keys.reason, sc.keys.message)
 	}
-	r.reportKey(sc, signing.Name, set.Current, made)
-
-	sealing, _, err := r.ensureSecret(ctx, sc, render.SealingSecretName(sc.appView.Name), sc.newSealingSecret)
-	if err != nil {
-		return err
-	}
-	if err := keyset.CheckSealing(sealing.Data[names.FileSealingKey]); err != nil {
-		sc.keysFailed(v1alpha1.ReasonKeyInvalid, fmt.Sprintf(
-			"Secret %s: %s: %v. Restore it, or delete it to have a new key made; users then log in again", sealing.Name, names.FileSealingKey, err))
-		return nil
-	}
-
-	sc.consumed = render.ConsumedHash(signing.Data[names.FileSigningKey], signing.Data[names.FileSigningCert],
-		signing.Data[names.FileJWKS], sealing.Data[names.FileSealingKey])
-	sc.conditions.True(v1alpha1.ConditionKeysReady, v1alpha1.ReasonGenerated, "tokens are signed by key "+set.Current.Kid)
 	return nil
 }
 
-func (sc *scope) keysFailed(reason, message string) {
-	sc.stalled = true
-	sc.conditions.False(v1alpha1.ConditionKeysReady, reason, message)
+// keysReport is what condition KeysReady will say.
+type keysReport struct {
+	ok              bool
+	reason, message string
 }
 
-func (sc *scope) newSigningSecret() (*corev1.Secret, error) {
-	key, err := keyset.Generate(rand.Reader, keyset.Algorithm(sc.settings.Algorithm), sc.settings.ServiceName, sc.now.Time)
+// keysFailed says what is wrong with a key; the first word counts. unfit: the server cannot be started with it.
+func (sc *scope) keysFailed(unfit bool, reason, format string, args ...any) {
+	sc.stalled, sc.keysUnfit = true, sc.keysUnfit || unfit
+	if sc.keys.ok || sc.keys.reason == "" {
+		sc.keys = keysReport{false, reason, fmt.Sprintf(format, args...)}
+	}
+}
+
+func (sc *scope) keysFine(reason, format string, args ...any) {
+	if sc.keys.reason == "" {
+		sc.keys = keysReport{true, reason, fmt.Sprintf(format, args...)}
+	}
+}
+
+// sealing makes the key that seals stored sessions, once. It never changes: what it sealed could not be opened.
+func (r *Reconciler) sealing(ctx context.Context, sc *scope) error {
+	s, _, err := r.ensureSecret(ctx, sc, render.SealingSecretName(sc.appView.Name), func() (*corev1.Secret, error) {
+		key, err := keyset.GenerateSealing(rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		return render.SealingSecret(sc.appView, key), nil
+	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return render.SigningSecret(sc.appView, &keyset.Set{Current: key})
-}
-
-func (sc *scope) newSealingSecret() (*corev1.Secret, error) {
-	key, err := keyset.GenerateSealing(rand.Reader)
-	if err != nil {
-		return nil, err
+	if err := keyset.CheckSealing(s.Data[names.FileSealingKey]); err != nil {
+		sc.keysFailed(true, v1alpha1.ReasonKeyInvalid,
+			"Secret %s: %s: %v. Restore it, or delete it to have a new key made; users then log in again", s.Name, names.FileSealingKey, err)
+		return nil
 	}
-	return render.SealingSecret(sc.appView, key), nil
-}
-
-// reportKey notes the key in status. A key that took the place of another is worth a warning: the tokens of the old one
-// do not verify any more.
-func (r *Reconciler) reportKey(sc *scope, secretName string, key *keyset.Key, made bool) {
-	before := sc.status.Keys.Signing.Current
-	switch {
-	case made && before != nil && before.Kid != key.Kid:
-		r.warn(sc.appView, "KeyReplaced", "Secret %s was gone: tokens are now signed by key %s, those of key %s do not verify any more", secretName, key.Kid, before.Kid)
-	case made:
-		r.note(sc.appView, "KeyGenerated", "made signing key %s in Secret %s", key.Kid, secretName)
-	}
-	sc.status.Keys.Signing.Current = &v1alpha1.KeyStatus{
-		Kid: key.Kid, Algorithm: v1alpha1.KeyAlgorithm(key.Algorithm), SecretName: secretName,
-	}
+	sc.startFiles = append(sc.startFiles, s.Data[names.FileSealingKey])
+	return nil
 }
 
 // ensureSecret reads the Secret, or makes it. Whoever comes second to Create takes what the first one made, so that no
 // race, stale cache or second operator can make another key.
 func (r *Reconciler) ensureSecret(ctx context.Context, sc *scope, name string, build func() (*corev1.Secret, error)) (s *corev1.Secret, made bool, err error) {
-	s = &corev1.Secret{}
-	err = r.client.Get(ctx, sc.key(name), s)
-	if apierrors.IsNotFound(err) { // the cache has only Secrets with our label
-		err = r.live.Get(ctx, sc.key(name), s)
+	if s, err = r.ownSecret(ctx, sc, name); err != nil || s != nil {
+		return s, false, err
 	}
+	s = &corev1.Secret{}
+	err = r.live.Get(ctx, sc.key(name), s) // the cache has only Secrets with our label
 	if apierrors.IsNotFound(err) {
 		if s, err = build(); err != nil {
 			return nil, false, err
@@ -110,15 +101,40 @@ func (r *Reconciler) ensureSecret(ctx context.Context, sc *scope, name string, b
 	if err != nil {
 		return nil, false, fmt.Errorf("reading or making Secret %s: %w", name, err)
 	}
+	return s, made, r.takeSecret(ctx, sc, s)
+}
+
+// ownSecret is the Secret as the cache has it; nil: it has none.
+func (r *Reconciler) ownSecret(ctx context.Context, sc *scope, name string) (*corev1.Secret, error) {
+	s := &corev1.Secret{}
+	if err := r.client.Get(ctx, sc.key(name), s); apierrors.IsNotFound(err) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("reading Secret %s: %w", name, err)
+	}
+	return s, r.takeSecret(ctx, sc, s)
+}
+
+// takeSecret says why a Secret must not be used, and takes over one that an earlier AppView left behind.
+func (r *Reconciler) takeSecret(ctx context.Context, sc *scope, s *corev1.Secret) error {
 	if !sc.owned(s) {
 		sc.explained = true
 		message := fmt.Sprintf("Secret %s exists and belongs to somebody else: rename the AppView or that Secret. To hand it over, label it %s=%s and %s=%s",
-			name, v1alpha1.LabelManagedBy, v1alpha1.ManagedBy, v1alpha1.LabelAppView, sc.appView.Name)
+			s.Name, v1alpha1.LabelManagedBy, v1alpha1.ManagedBy, v1alpha1.LabelAppView, sc.appView.Name)
 		sc.conditions.False(v1alpha1.ConditionKeysReady, v1alpha1.ReasonSecretNotOwned, message)
-		return nil, false, outcome.Stall(v1alpha1.ReasonSecretNotOwned, "%s", message)
+		return outcome.Stall(v1alpha1.ReasonSecretNotOwned, "%s", message)
 	}
 	if !s.DeletionTimestamp.IsZero() {
-		return nil, false, outcome.Wait(v1alpha1.ReasonProgressing, predecessorRetry, "waiting until Secret %s, which is being deleted, is gone", name)
+		return outcome.Wait(v1alpha1.ReasonProgressing, predecessorRetry, "waiting until Secret %s, which is being deleted, is gone", s.Name)
 	}
-	return s, made, r.adopt(ctx, sc.appView, s, "Secret")
+	return r.adopt(ctx, sc.appView, s, "Secret")
+}
+
+// delete removes exactly the object that was read.
+func (r *Reconciler) delete(ctx context.Context, o *corev1.Secret) error {
+	uid, version := o.GetUID(), o.GetResourceVersion()
+	if err := r.client.Delete(ctx, o, client.Preconditions{UID: &uid, ResourceVersion: &version}); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("deleting Secret %s: %w", o.GetName(), err)
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package appview
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,10 +18,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/internal/apply"
 	"atcr.io/operator/controllers/internal/links"
+	"atcr.io/operator/controllers/internal/usersecret"
+	"atcr.io/operator/controllers/render"
 )
 
 // What the controller may do. config/rbac/role.yaml is generated from here; config/rbac/README.md says why each is
@@ -34,7 +38,8 @@ import (
 // +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=configmaps;services;serviceaccounts,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
-// +kubebuilder:rbac:groups="",resources=pods;namespaces,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 const controllerName = "appview"
@@ -48,13 +53,15 @@ func New(mgr ctrl.Manager, applier *apply.Applier, registry prometheus.Registere
 	return &Reconciler{
 		client: mgr.GetClient(), live: mgr.GetAPIReader(), applier: applier,
 		events: mgr.GetEventRecorder("atcr-operator"), metrics: m, options: o, now: time.Now,
+		servers:     &servers{mgr.GetClient(), o.Readiness},
+		userSecrets: usersecret.New(o.WatchedSecrets, mgr.GetAPIReader(), time.Now),
 	}, nil
 }
 
 // SetupWithManager registers the controller and what it watches.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, o controller.Options) error {
 	b := ctrl.NewControllerManagedBy(mgr).Named(controllerName).WithOptions(o).
-		For(&v1alpha1.AppView{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, deletion()))).
+		For(&v1alpha1.AppView{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, deletion(), asked()))).
 		Owns(&appsv1.Deployment{}).
 		Owns(&corev1.Service{}).
 		Owns(&corev1.ConfigMap{}).
@@ -63,12 +70,26 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, o controller.Options) er
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(byLabel)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(byLabel), builder.WithPredicates(podTroubleChanged())).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(r.byClaim)).
-		Watches(&v1alpha1.HoldLink{}, handler.EnqueueRequestsFromMapFunc(byLink), builder.WithPredicates(linkChanged()))
+		Watches(&v1alpha1.HoldLink{}, handler.EnqueueRequestsFromMapFunc(byLink), builder.WithPredicates(linkChanged())).
+		WatchesRawSource(source.Kind(r.options.WatchedSecrets, &corev1.Secret{},
+			handler.TypedEnqueueRequestsFromMapFunc(func(ctx context.Context, s *corev1.Secret) []reconcile.Request { return r.bySecret(ctx, s) })))
 	if len(r.options.Namespaces) == 0 {
 		b = b.WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.bySelector),
 			builder.WithPredicates(predicate.LabelChangedPredicate{}))
 	}
 	return b.Complete(r)
+}
+
+// asked lets through what a user asks for by annotation.
+func asked() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		for _, a := range []string{v1alpha1.AnnotationReconcile, v1alpha1.AnnotationRotate, v1alpha1.AnnotationRotateOAuth} {
+			if e.ObjectOld.GetAnnotations()[a] != e.ObjectNew.GetAnnotations()[a] {
+				return true
+			}
+		}
+		return false
+	}}
 }
 
 func deletion() predicate.Predicate {
@@ -94,6 +115,22 @@ func (r *Reconciler) byClaim(ctx context.Context, o client.Object) []reconcile.R
 	}
 	for _, av := range list.Items {
 		if string(av.Spec.Database.SQLite.ExistingClaim) == o.GetName() {
+			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&av)})
+		}
+	}
+	return out
+}
+
+// bySecret finds the AppViews whose spec names a Secret of the user's.
+func (r *Reconciler) bySecret(ctx context.Context, s *corev1.Secret) []reconcile.Request {
+	r.userSecrets.Forget(client.ObjectKeyFromObject(s))
+	var list v1alpha1.AppViewList
+	if err := r.client.List(ctx, &list, client.InNamespace(s.Namespace)); err != nil {
+		return nil
+	}
+	var out []reconcile.Request
+	for _, av := range list.Items {
+		if slices.Contains(render.NamedSecrets(&av), s.Name) {
 			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&av)})
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -60,6 +59,15 @@ func Generate(random io.Reader, a Algorithm, commonName string, now time.Time) (
 	if err != nil {
 		return nil, fmt.Errorf("making an %s key: %w", a, err)
 	}
+	cert, err := certify(random, signer, commonName, now)
+	if err != nil {
+		return nil, err
+	}
+	return newKey(signer, cert)
+}
+
+// certify makes a self-signed certificate that outlives the key.
+func certify(random io.Reader, signer crypto.Signer, commonName string, now time.Time) (*x509.Certificate, error) {
 	serial := make([]byte, 16)
 	if _, err := io.ReadFull(random, serial); err != nil {
 		return nil, fmt.Errorf("making a serial number: %w", err)
@@ -67,7 +75,7 @@ func Generate(random io.Reader, a Algorithm, commonName string, now time.Time) (
 	serial[0] &= 0x7f // a positive number, RFC 5280 section 4.1.2.2
 	template := &x509.Certificate{
 		SerialNumber:          new(big.Int).SetBytes(serial),
-		Subject:               pkix.Name{CommonName: clip(commonName, 64)},
+		Subject:               subject(commonName),
 		NotBefore:             now.Add(-clockSkew).UTC(),
 		NotAfter:              now.Add(certificateLife).UTC(),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
@@ -75,13 +83,13 @@ func Generate(random io.Reader, a Algorithm, commonName string, now time.Time) (
 	}
 	der, err := x509.CreateCertificate(random, template, template, signer.Public(), signer)
 	if err != nil {
-		return nil, fmt.Errorf("making the certificate of an %s key: %w", a, err)
+		return nil, fmt.Errorf("making a certificate: %w", err)
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, fmt.Errorf("reading back a certificate: %w", err)
 	}
-	return newKey(signer, cert)
+	return cert, nil
 }
 
 func generateSigner(random io.Reader, a Algorithm) (crypto.Signer, error) {

@@ -60,6 +60,10 @@ func TestASetReadsBackAsItWasWritten(t *testing.T) {
 	require.Equal(t, current.Kid, got.Current.Kid)
 	require.Equal(t, keyset.ES256, got.Current.Algorithm)
 	require.Len(t, got.Verifying(), 3)
+
+	got.Recall(set.Record(), now)
+	require.Equal(t, next.Kid, got.Next.Kid)
+	require.Equal(t, now, got.Retired[0].Until)
 }
 
 func TestTheHashDependsOnEveryVerifyingKey(t *testing.T) {

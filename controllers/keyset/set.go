@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"crypto/x509"
@@ -15,21 +16,33 @@ import (
 	"atcr.io/operator/appview/config/names"
 )
 
-// MaxVerifying bounds how many keys verify at once: a verifier tries none by guess, but the files must stay small.
-const MaxVerifying = 16
+// MaxVerifying bounds how many keys verify at once, MaxRetired how many of them sign no more: a verifier tries none by
+// guess, but the files must stay small. A rotation beyond that waits for the oldest retired key's end.
+const (
+	MaxVerifying = 34
+	MaxRetired   = MaxVerifying - 2
+)
 
 // Set is the keys of one AppView. Current signs; all verify. Next is published before it signs, so that every server
 // knows it by then; Retired still verify the tokens that they signed.
 type Set struct {
-	Current *Key
-	Next    *Public
-	Retired []Retired
+	Current   *Key
+	Since     time.Time // when the current key began to sign
+	Next      *Public
+	Published time.Time // when the servers were given Next
+	Retired   []Retired
+	Request   string // the last rotation that was asked for by hand and carried out
 }
 
 // Retired is a key that signs no more.
 type Retired struct {
 	Public
-	Until time.Time // no token that it signed is valid after this
+	Until time.Time // no token that it signed is valid after this; zero: a server may still sign with it
+}
+
+// Unsettled says that a server may still sign with a key that is retired.
+func (s *Set) Unsettled() bool {
+	return slices.ContainsFunc(s.Retired, func(k Retired) bool { return k.Until.IsZero() })
 }
 
 // Verifying is every key that verifies, the current one first.
@@ -82,7 +95,8 @@ func (s *Set) Files() (map[string][]byte, error) {
 }
 
 // Parse reads the files that [Set.Files] wrote. The first certificate must be the current key's, and the JWK set must
-// name the same keys. Keys after the first come back as Retired without an end: what they are is not in the files.
+// name the same keys. Keys after the first come back as Retired without an end: what they are is not in the files, but in
+// the record ([Set.Recall]).
 func Parse(files map[string][]byte) (*Set, error) {
 	for _, f := range []string{names.FileSigningKey, names.FileSigningCert, names.FileJWKS} {
 		if len(files[f]) == 0 {

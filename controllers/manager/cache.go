@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -43,16 +44,36 @@ func cacheOptions(namespaces []string) cache.Options {
 			&corev1.PersistentVolumeClaim{}: {},
 		},
 	}
-	if len(namespaces) > 0 {
-		o.DefaultNamespaces = map[string]cache.Config{}
-		for _, n := range namespaces {
-			o.DefaultNamespaces[n] = cache.Config{}
-		}
-	}
+	o.DefaultNamespaces = only(namespaces)
 	return o
 }
 
-// stripPod keeps of a pod what says why it does not run.
+// watchedSecrets is a cache of the users' own Secrets that they labelled to have changes seen at once.
+func watchedSecrets(mgr ctrl.Manager, namespaces []string) (cache.Cache, error) {
+	return cache.New(mgr.GetConfig(), cache.Options{
+		Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(), HTTPClient: mgr.GetHTTPClient(),
+		DefaultNamespaces:           only(namespaces),
+		DefaultTransform:            cache.TransformStripManagedFields(),
+		ReaderFailOnMissingInformer: true,
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Secret{}: {Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelWatch: "true"})},
+		},
+	})
+}
+
+// only is a cache of those namespaces; nil: of all.
+func only(namespaces []string) map[string]cache.Config {
+	if len(namespaces) == 0 {
+		return nil
+	}
+	out := map[string]cache.Config{}
+	for _, n := range namespaces {
+		out[n] = cache.Config{}
+	}
+	return out
+}
+
+// stripPod keeps of a pod what says where it runs, or why it does not.
 func stripPod(o any) (any, error) {
 	p, ok := o.(*corev1.Pod)
 	if !ok {
@@ -65,6 +86,7 @@ func stripPod(o any) (any, error) {
 		},
 		Status: corev1.PodStatus{
 			Phase:                 p.Status.Phase,
+			PodIP:                 p.Status.PodIP,
 			Conditions:            p.Status.Conditions,
 			InitContainerStatuses: p.Status.InitContainerStatuses,
 			ContainerStatuses:     p.Status.ContainerStatuses,

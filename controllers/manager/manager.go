@@ -49,9 +49,14 @@ type Options struct {
 	MetricsAddress          string         // "0": none
 	HealthAddress           string         // "0": none
 	LeaderElect             bool
-	LeaderElectionNamespace string // empty: the pod's own
+	KeyPropagation          time.Duration // how long a changed Secret takes to reach every pod; zero: two minutes
+	ClockSkew               time.Duration // how far two clocks may differ; zero: one minute
+	LeaderElectionNamespace string        // empty: the pod's own
 	Log                     *slog.Logger
 	Metrics                 prometheus.Registerer
+
+	// Readiness asks servers which keys they have; nil: by HTTP.
+	Readiness appview.Readiness
 
 	// SkipNameValidation lets several managers live in one process.
 	SkipNameValidation bool
@@ -115,9 +120,22 @@ func controllers(ctx context.Context, mgr ctrl.Manager, o Options) error {
 	if err := mgr.Add(prober); err != nil {
 		return fmt.Errorf("adding the prober: %w", err)
 	}
+	watched, err := watchedSecrets(mgr, o.Namespaces)
+	if err != nil {
+		return fmt.Errorf("making the cache of users' Secrets: %w", err)
+	}
+	if err := mgr.Add(watched); err != nil {
+		return fmt.Errorf("adding the cache of users' Secrets: %w", err)
+	}
+	if o.Readiness == nil {
+		o.Readiness = newReadiness()
+	}
 	appViews, err := appview.New(mgr, applier, o.Metrics, appview.Options{
-		Defaults:   render.Defaults{Image: o.AppViewImage, ClusterDomain: o.ClusterDomain},
-		Namespaces: o.Namespaces,
+		Defaults: render.Defaults{Image: o.AppViewImage, ClusterDomain: o.ClusterDomain,
+			KeyPropagation: o.KeyPropagation, ClockSkew: o.ClockSkew},
+		Namespaces:     o.Namespaces,
+		Readiness:      o.Readiness,
+		WatchedSecrets: watched,
 	})
 	if err != nil {
 		return err

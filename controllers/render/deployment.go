@@ -35,6 +35,7 @@ const (
 // Volumes of the server's pods.
 const (
 	volumeSigning = "signing"
+	volumeOAuth   = "oauth"
 	volumeSealing = "sealing"
 	volumeRuntime = "runtime"
 	volumeData    = "data"
@@ -42,7 +43,8 @@ const (
 )
 
 // Deployment of the server. Its pods are replaced when their template changes: an image, a variable, or consumed, the
-// hash of secret bytes that the server reads only at start ([ConsumedHash]). The runtime file is not among them.
+// hash of secret bytes that the server reads only at start ([ConsumedHash]). Signing keys and the runtime file are not
+// among them: the server reloads them.
 func Deployment(av *v1alpha1.AppView, s Settings, consumed string) *appsv1ac.DeploymentApplyConfiguration {
 	return appsv1ac.Deployment(av.Name, av.Namespace).
 		WithLabels(Labels(av)).
@@ -128,6 +130,7 @@ func container(av *v1alpha1.AppView, s Settings) *corev1ac.ContainerApplyConfigu
 		WithEnv(environment(av, s)...).
 		WithVolumeMounts(
 			corev1ac.VolumeMount().WithName(volumeSigning).WithMountPath(names.DirSigning).WithReadOnly(true),
+			corev1ac.VolumeMount().WithName(volumeOAuth).WithMountPath(names.DirOAuth).WithReadOnly(true),
 			corev1ac.VolumeMount().WithName(volumeSealing).WithMountPath(names.DirSealing).WithReadOnly(true),
 			corev1ac.VolumeMount().WithName(volumeRuntime).WithMountPath(names.DirRuntime).WithReadOnly(true),
 			corev1ac.VolumeMount().WithName(volumeData).WithMountPath(names.DirData),
@@ -166,6 +169,7 @@ func environment(av *v1alpha1.AppView, s Settings) []*corev1ac.EnvVarApplyConfig
 	set(names.ServiceName, s.ServiceName)
 	set(names.AuthKeyPath, names.DirSigning+"/"+names.FileSigningKey)
 	set(names.AuthCertPath, names.DirSigning+"/"+names.FileSigningCert)
+	set(names.OAuthKeyPath, names.DirOAuth+"/"+names.FileOAuthKey)
 	set(names.SealingKeyPath, names.DirSealing+"/"+names.FileSealingKey)
 	set(names.AuthKeyRequired, "true")
 	set(names.TokenExpiration, strconv.Itoa(int(s.TokenExpiration.Seconds())))
@@ -210,6 +214,7 @@ func volumes(av *v1alpha1.AppView, s Settings) []*corev1ac.VolumeApplyConfigurat
 	}
 	return []*corev1ac.VolumeApplyConfiguration{
 		secret(volumeSigning, SigningSecretName(av.Name), names.FileSigningKey, names.FileSigningCert, names.FileJWKS),
+		secret(volumeOAuth, OAuthSecretName(av.Name), names.FileOAuthKey),
 		secret(volumeSealing, SealingSecretName(av.Name), names.FileSealingKey),
 		corev1ac.Volume().WithName(volumeRuntime).WithConfigMap(corev1ac.ConfigMapVolumeSource().
 			WithName(RuntimeName(av.Name)).

@@ -22,6 +22,12 @@ const (
 // Names of the objects of the AppView called name. Deployment, Service and ServiceAccount have the AppView's own name.
 func SigningSecretName(name string) string { return name + "-signing" }
 
+// StagedSecretName is the Secret with the private half of the next signing key. No pod mounts it.
+func StagedSecretName(name string) string { return name + "-signing-next" }
+
+// OAuthSecretName is the Secret with the OAuth client's keys.
+func OAuthSecretName(name string) string { return name + "-oauth" }
+
 // SealingSecretName is the Secret with the key that seals stored sessions.
 func SealingSecretName(name string) string { return name + "-sealing" }
 

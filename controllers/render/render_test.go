@@ -15,6 +15,7 @@ import (
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/controllers/keyset"
 	"atcr.io/operator/controllers/render"
 )
 
@@ -37,7 +38,9 @@ func TestAnEmptySpecIsARegistryInsideTheCluster(t *testing.T) {
 	require.Equal(t, "registry.prod.svc.cluster.local", s.ServiceName)
 	require.Equal(t, "r.test/atcr-appview:v1", s.Image)
 	require.EqualValues(t, 1, s.Replicas)
-	require.Equal(t, v1alpha1.ES256, s.Algorithm)
+	require.Equal(t, keyset.ES256, s.Rotation.Algorithm)
+	require.Equal(t, 90*24*time.Hour, s.Rotation.Interval)
+	require.Zero(t, s.OAuthRotation.Interval)
 	require.Equal(t, 5*time.Minute, s.TokenExpiration)
 	require.Equal(t, "registry-data", s.ClaimName)
 	require.True(t, s.OwnClaim && s.RetainData && s.RetainKeys)

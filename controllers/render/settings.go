@@ -12,12 +12,16 @@ import (
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/controllers/keyset"
 )
 
 // Defaults are what the manager's flags say.
 type Defaults struct {
 	Image         string // of the server, for AppViews that name none
 	ClusterDomain string // of the cluster's DNS, usually cluster.local
+
+	// KeyPropagation is how long a changed Secret takes to reach every pod, ClockSkew how far two clocks may differ.
+	KeyPropagation, ClockSkew time.Duration
 }
 
 // Settings are the spec with every default filled in.
@@ -26,7 +30,8 @@ type Settings struct {
 	BaseURL           string
 	ServiceName       string // issuer and service of tokens
 	Replicas          int32
-	Algorithm         v1alpha1.KeyAlgorithm
+	Rotation          keyset.Policy // of the signing key
+	OAuthRotation     keyset.OAuthPolicy
 	TokenExpiration   time.Duration
 	ClaimName         string
 	OwnClaim          bool // the operator makes the claim
@@ -49,7 +54,6 @@ func Resolve(av *v1alpha1.AppView, d Defaults) Settings {
 	out := Settings{
 		Image:             cmp.Or(s.Image, d.Image),
 		Replicas:          1,
-		Algorithm:         cmp.Or(s.Keys.Signing.Algorithm, v1alpha1.ES256),
 		TokenExpiration:   Duration(s.Tokens.Expiration, 5*time.Minute),
 		ClaimName:         cmp.Or(string(s.Database.SQLite.ExistingClaim), ClaimName(av.Name)),
 		OwnClaim:          s.Database.SQLite.ExistingClaim == "",
@@ -73,7 +77,39 @@ func Resolve(av *v1alpha1.AppView, d Defaults) Settings {
 	}
 	out.BaseURL = cmp.Or(string(s.BaseURL), "http://"+hostPort(out.ServiceHosts[0], out.ServicePort, 80))
 	out.ServiceName = cmp.Or(s.ServiceName, hostOf(out.BaseURL))
+	out.Rotation = rotation(s.Keys.Signing, out.TokenExpiration, d)
+	out.OAuthRotation = oauthRotation(s.Keys.OAuthClient)
 	return out
+}
+
+const (
+	day                = 24 * time.Hour
+	signingInterval    = 90 * day
+	oauthInterval      = 365 * day
+	oauthRetireAfter   = 180 * day
+	defaultPropagation = 2 * time.Minute
+	defaultSkew        = time.Minute
+)
+
+func rotation(k v1alpha1.SigningKey, tokenLife time.Duration, d Defaults) keyset.Policy {
+	p := keyset.Policy{
+		Algorithm:   keyset.Algorithm(cmp.Or(k.Algorithm, v1alpha1.ES256)),
+		TokenLife:   tokenLife,
+		Propagation: cmp.Or(d.KeyPropagation, defaultPropagation),
+		Skew:        cmp.Or(d.ClockSkew, defaultSkew),
+	}
+	if k.Rotation.Mode != v1alpha1.RotationManual {
+		p.Interval = Duration(k.Rotation.Interval, signingInterval)
+	}
+	return p
+}
+
+func oauthRotation(k v1alpha1.OAuthClientKey) keyset.OAuthPolicy {
+	p := keyset.OAuthPolicy{RetireAfter: Duration(k.Rotation.RetireAfter, oauthRetireAfter)}
+	if k.Rotation.Mode == v1alpha1.RotationScheduled {
+		p.Interval = Duration(k.Rotation.Interval, oauthInterval)
+	}
+	return p
 }
 
 // ServiceHosts are the names of a Service in the cluster's DNS, the longest first.

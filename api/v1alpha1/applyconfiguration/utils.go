@@ -62,8 +62,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.HoldSourceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Identity"):
 		return &apiv1alpha1.IdentityApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("KeyRotation"):
+		return &apiv1alpha1.KeyRotationApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Keys"):
 		return &apiv1alpha1.KeysApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("KeySecretReference"):
+		return &apiv1alpha1.KeySecretReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("KeysStatus"):
 		return &apiv1alpha1.KeysStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("KeyStatus"):
@@ -78,8 +82,16 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.MetadataApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Network"):
 		return &apiv1alpha1.NetworkApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("OAuthClientKey"):
+		return &apiv1alpha1.OAuthClientKeyApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("OAuthKeyRotation"):
+		return &apiv1alpha1.OAuthKeyRotationApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("OAuthKeyStatus"):
+		return &apiv1alpha1.OAuthKeyStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PodTemplate"):
 		return &apiv1alpha1.PodTemplateApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("RetiredKeyStatus"):
+		return &apiv1alpha1.RetiredKeyStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Service"):
 		return &apiv1alpha1.ServiceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ServiceReference"):

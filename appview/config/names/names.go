@@ -105,6 +105,7 @@ const (
 	FileSigningKey  = "private-key.pem" // PKCS#8 PEM of the key that signs
 	FileSigningCert = "private-key.crt" // PEM bundle, certificates of every key that verifies
 	FileJWKS        = "jwks.json"       // RFC 7517 set of every key that verifies
+	FileOAuthKey    = "client.key"      // PKCS#8 PEM of the OAuth client's keys, P-256: the first begins sessions, the others end theirs
 	FileSealingKey  = "sealing.key"     // base64 (standard, padded) of 32 random bytes
 	FileRuntime     = "runtime.json"    // [Runtime]
 )
@@ -113,6 +114,7 @@ const (
 const (
 	DirSigning = "/etc/atcr/signing"
 	DirSealing = "/etc/atcr/sealing"
+	DirOAuth   = "/etc/atcr/oauth"
 	DirRuntime = "/etc/atcr/runtime"
 	DirData    = "/var/lib/atcr"
 )

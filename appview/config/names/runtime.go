@@ -72,6 +72,7 @@ func ParseRuntime(b []byte) (*Runtime, error) {
 type Ready struct {
 	Status      string `json:"status"`
 	KeySetHash  string `json:"keySetHash"`  // [KeySetHash] of the loaded keys
+	SigningKey  string `json:"signingKey"`  // kid of the one that signs
 	RuntimeHash string `json:"runtimeHash"` // [RuntimeHash] of the loaded file; empty without one
 }
 

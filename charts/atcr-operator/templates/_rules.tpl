@@ -16,7 +16,6 @@
   - ""
   resources:
   - namespaces
-  - pods
   verbs:
   - get
   - list
@@ -29,6 +28,15 @@
   verbs:
   - create
   - delete
+  - get
+  - list
+  - patch
+  - watch
+- apiGroups:
+  - ""
+  resources:
+  - pods
+  verbs:
   - get
   - list
   - patch

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
@@ -60,6 +61,9 @@ It finds the cluster by its pod's service account, or outside a cluster by KUBEC
 	fl.StringVar(&o.ClusterDomain, "cluster-domain", "cluster.local", "domain of the cluster's DNS")
 	fl.StringSliceVar(&f.allow, "allow-private-holds", nil,
 		"address ranges (CIDR) that the operator may call for a hold besides public addresses; private ones are open\nalready for an endpoint, url or serviceRef of a HoldLink, loopback and link-local ones are not")
+	fl.DurationVar(&o.KeyPropagation, "key-propagation", 2*time.Minute,
+		"how long a changed Secret takes at most to reach every pod: the kubelet's sync period and its cache")
+	fl.DurationVar(&o.ClockSkew, "clock-skew", time.Minute, "how far the clocks of two nodes may differ")
 	fl.StringVar(&o.MetricsAddress, "metrics-bind-address", ":8080", "address of /metrics; 0 turns it off")
 	fl.StringVar(&o.HealthAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 turns it off")
 	fl.BoolVar(&o.LeaderElect, "leader-elect", false, "let one of several replicas work")

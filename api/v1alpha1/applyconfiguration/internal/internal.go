@@ -172,6 +172,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: keys
       type:
         namedType: io.atcr.operator.api.v1alpha1.KeysStatus
+    - name: lastHandledReconcileAt
+      type:
+        scalar: string
     - name: links
       type:
         list:
@@ -464,6 +467,27 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.KeyAlgorithm
   scalar: string
+- name: io.atcr.operator.api.v1alpha1.KeyRotation
+  map:
+    fields:
+    - name: interval
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.Duration
+    - name: mode
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.RotationMode
+- name: io.atcr.operator.api.v1alpha1.KeySecretReference
+  map:
+    fields:
+    - name: certKey
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.SecretKey
+    - name: keyKey
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.SecretKey
+    - name: name
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.ObjectName
 - name: io.atcr.operator.api.v1alpha1.KeySource
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.KeyStatus
@@ -475,18 +499,27 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: kid
       type:
         scalar: string
+    - name: notAfter
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: secretName
       type:
         scalar: string
 - name: io.atcr.operator.api.v1alpha1.Keys
   map:
     fields:
+    - name: oauthClient
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.OAuthClientKey
     - name: signing
       type:
         namedType: io.atcr.operator.api.v1alpha1.SigningKey
 - name: io.atcr.operator.api.v1alpha1.KeysStatus
   map:
     fields:
+    - name: oauthClient
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.OAuthKeyStatus
     - name: signing
       type:
         namedType: io.atcr.operator.api.v1alpha1.SigningKeyStatus
@@ -553,6 +586,47 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             scalar: numeric
           elementRelationship: associative
+- name: io.atcr.operator.api.v1alpha1.OAuthClientKey
+  map:
+    fields:
+    - name: rotation
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.OAuthKeyRotation
+    - name: secretRef
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.KeySecretReference
+    - name: source
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.KeySource
+- name: io.atcr.operator.api.v1alpha1.OAuthKeyRotation
+  map:
+    fields:
+    - name: interval
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.Duration
+    - name: mode
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.RotationMode
+    - name: retireAfter
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.Duration
+- name: io.atcr.operator.api.v1alpha1.OAuthKeyStatus
+  map:
+    fields:
+    - name: current
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.KeyStatus
+    - name: lastRequest
+      type:
+        scalar: string
+    - name: retired
+      type:
+        list:
+          elementType:
+            namedType: io.atcr.operator.api.v1alpha1.RetiredKeyStatus
+          elementRelationship: associative
+          keys:
+          - kid
 - name: io.atcr.operator.api.v1alpha1.ObjectName
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.Origin
@@ -592,7 +666,18 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.Reconciliation
   scalar: string
+- name: io.atcr.operator.api.v1alpha1.RetiredKeyStatus
+  map:
+    fields:
+    - name: kid
+      type:
+        scalar: string
+    - name: until
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: io.atcr.operator.api.v1alpha1.Role
+  scalar: string
+- name: io.atcr.operator.api.v1alpha1.RotationMode
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.SQLite
   map:
@@ -609,6 +694,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: storageClassName
       type:
         namedType: io.atcr.operator.api.v1alpha1.ObjectName
+- name: io.atcr.operator.api.v1alpha1.SecretKey
+  scalar: string
 - name: io.atcr.operator.api.v1alpha1.Service
   map:
     fields:
@@ -644,6 +731,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: algorithm
       type:
         namedType: io.atcr.operator.api.v1alpha1.KeyAlgorithm
+    - name: rotation
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.KeyRotation
+    - name: secretRef
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.KeySecretReference
     - name: source
       type:
         namedType: io.atcr.operator.api.v1alpha1.KeySource
@@ -653,6 +746,26 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: current
       type:
         namedType: io.atcr.operator.api.v1alpha1.KeyStatus
+    - name: lastRequest
+      type:
+        scalar: string
+    - name: lastRotationTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: next
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.KeyStatus
+    - name: nextRotationTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: retired
+      type:
+        list:
+          elementType:
+            namedType: io.atcr.operator.api.v1alpha1.RetiredKeyStatus
+          elementRelationship: associative
+          keys:
+          - kid
 - name: io.atcr.operator.api.v1alpha1.Switch
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.Tokens

@@ -44,6 +44,8 @@ type AppViewStatusApplyConfiguration struct {
 	Endpoints []EndpointApplyConfiguration `json:"endpoints,omitempty"`
 	// Database in use.
 	Database *DatabaseStatusApplyConfiguration `json:"database,omitempty"`
+	// LastHandledReconcileAt is the newest operator.atcr.io/reconcile annotation that was acted on.
+	LastHandledReconcileAt *string `json:"lastHandledReconcileAt,omitempty"`
 }
 
 // AppViewStatusApplyConfiguration constructs a declarative configuration of the AppViewStatus type for use with
@@ -192,5 +194,13 @@ func (b *AppViewStatusApplyConfiguration) WithEndpoints(values ...*EndpointApply
 // If called multiple times, the Database field is set to the value of the last call.
 func (b *AppViewStatusApplyConfiguration) WithDatabase(value *DatabaseStatusApplyConfiguration) *AppViewStatusApplyConfiguration {
 	b.Database = value
+	return b
+}
+
+// WithLastHandledReconcileAt sets the LastHandledReconcileAt field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LastHandledReconcileAt field is set to the value of the last call.
+func (b *AppViewStatusApplyConfiguration) WithLastHandledReconcileAt(value string) *AppViewStatusApplyConfiguration {
+	b.LastHandledReconcileAt = &value
 	return b
 }

@@ -7,8 +7,11 @@ package v1alpha1
 //
 // Keys of the server.
 type KeysApplyConfiguration struct {
-	// Signing key of registry tokens, in the Secret NAME-signing.
+	// Signing key of registry tokens, in the Secret NAME-signing. Servers load a changed key without a restart.
 	Signing *SigningKeyApplyConfiguration `json:"signing,omitempty"`
+	// OAuthClient key, in the Secret NAME-oauth: it proves to users' servers who this AppView is. Sessions are bound to
+	// the key that they began with.
+	OAuthClient *OAuthClientKeyApplyConfiguration `json:"oauthClient,omitempty"`
 }
 
 // KeysApplyConfiguration constructs a declarative configuration of the Keys type for use with
@@ -22,5 +25,13 @@ func Keys() *KeysApplyConfiguration {
 // If called multiple times, the Signing field is set to the value of the last call.
 func (b *KeysApplyConfiguration) WithSigning(value *SigningKeyApplyConfiguration) *KeysApplyConfiguration {
 	b.Signing = value
+	return b
+}
+
+// WithOAuthClient sets the OAuthClient field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the OAuthClient field is set to the value of the last call.
+func (b *KeysApplyConfiguration) WithOAuthClient(value *OAuthClientKeyApplyConfiguration) *KeysApplyConfiguration {
+	b.OAuthClient = value
 	return b
 }

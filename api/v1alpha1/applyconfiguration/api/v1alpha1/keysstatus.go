@@ -9,6 +9,8 @@ package v1alpha1
 type KeysStatusApplyConfiguration struct {
 	// Signing key of registry tokens.
 	Signing *SigningKeyStatusApplyConfiguration `json:"signing,omitempty"`
+	// OAuthClient key.
+	OAuthClient *OAuthKeyStatusApplyConfiguration `json:"oauthClient,omitempty"`
 }
 
 // KeysStatusApplyConfiguration constructs a declarative configuration of the KeysStatus type for use with
@@ -22,5 +24,13 @@ func KeysStatus() *KeysStatusApplyConfiguration {
 // If called multiple times, the Signing field is set to the value of the last call.
 func (b *KeysStatusApplyConfiguration) WithSigning(value *SigningKeyStatusApplyConfiguration) *KeysStatusApplyConfiguration {
 	b.Signing = value
+	return b
+}
+
+// WithOAuthClient sets the OAuthClient field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the OAuthClient field is set to the value of the last call.
+func (b *KeysStatusApplyConfiguration) WithOAuthClient(value *OAuthKeyStatusApplyConfiguration) *KeysStatusApplyConfiguration {
+	b.OAuthClient = value
 	return b
 }

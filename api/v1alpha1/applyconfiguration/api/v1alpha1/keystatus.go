@@ -4,6 +4,7 @@ package v1alpha1
 
 import (
 	apiv1alpha1 "atcr.io/operator/api/v1alpha1"
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // KeyStatusApplyConfiguration represents a declarative configuration of the KeyStatus type for use
@@ -17,6 +18,8 @@ type KeyStatusApplyConfiguration struct {
 	Algorithm *apiv1alpha1.KeyAlgorithm `json:"algorithm,omitempty"`
 	// SecretName is where the key is.
 	SecretName *string `json:"secretName,omitempty"`
+	// NotAfter is when a provided key's certificate expires.
+	NotAfter *v1.Time `json:"notAfter,omitempty"`
 }
 
 // KeyStatusApplyConfiguration constructs a declarative configuration of the KeyStatus type for use with
@@ -46,5 +49,13 @@ func (b *KeyStatusApplyConfiguration) WithAlgorithm(value apiv1alpha1.KeyAlgorit
 // If called multiple times, the SecretName field is set to the value of the last call.
 func (b *KeyStatusApplyConfiguration) WithSecretName(value string) *KeyStatusApplyConfiguration {
 	b.SecretName = &value
+	return b
+}
+
+// WithNotAfter sets the NotAfter field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NotAfter field is set to the value of the last call.
+func (b *KeyStatusApplyConfiguration) WithNotAfter(value v1.Time) *KeyStatusApplyConfiguration {
+	b.NotAfter = &value
 	return b
 }

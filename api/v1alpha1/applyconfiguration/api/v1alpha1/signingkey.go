@@ -9,12 +9,19 @@ import (
 // SigningKeyApplyConfiguration represents a declarative configuration of the SigningKey type for use
 // with apply.
 //
-// SigningKey says where the key comes from.
+// SigningKey says where the key comes from and when it changes. Whatever the source, servers know a key before it
+// signs and verify with it until its last token is over.
 type SigningKeyApplyConfiguration struct {
-	// Source: Generated (default). The operator makes the key once and never again while the Secret exists.
+	// Source: Generated (default), the operator makes keys; or SecretRef, a Secret of yours. A provided key is copied,
+	// never mounted: replace it at any time.
 	Source *apiv1alpha1.KeySource `json:"source,omitempty"`
-	// Algorithm: ES256 (default) or RS256 (2048 bits), which costs the server 20 times more per token.
+	// Algorithm of keys that are made: ES256 (default) or RS256 (2048 bits), which costs the server 20 times more per
+	// token. A change rotates the key.
 	Algorithm *apiv1alpha1.KeyAlgorithm `json:"algorithm,omitempty"`
+	// Rotation of generated keys.
+	Rotation *KeyRotationApplyConfiguration `json:"rotation,omitempty"`
+	// SecretRef names the Secret with your key, with source SecretRef.
+	SecretRef *KeySecretReferenceApplyConfiguration `json:"secretRef,omitempty"`
 }
 
 // SigningKeyApplyConfiguration constructs a declarative configuration of the SigningKey type for use with
@@ -36,5 +43,21 @@ func (b *SigningKeyApplyConfiguration) WithSource(value apiv1alpha1.KeySource) *
 // If called multiple times, the Algorithm field is set to the value of the last call.
 func (b *SigningKeyApplyConfiguration) WithAlgorithm(value apiv1alpha1.KeyAlgorithm) *SigningKeyApplyConfiguration {
 	b.Algorithm = &value
+	return b
+}
+
+// WithRotation sets the Rotation field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Rotation field is set to the value of the last call.
+func (b *SigningKeyApplyConfiguration) WithRotation(value *KeyRotationApplyConfiguration) *SigningKeyApplyConfiguration {
+	b.Rotation = value
+	return b
+}
+
+// WithSecretRef sets the SecretRef field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SecretRef field is set to the value of the last call.
+func (b *SigningKeyApplyConfiguration) WithSecretRef(value *KeySecretReferenceApplyConfiguration) *SigningKeyApplyConfiguration {
+	b.SecretRef = value
 	return b
 }

@@ -2,6 +2,10 @@
 
 package v1alpha1
 
+import (
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
 // SigningKeyStatusApplyConfiguration represents a declarative configuration of the SigningKeyStatus type for use
 // with apply.
 //
@@ -9,6 +13,16 @@ package v1alpha1
 type SigningKeyStatusApplyConfiguration struct {
 	// Current key: it signs.
 	Current *KeyStatusApplyConfiguration `json:"current,omitempty"`
+	// Next key: servers know it, and it signs after the current one.
+	Next *KeyStatusApplyConfiguration `json:"next,omitempty"`
+	// Retired keys: they verify until the tokens that they signed are over.
+	Retired []RetiredKeyStatusApplyConfiguration `json:"retired,omitempty"`
+	// LastRotationTime is when the current key began to sign.
+	LastRotationTime *v1.Time `json:"lastRotationTime,omitempty"`
+	// NextRotationTime is when the next key is due to sign; absent when only you decide.
+	NextRotationTime *v1.Time `json:"nextRotationTime,omitempty"`
+	// LastRequest is the newest operator.atcr.io/rotate annotation that was carried out.
+	LastRequest *string `json:"lastRequest,omitempty"`
 }
 
 // SigningKeyStatusApplyConfiguration constructs a declarative configuration of the SigningKeyStatus type for use with
@@ -22,5 +36,50 @@ func SigningKeyStatus() *SigningKeyStatusApplyConfiguration {
 // If called multiple times, the Current field is set to the value of the last call.
 func (b *SigningKeyStatusApplyConfiguration) WithCurrent(value *KeyStatusApplyConfiguration) *SigningKeyStatusApplyConfiguration {
 	b.Current = value
+	return b
+}
+
+// WithNext sets the Next field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Next field is set to the value of the last call.
+func (b *SigningKeyStatusApplyConfiguration) WithNext(value *KeyStatusApplyConfiguration) *SigningKeyStatusApplyConfiguration {
+	b.Next = value
+	return b
+}
+
+// WithRetired adds the given value to the Retired field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Retired field.
+func (b *SigningKeyStatusApplyConfiguration) WithRetired(values ...*RetiredKeyStatusApplyConfiguration) *SigningKeyStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithRetired")
+		}
+		b.Retired = append(b.Retired, *values[i])
+	}
+	return b
+}
+
+// WithLastRotationTime sets the LastRotationTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LastRotationTime field is set to the value of the last call.
+func (b *SigningKeyStatusApplyConfiguration) WithLastRotationTime(value v1.Time) *SigningKeyStatusApplyConfiguration {
+	b.LastRotationTime = &value
+	return b
+}
+
+// WithNextRotationTime sets the NextRotationTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NextRotationTime field is set to the value of the last call.
+func (b *SigningKeyStatusApplyConfiguration) WithNextRotationTime(value v1.Time) *SigningKeyStatusApplyConfiguration {
+	b.NextRotationTime = &value
+	return b
+}
+
+// WithLastRequest sets the LastRequest field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LastRequest field is set to the value of the last call.
+func (b *SigningKeyStatusApplyConfiguration) WithLastRequest(value string) *SigningKeyStatusApplyConfiguration {
+	b.LastRequest = &value
 	return b
 }

@@ -1,0 +1,223 @@
+package keyset
+
+import (
+	"strings"
+	"time"
+)
+
+// RevokePrefix begins a request that takes the current key away at once, where any other retires it.
+const RevokePrefix = "revoke-"
+
+// Policy says when keys change.
+type Policy struct {
+	Algorithm Algorithm
+	// Interval is how long a key signs before the next one does; zero: only when asked.
+	Interval time.Duration
+	// TokenLife is how long a token is valid, Skew how far clocks may differ, Propagation how long a changed Secret takes
+	// to reach every server.
+	TokenLife, Skew, Propagation time.Duration
+}
+
+// State is what a decision is made of.
+type State struct {
+	Set    *Set // nil: no key signs yet
+	Staged *Key // the private half of the next key, not given to the servers; nil: none
+	Source *Key // the key that somebody else provides; nil: the operator makes keys
+	Fresh  *Key // the key that [Begin] begins with when there is no source
+	// Request is asked for by hand; carried out when it differs from the set's.
+	Request string
+}
+
+// Action is one change. Each is one write, so that a crash between two leaves a state that the next decision starts from.
+type Action string
+
+const (
+	Nothing Action = "Nothing"
+	Begin   Action = "Begin"   // make the first set, of the source or a fresh key, with the staged one as next
+	Stage   Action = "Stage"   // keep the private half of a coming key: a new one, or the source
+	Unstage Action = "Unstage" // the staged key is not the coming one, or signs already: forget it
+	Publish Action = "Publish" // give the servers the public half of the staged key
+	Conceal Action = "Conceal" // take back a published key that will never sign
+	Promote Action = "Promote" // the next key signs, the current one is retired
+	Revoke  Action = "Revoke"  // the next key signs, the current one verifies no more
+	Settle  Action = "Settle"  // every server signs with the current key: tokens of retired ones have an end now
+	Drop    Action = "Drop"    // tokens of some retired keys are over: they verify no more
+	Mark    Action = "Mark"    // note a request as carried out
+)
+
+// Plan is what to do next.
+type Plan struct {
+	Action Action
+	// Confirm: only once every server that serves has loaded the set as it is. Ask again after After when one has not.
+	Confirm bool
+	// After is when to decide again, when there is nothing to do now; zero: when something changes.
+	After time.Duration
+	// Waiting: a change of keys is on its way and needs time.
+	Waiting bool
+}
+
+// askAgain is how soon servers that have not loaded a set are asked again.
+const askAgain = 2 * time.Second
+
+// Decide says what to do next. It keeps four promises (operator-api.md section 3.4): whoever signs, everybody who serves
+// verifies; a key verifies until every token that it may have signed is over; no key is made twice for one place; and
+// nothing is promoted that a server has not loaded.
+func Decide(s State, p Policy, now time.Time) Plan {
+	if s.Set == nil {
+		if s.Staged == nil && s.Source == nil {
+			return Plan{Action: Stage} // so that the first set has a next key from the start
+		}
+		return Plan{Action: Begin}
+	}
+	current := s.Set.Current
+	if plan, ok := decideStaged(s, p); ok {
+		return plan
+	}
+	if s.Staged != nil && (s.Set.Next == nil || s.Set.Next.Kid != s.Staged.Kid) {
+		return Plan{Action: Publish}
+	}
+	asked := s.Request != "" && s.Request != s.Set.Request
+	if asked && strings.HasPrefix(s.Request, RevokePrefix) && s.Staged != nil {
+		return Plan{Action: Revoke}
+	}
+	if s.Set.Unsettled() {
+		return Plan{Action: Settle, Confirm: true, After: askAgain, Waiting: true}
+	}
+	for _, k := range s.Set.Retired {
+		if !now.Before(k.Until) {
+			return Plan{Action: Drop}
+		}
+	}
+	if asked && s.Staged == nil {
+		return Plan{Action: Mark} // the source's key signs already: there is nothing to change to
+	}
+	plan := Plan{Action: Nothing}
+	for _, k := range s.Set.Retired {
+		plan.After = sooner(plan.After, k.Until.Sub(now))
+	}
+	if s.Staged == nil {
+		return plan
+	}
+	due := time.Duration(-1)
+	switch {
+	case asked, s.Source != nil, p.Algorithm != "" && s.Source == nil && current.Algorithm != p.Algorithm:
+		due = 0
+	case p.Interval > 0:
+		due = max(s.Set.Since.Add(p.Interval).Sub(now), 0)
+	}
+	if due < 0 {
+		return plan
+	}
+	ready := max(s.Set.Published.Add(p.Propagation).Sub(now), 0)
+	if len(s.Set.Retired) >= MaxRetired { // it waits for the oldest one's end, which plan.After knows
+		plan.Waiting = due == 0
+		return plan
+	}
+	if wait := max(due, ready); wait > 0 {
+		plan.After, plan.Waiting = sooner(plan.After, wait), due == 0
+		return plan
+	}
+	return Plan{Action: Promote, Confirm: true, After: askAgain, Waiting: true}
+}
+
+// decideStaged brings the staged key to what it should be.
+func decideStaged(s State, p Policy) (Plan, bool) {
+	switch {
+	case s.Staged != nil && s.Staged.Kid == s.Set.Current.Kid: // left over from a promotion
+		return Plan{Action: Unstage}, true
+	case s.Source == nil && s.Staged == nil:
+		return Plan{Action: Stage}, true
+	case s.Source == nil:
+		if p.Algorithm != "" && s.Staged.Algorithm != p.Algorithm {
+			return Plan{Action: Unstage}, true
+		}
+	case s.Source.Kid == s.Set.Current.Kid:
+		if s.Staged != nil {
+			return Plan{Action: Unstage}, true
+		}
+		if s.Set.Next != nil {
+			return Plan{Action: Conceal}, true
+		}
+	case s.Staged == nil:
+		return Plan{Action: Stage}, true
+	case s.Staged.Kid != s.Source.Kid:
+		return Plan{Action: Unstage}, true
+	}
+	return Plan{}, false
+}
+
+func sooner(a, b time.Duration) time.Duration {
+	if a <= 0 || b < a {
+		return b
+	}
+	return a
+}
+
+// Carry changes the set as a plan says; the caller writes it.
+func Carry(s State, p Policy, a Action, now time.Time) *Set {
+	if a == Begin {
+		return begin(s, now)
+	}
+	set := *s.Set
+	set.Retired = append([]Retired(nil), s.Set.Retired...)
+	switch a {
+	case Publish:
+		next := s.Staged.Public()
+		set.Next, set.Published = &next, now
+		set.Retired = without(set.Retired, next.Kid) // a key that comes back
+	case Conceal:
+		set.Next, set.Published = nil, time.Time{}
+	case Promote, Revoke:
+		old := set.Current.Public()
+		set.Current, set.Since, set.Next, set.Published = s.Staged, now, nil, time.Time{}
+		if s.Request != "" {
+			set.Request = s.Request
+		}
+		if a == Promote {
+			set.Retired = append(set.Retired, Retired{Public: old})
+		}
+	case Settle:
+		for i := range set.Retired {
+			if set.Retired[i].Until.IsZero() {
+				// Twice: between issuer and verifier, and between this operator and the one that drops the key.
+				set.Retired[i].Until = now.Add(p.TokenLife + 2*p.Skew)
+			}
+		}
+	case Drop:
+		var kept []Retired
+		for _, k := range set.Retired {
+			if k.Until.IsZero() || now.Before(k.Until) {
+				kept = append(kept, k)
+			}
+		}
+		set.Retired = kept
+	case Mark:
+		set.Request = s.Request
+	}
+	return &set
+}
+
+func begin(s State, now time.Time) *Set {
+	set := &Set{Since: now, Request: s.Request}
+	switch {
+	case s.Source != nil:
+		set.Current = s.Source
+	default:
+		set.Current = s.Fresh
+		if s.Staged != nil && s.Staged.Kid != s.Fresh.Kid {
+			next := s.Staged.Public()
+			set.Next, set.Published = &next, now
+		}
+	}
+	return set
+}
+
+func without(list []Retired, kid string) []Retired {
+	var out []Retired
+	for _, k := range list {
+		if k.Kid != kid {
+			out = append(out, k)
+		}
+	}
+	return out
+}

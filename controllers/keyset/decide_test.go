@@ -1,0 +1,388 @@
+package keyset_test
+
+import (
+	"crypto/rand"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"atcr.io/operator/controllers/keyset"
+)
+
+var policy = keyset.Policy{
+	Algorithm: keyset.ES256, Interval: 24 * time.Hour, TokenLife: 5 * time.Minute, Skew: time.Minute, Propagation: 2 * time.Minute,
+}
+
+// world is servers, tokens and Secrets on one true clock. Operators and servers have clocks of their own, at most half
+// of policy.Skew away from it, so that two differ by no more than the whole.
+type world struct {
+	t       *rapid.T
+	now     time.Time
+	secret  *keyset.Set // what the API server has; nil: nothing
+	version int
+	staged  *keyset.Key
+	source  *keyset.Key
+	request string
+	servers []*server
+	tokens  []token
+	made    int // keys that were ever made
+	revoked map[string]bool
+}
+
+type server struct {
+	skew   time.Duration
+	loaded *keyset.Set
+	due    time.Time // when it loads what the API server has then; zero: it is up to date
+}
+
+type token struct {
+	kid     string
+	expires time.Time // by the clock of the server that issued it
+}
+
+func (w *world) key() *keyset.Key {
+	w.made++
+	k, err := keyset.Generate(rand.Reader, keyset.ES256, "x", w.now)
+	require.NoError(w.t, err)
+	return k
+}
+
+func (w *world) write(s *keyset.Set) {
+	// What is written is what another operator reads: through the files and the annotation.
+	f, err := s.Files()
+	require.NoError(w.t, err)
+	back, err := keyset.Parse(f)
+	require.NoError(w.t, err)
+	back.Recall(s.Record(), w.now)
+	require.Equal(w.t, s.Record(), back.Record())
+	require.LessOrEqual(w.t, len(back.Verifying()), keyset.MaxVerifying)
+	w.secret = back
+	w.version++
+	for _, s := range w.servers {
+		if s.due.IsZero() {
+			// The kubelet may take longer than anybody promised.
+			s.due = w.now.Add(time.Duration(rapid.IntRange(0, 600).Draw(w.t, "delay")) * time.Second)
+		}
+	}
+}
+
+// reconcile is one pass of an operator, which may end after any write.
+func (w *world) reconcile() {
+	clock := w.now.Add(time.Duration(rapid.IntRange(-30, 30).Draw(w.t, "skew of the operator")) * time.Second)
+	for range rapid.IntRange(1, 6).Draw(w.t, "writes before it dies") {
+		state := keyset.State{Set: w.secret, Staged: w.staged, Source: w.source, Request: w.request}
+		plan := keyset.Decide(state, policy, clock)
+		if plan.Action == keyset.Nothing {
+			return
+		}
+		if plan.Confirm && !w.loaded() {
+			return
+		}
+		switch plan.Action {
+		case keyset.Begin:
+			if state.Source == nil {
+				state.Fresh = w.key()
+			}
+			w.write(keyset.Carry(state, policy, plan.Action, clock))
+		case keyset.Stage:
+			if w.staged = w.source; w.staged == nil {
+				w.staged = w.key()
+			}
+		case keyset.Unstage:
+			w.staged = nil
+		default:
+			if plan.Action == keyset.Promote {
+				w.promoteIsSafe()
+			}
+			if plan.Action == keyset.Revoke {
+				w.revoked[w.secret.Current.Kid] = true
+			}
+			w.write(keyset.Carry(state, policy, plan.Action, clock))
+		}
+	}
+}
+
+func (w *world) loaded() bool {
+	for _, s := range w.servers {
+		if s.loaded.Hash() != w.secret.Hash() || s.loaded.Current.Kid != w.secret.Current.Kid {
+			return false
+		}
+	}
+	return true
+}
+
+// promoteIsSafe is invariant (d).
+func (w *world) promoteIsSafe() {
+	for i, s := range w.servers {
+		require.True(w.t, verifies(s.loaded, w.staged.Kid), "server %d has not loaded the key that is promoted", i)
+	}
+}
+
+func verifies(s *keyset.Set, kid string) bool {
+	for _, k := range s.Verifying() {
+		if k.Kid == kid {
+			return true
+		}
+	}
+	return false
+}
+
+// advance lets time pass; servers load what is due, issue a token each, and verify all tokens that are about: invariants
+// (a) and (b).
+func (w *world) advance(d time.Duration) {
+	w.now = w.now.Add(d)
+	for _, s := range w.servers {
+		if !s.due.IsZero() && !w.now.Before(s.due) {
+			s.loaded, s.due = w.secret, time.Time{}
+		}
+	}
+	for _, s := range w.servers {
+		w.tokens = append(w.tokens, token{s.loaded.Current.Kid, w.now.Add(s.skew + policy.TokenLife)})
+	}
+	var about []token
+	for _, tok := range w.tokens {
+		alive := false
+		for i, s := range w.servers {
+			if w.now.Add(s.skew).After(tok.expires) {
+				continue // by this server's clock it is over
+			}
+			alive = true
+			if !w.revoked[tok.kid] && !verifies(s.loaded, tok.kid) && !w.afterRevocation(s, tok.kid) {
+				w.t.Fatalf("server %d refuses a token of key %s that is good for %s", i, tok.kid[:6], tok.expires.Sub(w.now))
+			}
+		}
+		if alive {
+			about = append(about, tok)
+		}
+	}
+	w.tokens = about
+}
+
+// afterRevocation says that a server has not seen the key that took over at once when another was revoked. That costs a
+// login, which is the price of revoking.
+func (w *world) afterRevocation(s *server, kid string) bool {
+	return len(w.revoked) > 0 && kid == w.secret.Current.Kid && !s.due.IsZero()
+}
+
+func newWorld(t *rapid.T) *world {
+	w := &world{t: t, now: now, revoked: map[string]bool{}}
+	if rapid.Bool().Draw(t, "provided") {
+		w.source = w.key()
+	}
+	for w.secret == nil {
+		w.reconcile()
+	}
+	for range rapid.IntRange(1, 3).Draw(t, "servers") {
+		w.servers = append(w.servers, &server{loaded: w.secret})
+		w.servers[len(w.servers)-1].skew = time.Duration(rapid.IntRange(-30, 30).Draw(t, "skew")) * time.Second
+	}
+	return w
+}
+
+// What happens besides reconciles and the passing of time, as often as it stands here.
+var happenings = []string{
+	"nothing", "nothing", "nothing", "nothing", "somebody asks", "somebody asks", "a source changes", "a server comes", "a server goes",
+	"a day passes", "the staged key is deleted", "a leak",
+}
+
+func (w *world) happen(what string, i int) {
+	switch what {
+	case "somebody asks":
+		w.request = fmt.Sprintf("r%d", i)
+	case "a leak":
+		w.request = fmt.Sprintf("revoke-%d", i)
+	case "a source changes":
+		if w.source != nil {
+			w.source = w.key()
+		}
+	case "a server comes":
+		w.servers = append(w.servers, &server{loaded: w.secret})
+	case "a server goes":
+		if len(w.servers) > 1 {
+			w.servers = w.servers[1:]
+		}
+	case "a day passes":
+		w.advance(24 * time.Hour)
+	case "the staged key is deleted":
+		w.staged = nil
+	}
+}
+
+func TestNoTokenIsRefusedWhateverHappensWhileKeysRotate(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		leaks := rapid.Bool().Draw(t, "leaks")
+		for i := range rapid.IntRange(20, 120).Draw(t, "steps") {
+			what := rapid.SampledFrom(happenings).Draw(t, "happening")
+			if what == "a leak" && !leaks {
+				continue
+			}
+			w.happen(what, i)
+			w.reconcile()
+			w.advance(time.Duration(rapid.IntRange(1, 200).Draw(t, "seconds")) * time.Second)
+		}
+	})
+}
+
+// settle reconciles until nothing is left to do but wait, and says how long.
+func settle(t require.TestingT, s *keyset.State, p keyset.Policy, at time.Time) keyset.Plan {
+	for range 20 {
+		plan := keyset.Decide(*s, p, at)
+		switch plan.Action {
+		case keyset.Nothing:
+			return plan
+		case keyset.Begin:
+			k, err := keyset.Generate(rand.Reader, p.Algorithm, "x", at)
+			require.NoError(t, err)
+			s.Fresh = k
+			s.Set = keyset.Carry(*s, p, plan.Action, at)
+		case keyset.Stage:
+			k, err := keyset.Generate(rand.Reader, p.Algorithm, "x", at)
+			require.NoError(t, err)
+			if s.Staged = k; s.Source != nil {
+				s.Staged = s.Source
+			}
+		case keyset.Unstage:
+			s.Staged = nil
+		default:
+			s.Set = keyset.Carry(*s, p, plan.Action, at)
+		}
+	}
+	require.Fail(t, "it never settles")
+	return keyset.Plan{}
+}
+
+func TestAGeneratedKeySignsForItsIntervalAndTheNextTakesOver(t *testing.T) {
+	s := &keyset.State{}
+	plan := settle(t, s, policy, now)
+	require.Equal(t, policy.Interval, plan.After)
+	require.NotNil(t, s.Set.Next, "published from the start")
+	first, next := s.Set.Current.Kid, s.Set.Next.Kid
+
+	settle(t, s, policy, now.Add(policy.Interval-time.Second))
+	require.Equal(t, first, s.Set.Current.Kid)
+	plan = settle(t, s, policy, now.Add(policy.Interval))
+	require.Equal(t, next, s.Set.Current.Kid)
+	require.Len(t, s.Set.Retired, 1)
+	require.Equal(t, policy.TokenLife+2*policy.Skew, plan.After, "until the old key's tokens are over")
+	require.NotNil(t, s.Set.Next)
+
+	settle(t, s, policy, now.Add(policy.Interval).Add(plan.After))
+	require.Empty(t, s.Set.Retired)
+}
+
+func TestARequestRotatesOnceAndAManualPolicyNeverByItself(t *testing.T) {
+	manual := policy
+	manual.Interval = 0
+	s := &keyset.State{}
+	require.Zero(t, settle(t, s, manual, now).After)
+	first := s.Set.Current.Kid
+	settle(t, s, manual, now.Add(1000*24*time.Hour))
+	require.Equal(t, first, s.Set.Current.Kid)
+
+	s.Request = "monday"
+	settle(t, s, manual, now.Add(time.Hour))
+	second := s.Set.Current.Kid
+	require.NotEqual(t, first, second)
+	settle(t, s, manual, now.Add(2*time.Hour))
+	require.Equal(t, second, s.Set.Current.Kid)
+}
+
+func TestAKeyIsNotPromotedBeforeItHadTimeToReachTheServers(t *testing.T) {
+	s := &keyset.State{}
+	settle(t, s, policy, now)
+	first := s.Set.Current.Kid
+	s.Request = "now"
+	plan := settle(t, s, policy, now.Add(time.Minute))
+	require.Equal(t, first, s.Set.Current.Kid)
+	require.True(t, plan.Waiting)
+	require.Equal(t, policy.Propagation-time.Minute, plan.After)
+}
+
+func TestRevokingTakesTheCurrentKeyAwayAtOnce(t *testing.T) {
+	s := &keyset.State{}
+	settle(t, s, policy, now)
+	first := s.Set.Current.Kid
+	s.Request = "revoke-1"
+	settle(t, s, policy, now)
+	require.False(t, verifies(s.Set, first))
+	second := s.Set.Current.Kid
+	settle(t, s, policy, now.Add(time.Hour))
+	require.Equal(t, second, s.Set.Current.Kid, "once")
+}
+
+func TestAnotherAlgorithmRotatesTheKey(t *testing.T) {
+	s := &keyset.State{}
+	settle(t, s, policy, now)
+	rsa := policy
+	rsa.Algorithm = keyset.RS256
+	settle(t, s, rsa, now)
+	require.Equal(t, keyset.ES256, s.Set.Current.Algorithm)
+	require.Equal(t, keyset.RS256, s.Set.Next.Algorithm)
+	settle(t, s, rsa, now.Add(rsa.Propagation))
+	require.Equal(t, keyset.RS256, s.Set.Current.Algorithm)
+	require.Len(t, s.Set.Retired, 1)
+}
+
+func TestAProvidedKeyIsStagedAndTakesOverWhenItHasArrived(t *testing.T) {
+	s := &keyset.State{Source: generate(t, keyset.ES256)}
+	settle(t, s, policy, now)
+	require.Equal(t, s.Source.Kid, s.Set.Current.Kid)
+	require.Nil(t, s.Staged)
+	require.Nil(t, s.Set.Next)
+
+	s.Source = generate(t, keyset.RS256)
+	settle(t, s, policy, now.Add(time.Hour))
+	require.Equal(t, s.Source.Kid, s.Set.Next.Kid)
+	settle(t, s, policy, now.Add(time.Hour+policy.Propagation))
+	require.Equal(t, s.Source.Kid, s.Set.Current.Kid)
+	require.Nil(t, s.Staged)
+
+	// One that comes and goes before it signs leaves nothing behind.
+	before := s.Source
+	s.Source = generate(t, keyset.ES256)
+	settle(t, s, policy, now.Add(3*time.Hour))
+	s.Source = before
+	settle(t, s, policy, now.Add(3*time.Hour))
+	require.Nil(t, s.Set.Next)
+	require.Nil(t, s.Staged)
+}
+
+func TestRotationsInQuickSuccessionWaitForRoom(t *testing.T) {
+	fast := policy
+	fast.Propagation = 0
+	s := &keyset.State{}
+	settle(t, s, fast, now)
+	for i := range keyset.MaxRetired + 3 {
+		s.Request = fmt.Sprint(i)
+		settle(t, s, fast, now)
+	}
+	require.Len(t, s.Set.Retired, keyset.MaxRetired)
+	_, err := s.Set.Files()
+	require.NoError(t, err)
+	plan := settle(t, s, fast, now)
+	require.True(t, plan.Waiting)
+	require.Positive(t, plan.After)
+	settle(t, s, fast, now.Add(plan.After))
+	require.Equal(t, s.Request, s.Set.Request, "carried out once there is room")
+}
+
+func TestALostRecordIsTakenAtItsSafest(t *testing.T) {
+	s := &keyset.State{}
+	settle(t, s, policy, now)
+	settle(t, s, policy, now.Add(policy.Interval))
+	f, err := s.Set.Files()
+	require.NoError(t, err)
+	set, err := keyset.Parse(f)
+	require.NoError(t, err)
+	set.Recall("nonsense", now)
+	require.Equal(t, now, set.Since)
+	require.Equal(t, s.Set.Hash(), set.Hash(), "every key verifies on")
+	require.Nil(t, set.Next)
+	for _, k := range set.Retired {
+		require.Zero(t, k.Until)
+	}
+}

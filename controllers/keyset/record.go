@@ -1,0 +1,70 @@
+package keyset
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// record is what the files of a [Set] do not say. It is kept in an annotation of the Secret that holds them, so that
+// both are written at once and a lost status loses nothing.
+type record struct {
+	Since   time.Time       `json:"since"` // when the current key began to sign
+	Next    *nextRecord     `json:"next,omitempty"`
+	Retired []retiredRecord `json:"retired,omitempty"`
+	Request string          `json:"request,omitempty"` // the last one that was carried out
+}
+
+type nextRecord struct {
+	Kid       string    `json:"kid"`
+	Published time.Time `json:"published"`
+}
+
+type retiredRecord struct {
+	Kid   string    `json:"kid"`
+	Until time.Time `json:"until,omitzero"`
+}
+
+// Record is the annotation that goes with [Set.Files].
+func (s *Set) Record() string {
+	r := record{Since: s.Since.UTC(), Request: s.Request}
+	if s.Next != nil {
+		r.Next = &nextRecord{s.Next.Kid, s.Published.UTC()}
+	}
+	for _, k := range s.Retired {
+		r.Retired = append(r.Retired, retiredRecord{k.Kid, k.Until.UTC()})
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic(fmt.Sprintf("keyset: encoding a record: %v", err)) // times and strings always encode
+	}
+	return string(b)
+}
+
+// Recall puts the annotation's part back into a set that [Parse] read. What it does not say is taken at its safest: the
+// current key began at made, and a key that it does not know is a retired one whose tokens may still be about.
+func (s *Set) Recall(annotation string, made time.Time) {
+	var r record
+	if json.Unmarshal([]byte(annotation), &r) != nil {
+		r = record{}
+	}
+	s.Since, s.Request = r.Since, r.Request
+	if s.Since.IsZero() {
+		s.Since = made
+	}
+	until := map[string]time.Time{}
+	for _, k := range r.Retired {
+		until[k.Kid] = k.Until
+	}
+	var retired []Retired
+	for _, k := range s.Retired {
+		if r.Next != nil && k.Kid == r.Next.Kid && s.Next == nil {
+			public := k.Public
+			s.Next, s.Published = &public, r.Next.Published
+			continue
+		}
+		k.Until = until[k.Kid]
+		retired = append(retired, k)
+	}
+	s.Retired = retired
+}
