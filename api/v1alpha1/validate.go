@@ -43,6 +43,7 @@ func ValidateAppView(a *AppView) field.ErrorList {
 		}
 	}
 	errs = append(errs, validateAllowedNamespaces(&s.HoldLinks.AllowedNamespaces, at.Child("holdLinks", "allowedNamespaces"))...)
+	errs = append(errs, validateKeys(&s.Keys, at.Child("keys"))...)
 	errs = append(errs, validateDuration(s.Tokens.Expiration, time.Minute, time.Hour, at.Child("tokens", "expiration"))...)
 	errs = append(errs, validateSQLite(&s.Database.SQLite, at.Child("database", "sqlite"))...)
 	if svc := s.Exposure.Service; svc.NodePort != 0 && svc.Type != "NodePort" && svc.Type != "LoadBalancer" {
@@ -160,6 +161,36 @@ func validateAllowedNamespaces(n *AllowedNamespaces, at *field.Path) field.Error
 	}
 	if _, err := metav1.LabelSelectorAsSelector(n.Selector); err != nil {
 		return field.ErrorList{field.Invalid(at.Child("selector"), "", err.Error())}
+	}
+	return nil
+}
+
+const (
+	oneDay   = 24 * time.Hour
+	tenYears = 87600 * time.Hour
+)
+
+func validateKeys(k *Keys, at *field.Path) field.ErrorList {
+	s, p := &k.Signing, at.Child("signing")
+	errs := validateUnion(s.Source == KeySecretRef, s.SecretRef != nil, p.Child("secretRef"), "is needed with source: SecretRef, and only then")
+	errs = append(errs, validateDuration(s.Rotation.Interval, oneDay, tenYears, p.Child("rotation", "interval"))...)
+	if r := s.Rotation; r.Interval != "" && (r.Mode == RotationManual || s.Source == KeySecretRef) {
+		errs = append(errs, field.Invalid(p.Child("rotation", "interval"), r.Interval, "is for generated keys in mode Scheduled"))
+	}
+	o, p := &k.OAuthClient, at.Child("oauthClient")
+	errs = append(errs, validateUnion(o.Source == KeySecretRef, o.SecretRef != nil, p.Child("secretRef"), "is needed with source: SecretRef, and only then")...)
+	errs = append(errs, validateDuration(o.Rotation.Interval, 30*oneDay, tenYears, p.Child("rotation", "interval"))...)
+	errs = append(errs, validateDuration(o.Rotation.RetireAfter, time.Hour, tenYears, p.Child("rotation", "retireAfter"))...)
+	if r := o.Rotation; r.Interval != "" && r.Mode != RotationScheduled {
+		errs = append(errs, field.Invalid(p.Child("rotation", "interval"), r.Interval, "is for mode Scheduled"))
+	}
+	return errs
+}
+
+// validateUnion checks that the member of a union is there exactly when its discriminator says so.
+func validateUnion(wanted, there bool, at *field.Path, says string) field.ErrorList {
+	if wanted != there {
+		return field.ErrorList{field.Invalid(at, "", says)}
 	}
 	return nil
 }

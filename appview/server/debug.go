@@ -14,7 +14,8 @@ func (s *Server) DebugHandler() http.Handler { return observe.Debug(s.ready, s.m
 // ready names the keys and the runtime file that are in force. A hold or PDS that is down does not make the server
 // unready: what is cached is still served.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
-	out := names.Ready{Status: "ok", KeySetHash: s.keys.Set().Hash(), RuntimeHash: s.runtime.Current().Hash}
+	set := s.keys.Set()
+	out := names.Ready{Status: "ok", KeySetHash: set.Hash(), SigningKey: set.SignerKID(), RuntimeHash: s.runtime.Current().Hash}
 	status := http.StatusOK
 	switch err := s.db.Ping(r.Context()); {
 	case s.draining.Load():

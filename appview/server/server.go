@@ -43,20 +43,21 @@ const jwksPath = "/auth/jwks.json"
 
 // Server is an AppView that is open: its database is migrated and its keys are loaded.
 type Server struct {
-	cfg      *config.Config
-	log      *slog.Logger
-	db       *store.DB
-	keys     *auth.Keys
-	runtime  *config.Runtime
-	watcher  *files.Watcher
-	mirror   *index.Mirror
-	holds    *holdclient.Client
-	uploads  *upload.Uploader
-	refresh  *auth.RefreshTokens
-	metrics  *metrics
-	tracing  *observe.Tracing // nil: no traces
-	handler  http.Handler
-	draining atomic.Bool
+	cfg        *config.Config
+	log        *slog.Logger
+	db         *store.DB
+	keys       *auth.Keys
+	clientKeys *auth.ClientKeys // nil: none
+	runtime    *config.Runtime
+	watcher    *files.Watcher
+	mirror     *index.Mirror
+	holds      *holdclient.Client
+	uploads    *upload.Uploader
+	refresh    *auth.RefreshTokens
+	metrics    *metrics
+	tracing    *observe.Tracing // nil: no traces
+	handler    http.Handler
+	draining   atomic.Bool
 }
 
 // New opens a server. Close it, also when Serve was never called.
@@ -84,6 +85,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	if s.keys, err = auth.OpenKeys(auth.KeyFiles{KeyPath: s.cfg.AuthKeyPath, CertPath: s.cfg.AuthCertPath,
 		Service: s.cfg.ServiceName, Kind: s.cfg.AuthKeyType, Required: s.cfg.AuthKeyRequired}, s.log); err != nil {
+		return err
+	}
+	if s.clientKeys, err = auth.ReadClientKeys(s.cfg.OAuthKeyPath); err != nil {
 		return err
 	}
 	sealing, err := s.cfg.SealingKey()
@@ -147,6 +151,9 @@ func (s *Server) routes(registry, tokens http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(auth.TokenPath, tokens)
 	mux.Handle("GET "+jwksPath, s.keys)
+	if s.clientKeys != nil {
+		mux.Handle("GET "+auth.ClientKeysPath, s.clientKeys)
+	}
 	host := strings.TrimPrefix(strings.TrimPrefix(s.cfg.BaseURL, "https://"), "http://")
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")

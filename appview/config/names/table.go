@@ -42,7 +42,7 @@ var AppView = []Variable{
 	{AuthKeyRequired, "false", Active, false, "Refuse to start instead of making a missing signing or sealing key: replicas must never invent their own."},
 	{AuthKeyType, "ecdsa", Active, false, "Kind of key to make when it is missing: ecdsa (P-256, ES256) or rsa (2048, RS256)."},
 	{SealingKeyPath, "/var/lib/atcr/auth/sealing.key", Active, false, "Base64 of 32 random bytes; seals stored sessions. Made when missing."},
-	{OAuthKeyPath, "/var/lib/atcr/oauth/client.key", Later, false, "P-256 key of the confidential OAuth client."},
+	{OAuthKeyPath, "/var/lib/atcr/oauth/client.key", Active, false, "Keys of the confidential OAuth client, P-256 in PEM, the newest first. Their public halves are served at /oauth/jwks.json; a file that is not there is none."},
 	{DIDKeyPath, "/var/lib/atcr/auth/did.key", Later, false, "P-256 key of the AppView's own DID."},
 	{DatabaseURL, "", Active, false, "postgres:// URL of the database that all replicas share. Empty: SQLite, for one replica."},
 	{RuntimeFile, "", Active, false, "Path of the hot-reloaded runtime file: holds, allowed hosts, private ranges."},
