@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	"atcr.io/operator/appview/atproto/diddoc"
 	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/appview/hold/storage/s3"
 )
 
 // Config is a hold's configuration: the variables of names.HoldVariables, where they are documented.
@@ -55,6 +57,8 @@ type Config struct {
 	AWSRegion           string         `env:"AWS_REGION" envDefault:"us-east-1"`
 	AWSAccessKeyID      string         `env:"AWS_ACCESS_KEY_ID"`
 	AWSSecretAccessKey  string         `env:"AWS_SECRET_ACCESS_KEY"`
+	AWSSessionToken     string         `env:"AWS_SESSION_TOKEN"`
+	S3Addressing        string         `env:"S3_ADDRESSING" envDefault:"auto"`
 }
 
 // Values of STORAGE_DRIVER.
@@ -174,6 +178,9 @@ func (c Config) Validate() error {
 			bad(names.StorageRootDir, "required by the filesystem driver")
 		}
 	case driverS3:
+		if !slices.Contains([]s3.Addressing{s3.AddressAuto, s3.AddressPath, s3.AddressVirtual}, s3.Addressing(c.S3Addressing)) {
+			bad(names.S3Addressing, "%q, want auto, path or virtual", c.S3Addressing)
+		}
 		for name, v := range map[string]string{
 			names.S3Bucket: c.S3Bucket, names.AWSAccessKeyID: c.AWSAccessKeyID, names.AWSSecretAccessKey: c.AWSSecretAccessKey,
 		} {

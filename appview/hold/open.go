@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,12 +23,21 @@ func openDriver(cfg Config, publicURL string) (storage.Driver, error) {
 		if err != nil {
 			return nil, err
 		}
-		return filesystem.New(filesystem.Options{Root: cfg.StorageRootDir, PublicURL: publicURL, URLKey: key})
+		return filesystem.New(filesystem.Options{Root: cfg.StorageRootDir, PublicURL: publicURL, URLKey: key, BlobTTL: cfg.blobTTL()})
 	}
 	return s3.New(s3.Options{
 		Endpoint: cfg.S3Endpoint, Region: cfg.AWSRegion, Bucket: cfg.S3Bucket,
-		AccessKey: cfg.AWSAccessKeyID, SecretKey: cfg.AWSSecretAccessKey,
+		AccessKey: cfg.AWSAccessKeyID, SecretKey: cfg.AWSSecretAccessKey, Session: cfg.AWSSessionToken,
+		Address: s3.Addressing(cfg.S3Addressing), BlobTTL: cfg.blobTTL(),
 	})
+}
+
+// blobTTL is the life of a blob's URL: shorter where not everybody may have it.
+func (c Config) blobTTL() time.Duration {
+	if c.Public {
+		return 15 * time.Minute
+	}
+	return 5 * time.Minute
 }
 
 // loadURLKey reads the key that signs the filesystem driver's URLs, and makes it the first time. It is kept, so that

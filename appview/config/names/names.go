@@ -81,6 +81,8 @@ const (
 	AWSRegion               = "AWS_REGION"
 	AWSAccessKeyID          = "AWS_ACCESS_KEY_ID"
 	AWSSecretAccessKey      = "AWS_SECRET_ACCESS_KEY"
+	AWSSessionToken         = "AWS_SESSION_TOKEN"
+	S3Addressing            = "S3_ADDRESSING"
 )
 
 // Ports the binaries listen on unless their address variables say otherwise.

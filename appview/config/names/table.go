@@ -91,7 +91,9 @@ var HoldVariables = []Variable{
 	{AWSRegion, "us-east-1", Active, false, "Region."},
 	{AWSAccessKeyID, "", Active, false, "Required by the S3 driver."},
 	{AWSSecretAccessKey, "", Active, false, "Required by the S3 driver."},
+	{AWSSessionToken, "", Active, false, "Of temporary credentials."},
+	{S3Addressing, "auto", Active, false, "Bucket in URLs: path (endpoint/bucket), virtual (bucket.endpoint), or auto: virtual for AWS, path for others."},
 }
 
 // Secrets are the variables whose values are never printed.
-var Secrets = []string{DatabaseURL, AWSAccessKeyID, AWSSecretAccessKey}
+var Secrets = []string{DatabaseURL, AWSAccessKeyID, AWSSecretAccessKey, AWSSessionToken}

@@ -1,5 +1,5 @@
 // Package s3 is the storage driver for any S3-compatible endpoint. Clients move the bytes of parts and blobs straight
-// to and from the endpoint by presigned URLs.
+// to and from the endpoint by presigned URLs, which sign.go makes.
 //
 // Every part of an upload is an object of its own, uploads/<id>/<part number>, so that a part may have any size and be
 // put again. Completion reads the parts back once, in order, to verify the digest, and builds the blob
@@ -13,8 +13,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/opencontainers/go-digest"
@@ -28,6 +30,15 @@ type Limits struct {
 	MaxCopy int64 // most bytes of one server-side copy: 5 GiB
 }
 
+// Addressing is where the name of a bucket is in URLs.
+type Addressing string
+
+const (
+	AddressAuto    Addressing = "auto"    // virtual for AWS, path for other endpoints and for names with dots
+	AddressPath    Addressing = "path"    // endpoint/bucket/key
+	AddressVirtual Addressing = "virtual" // bucket.endpoint/key
+)
+
 // Options of a Driver.
 type Options struct {
 	Endpoint  string // scheme://host[:port]; AWS when empty
@@ -35,7 +46,9 @@ type Options struct {
 	Bucket    string
 	AccessKey string
 	SecretKey string
-	PartTTL   time.Duration     // life of a part's URL; 1 h when zero
+	Session   string            // token of temporary credentials
+	Address   Addressing        // where the bucket is in URLs
+	PartTTL   time.Duration     // life of a part's URL, within which its PUT must begin; 15 min when zero
 	BlobTTL   time.Duration     // life of a blob's URL; 15 min when zero
 	Limits    Limits            // lower than S3's for tests
 	Transport http.RoundTripper // to the endpoint; minio's default when nil
@@ -44,6 +57,8 @@ type Options struct {
 // Driver implements [storage.Driver].
 type Driver struct {
 	core    *minio.Core
+	signer  *signer
+	urls    *lru.Cache[urlKey, storage.URL]
 	bucket  string
 	partTTL time.Duration
 	blobTTL time.Duration
@@ -52,7 +67,7 @@ type Driver struct {
 
 // New makes a driver; it does not reach the endpoint yet, see Check.
 func New(o Options) (*Driver, error) {
-	host, secure := "s3.amazonaws.com", true
+	host, secure := awsHost, true
 	if o.Endpoint != "" {
 		u, err := url.Parse(o.Endpoint)
 		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || (u.Path != "" && u.Path != "/") {
@@ -60,18 +75,25 @@ func New(o Options) (*Driver, error) {
 		}
 		host, secure = u.Host, u.Scheme == "https"
 	}
+	virtual := o.Address == AddressVirtual || (o.Address != AddressPath && strings.HasSuffix(host, ".amazonaws.com") && !strings.Contains(o.Bucket, "."))
+	lookup := minio.BucketLookupPath
+	if virtual {
+		lookup = minio.BucketLookupDNS
+	}
 	core, err := minio.NewCore(host, &minio.Options{
-		Creds:     credentials.NewStaticV4(o.AccessKey, o.SecretKey, ""),
-		Secure:    secure,
-		Region:    o.Region,
-		Transport: o.Transport,
+		Creds:        credentials.NewStaticV4(o.AccessKey, o.SecretKey, o.Session),
+		BucketLookup: lookup,
+		Secure:       secure,
+		Region:       o.Region,
+		Transport:    o.Transport,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("S3 storage: %w", err)
 	}
-	d := &Driver{core: core, bucket: o.Bucket, partTTL: o.PartTTL, blobTTL: o.BlobTTL, limits: o.Limits}
+	urls, _ := lru.New[urlKey, storage.URL](10_000)
+	d := &Driver{core: core, signer: newSigner(o, host, secure, virtual), urls: urls, bucket: o.Bucket, partTTL: o.PartTTL, blobTTL: o.BlobTTL, limits: o.Limits}
 	if d.partTTL == 0 {
-		d.partTTL = time.Hour
+		d.partTTL = 15 * time.Minute
 	}
 	if d.blobTTL == 0 {
 		d.blobTTL = 15 * time.Minute
@@ -92,23 +114,26 @@ func (*Driver) Traits() storage.Traits { return storage.Traits{PartSize: 8 << 20
 func (*Driver) Begin(context.Context, string, digest.Algorithm) error { return nil }
 
 // PartURL implements [storage.Driver]. The PUT needs a Content-Length.
-func (d *Driver) PartURL(ctx context.Context, id string, n int) (storage.URL, error) {
-	return d.presign(ctx, http.MethodPut, storage.PartKey(id, n), d.partTTL, nil)
+func (d *Driver) PartURL(_ context.Context, id string, n int) (storage.URL, error) {
+	now := time.Now()
+	return storage.URL{URL: d.signer.presign(http.MethodPut, storage.PartKey(id, n), d.partTTL, nil, now), Method: http.MethodPut, Expires: now.Add(d.partTTL)}, nil
 }
 
-// BlobURL implements [storage.Driver].
-func (d *Driver) BlobURL(ctx context.Context, dg digest.Digest, method string) (storage.URL, error) {
-	q := url.Values{"response-content-type": {"application/octet-stream"}}
-	return d.presign(ctx, method, storage.BlobKey(dg), d.blobTTL, q)
+type urlKey struct {
+	digest digest.Digest
+	method string
 }
 
-func (d *Driver) presign(ctx context.Context, method, key string, ttl time.Duration, q url.Values) (storage.URL, error) {
-	expires := time.Now().Add(ttl)
-	u, err := d.core.Presign(ctx, method, d.bucket, key, ttl, q)
-	if err != nil {
-		return storage.URL{}, fmt.Errorf("presign: %w", clean(err))
+// BlobURL implements [storage.Driver]. The same URL is given out for half of its life: caches on the way can use it.
+func (d *Driver) BlobURL(_ context.Context, dg digest.Digest, method string) (storage.URL, error) {
+	key, now := urlKey{dg, method}, time.Now()
+	if u, ok := d.urls.Get(key); ok && u.Expires.Sub(now) > d.blobTTL/2 {
+		return u, nil
 	}
-	return storage.URL{URL: u.String(), Method: method, Expires: expires}, nil
+	q := url.Values{"response-content-type": {"application/octet-stream"}}
+	u := storage.URL{URL: d.signer.presign(method, storage.BlobKey(dg), d.blobTTL, q, now), Method: method, Expires: now.Add(d.blobTTL)}
+	d.urls.Add(key, u)
+	return u, nil
 }
 
 // Stat implements [storage.Driver].
