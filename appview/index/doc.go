@@ -8,7 +8,8 @@
 //   - bytes.go: manifest bytes: memory, store, PDS, and never without checking the digest
 //   - write.go, delete.go: one atomic applyWrites per change, in a queue per DID
 //   - rows.go: the SQL
-//   - outbox.go: notifications to holds, kept until they are acknowledged
+//   - outbox.go: notifications to holds, kept until they are acknowledged, in a queue per hold
+//   - children.go: the entries of an index; sweep.go: how many manifest bytes the store keeps
 //
 // The records are the truth. When a PDS is down, what was mirrored is served.
 package index

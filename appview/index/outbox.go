@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -25,7 +26,7 @@ func (o *outboxItem) insert(ctx context.Context, q store.Tx, now time.Time) erro
 	if err != nil {
 		return fmt.Errorf("outbox: %w", err)
 	}
-	_, err = q.ExecContext(ctx, `INSERT INTO outbox (id, did, hold, payload, attempts, due_at) VALUES ($1, $2, $3, $4, 0, $5)`,
+	_, err = q.ExecContext(ctx, `INSERT INTO outbox (id, did, hold, payload, attempts, due_at, created_at) VALUES ($1, $2, $3, $4, 0, $5, $5)`,
 		rand.Text(), string(o.did), string(o.hold), string(payload), now.UnixMicro())
 	if err != nil {
 		return fmt.Errorf("outbox: %w", err)
@@ -35,56 +36,119 @@ func (o *outboxItem) insert(ctx context.Context, q store.Tx, now time.Time) erro
 
 const (
 	outboxPoll   = time.Second
-	outboxBatch  = 50
-	outboxLease  = time.Minute // a replica that takes an item and dies gives it back after this
-	outboxFirst  = 2 * time.Second
-	outboxLast   = time.Hour
-	outboxGiveUp = 200 // attempts, about a week
+	outboxHolds  = 16                 // that one replica talks to at a time
+	outboxBatch  = 20                 // notifications of one hold before others get their turn
+	outboxTurn   = 30 * time.Second   // and how long that may take
+	outboxCall   = 15 * time.Second   // for one of them
+	outboxLease  = 2 * time.Minute    // a replica that dies in its turn gives it up after this
+	outboxFirst  = 2 * time.Second    // until the second attempt; then twice as long each time
+	outboxLast   = time.Hour          // at most
+	outboxGiveUp = 7 * 24 * time.Hour // after the push
 )
 
-// Deliver sends the outbox until ctx ends. Several replicas may run it.
+// Deliver sends the outbox until ctx ends. Each hold has a queue of its own: one that hangs delays no other. Of several
+// replicas one at a time talks to a hold, and what one user did comes in order.
 func (m *Mirror) Deliver(ctx context.Context, holds *holdclient.Client) {
 	tick := time.NewTicker(outboxPoll)
 	defer tick.Stop()
+	turns := turns{busy: map[string]bool{}}
+	defer turns.wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if err := m.deliverDue(ctx, holds); err != nil && ctx.Err() == nil {
+		due, err := m.texts(ctx, `SELECT hold FROM outbox WHERE due_at <= $1 GROUP BY hold ORDER BY min(due_at), hold LIMIT 100`,
+			m.Now().UnixMicro())
+		if err != nil && ctx.Err() == nil {
 			m.Log.WarnContext(ctx, "outbox", "error", err)
+		}
+		for _, hold := range due {
+			turns.take(hold, func() {
+				if err := m.deliverTo(ctx, holds, hold); err != nil && ctx.Err() == nil {
+					m.Log.WarnContext(ctx, "outbox", "hold", hold, "error", err)
+				}
+			})
 		}
 	}
 }
 
-type dueItem struct {
-	id, did, hold, payload string
-	attempts, due          int64
+// turns runs one function for each hold at a time, and outboxHolds in all.
+type turns struct {
+	mu   sync.Mutex
+	busy map[string]bool
+	all  sync.WaitGroup
 }
 
-func (m *Mirror) deliverDue(ctx context.Context, holds *holdclient.Client) error {
-	due, err := read(ctx, m.Store, func(q querier) ([]dueItem, error) {
-		return scanDue(q.QueryContext(ctx, `SELECT id, did, hold, payload, attempts, due_at FROM outbox WHERE due_at <= $1
-			ORDER BY due_at LIMIT $2`, m.Now().UnixMicro(), outboxBatch))
+// take starts fn, unless the hold has its turn already or everybody is busy.
+func (t *turns) take(hold string, fn func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.busy[hold] || len(t.busy) == outboxHolds {
+		return
+	}
+	t.busy[hold] = true
+	t.all.Go(func() {
+		defer func() {
+			t.mu.Lock()
+			delete(t.busy, hold)
+			t.mu.Unlock()
+		}()
+		fn()
+	})
+}
+
+func (t *turns) wait() { t.all.Wait() }
+
+type dueItem struct {
+	id, did, payload  string
+	attempts, created int64
+}
+
+// deliverTo is the turn of one hold. Whoever has something due is sent all of it in order, also what was put off: a
+// deletion must not arrive before the push that it undoes.
+func (m *Mirror) deliverTo(ctx context.Context, holds *holdclient.Client, hold string) error {
+	release, ok, err := m.Store.TryLease(ctx, "outbox "+hold, outboxLease)
+	if err != nil || !ok {
+		return err // another replica has the turn
+	}
+	defer release()
+	due, err := readOne(ctx, m.Store, func(q querier) ([]dueItem, error) {
+		return scanDue(q.QueryContext(ctx, `SELECT id, did, payload, attempts, created_at FROM outbox
+			WHERE hold = $1 AND did IN (SELECT did FROM outbox WHERE hold = $1 AND due_at <= $2)
+			ORDER BY created_at, id LIMIT $3`, hold, m.Now().UnixMicro(), outboxBatch))
 	})
 	if err != nil {
 		return fmt.Errorf("read outbox: %w", err)
 	}
+	started, failed := m.Now(), map[string]bool{}
 	for _, i := range due {
-		taken, err := m.changed(ctx, `UPDATE outbox SET due_at = $1 WHERE id = $2 AND due_at = $3`,
-			m.Now().Add(outboxLease).UnixMicro(), i.id, i.due)
-		if err != nil {
-			return fmt.Errorf("take from outbox: %w", err)
+		if ctx.Err() != nil || m.Now().Sub(started) > outboxTurn {
+			return nil
 		}
-		if !taken {
-			continue // another replica has it
+		if failed[i.did] {
+			continue
 		}
-		if err := m.settle(ctx, i, m.deliver(ctx, holds, i)); err != nil {
+		failure := m.deliver(ctx, holds, hold, i)
+		if ctx.Err() != nil {
+			return nil // stopped in the middle: it is still there
+		}
+		if err := m.settle(ctx, hold, i, failure); err != nil {
 			return err
 		}
+		if failure != nil && ofHold(failure) {
+			return nil
+		}
+		failed[i.did] = failure != nil
 	}
 	return nil
+}
+
+// ofHold says whether a failure is the hold's, so that nobody's notifications would get through now.
+func ofHold(err error) bool {
+	kind, ok := holdclient.KindOf(err)
+	return ok && (kind == holdclient.Unavailable || kind == holdclient.RateLimited || kind == holdclient.Misconfigured)
 }
 
 func scanDue(rows *sql.Rows, err error) (due []dueItem, _ error) {
@@ -94,7 +158,7 @@ func scanDue(rows *sql.Rows, err error) (due []dueItem, _ error) {
 	defer rows.Close()
 	for rows.Next() {
 		var i dueItem
-		if err := rows.Scan(&i.id, &i.did, &i.hold, &i.payload, &i.attempts, &i.due); err != nil {
+		if err := rows.Scan(&i.id, &i.did, &i.payload, &i.attempts, &i.created); err != nil {
 			return nil, err
 		}
 		due = append(due, i)
@@ -102,49 +166,57 @@ func scanDue(rows *sql.Rows, err error) (due []dueItem, _ error) {
 	return due, rows.Err()
 }
 
-// changed runs a statement and says whether it met a row.
-func (m *Mirror) changed(ctx context.Context, statement string, args ...any) (did bool, err error) {
-	err = m.Store.Write(ctx, func(tx store.Tx) error {
-		res, err := tx.ExecContext(ctx, statement, args...)
-		if err != nil {
-			return err
-		}
-		n, err := res.RowsAffected()
-		did = n > 0
-		return err
-	})
-	return did, err
-}
-
-func (m *Mirror) deliver(ctx context.Context, holds *holdclient.Client, i dueItem) error {
+func (m *Mirror) deliver(ctx context.Context, holds *holdclient.Client, did string, i dueItem) error {
+	ctx, cancel := context.WithTimeout(ctx, outboxCall)
+	defer cancel()
 	var n holdclient.Notification
 	if err := json.Unmarshal([]byte(i.payload), &n); err != nil {
 		return err
 	}
-	hold, err := holds.Resolve(ctx, syntax.DID(i.hold))
+	hold, err := holds.Resolve(ctx, syntax.DID(did))
 	if err != nil {
 		return err
 	}
 	return holds.Notify(ctx, hold, syntax.DID(i.did), n)
 }
 
-// settle forgets what was delivered, and puts off what was not.
-func (m *Mirror) settle(ctx context.Context, i dueItem, failure error) error {
-	ctx = context.WithoutCancel(ctx)
-	if failure == nil || i.attempts+1 >= outboxGiveUp {
-		if failure != nil {
-			m.Log.ErrorContext(ctx, "the hold never took a notification; giving up", "hold", i.hold, "did", i.did, "error", failure)
-		}
-		if _, err := m.changed(ctx, `DELETE FROM outbox WHERE id = $1`, i.id); err != nil {
-			return fmt.Errorf("clear outbox: %w", err)
-		}
-		return nil
+// settle forgets what was delivered. Of what was not, it puts off all that would fail for the same reason: everything
+// for the hold, or what the same user has for it.
+func (m *Mirror) settle(ctx context.Context, hold string, i dueItem, failure error) error {
+	if failure == nil {
+		return m.forget(ctx, i)
+	}
+	if m.Now().Sub(time.UnixMicro(i.created)) > outboxGiveUp {
+		m.Log.ErrorContext(ctx, "the hold never took a notification; giving up", "hold", hold, "did", i.did, "error", failure)
+		return m.forget(ctx, i)
 	}
 	wait := min(outboxFirst<<min(i.attempts, 20), outboxLast)
-	m.Log.InfoContext(ctx, "notification put off", "hold", i.hold, "did", i.did, "again_in", wait, "error", failure)
-	if _, err := m.changed(ctx, `UPDATE outbox SET attempts = attempts + 1, due_at = $1 WHERE id = $2`,
-		m.Now().Add(wait).UnixMicro(), i.id); err != nil {
+	m.Log.InfoContext(ctx, "notifications put off", "hold", hold, "did", i.did, "again_in", wait, "error", failure)
+	again := m.Now().Add(wait).UnixMicro()
+	err := m.Store.Write(ctx, func(tx store.Tx) error {
+		if _, err := tx.ExecContext(ctx, `UPDATE outbox SET attempts = attempts + 1 WHERE id = $1`, i.id); err != nil {
+			return err
+		}
+		query, args := `UPDATE outbox SET due_at = $1 WHERE hold = $2 AND due_at < $1 AND did = $3`, []any{again, hold, i.did}
+		if ofHold(failure) {
+			query, args = `UPDATE outbox SET due_at = $1 WHERE hold = $2 AND due_at < $1`, args[:2]
+		}
+		_, err := tx.ExecContext(ctx, query, args...)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("put off notification: %w", err)
+	}
+	return nil
+}
+
+func (m *Mirror) forget(ctx context.Context, i dueItem) error {
+	err := m.Store.Write(ctx, func(tx store.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM outbox WHERE id = $1`, i.id)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("clear outbox: %w", err)
 	}
 	return nil
 }

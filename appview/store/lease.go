@@ -32,6 +32,15 @@ func (d *DB) Lease(ctx context.Context, name string, ttl time.Duration) (release
 	}
 }
 
+// TryLease is Lease without waiting: ok says whether name was free.
+func (d *DB) TryLease(ctx context.Context, name string, ttl time.Duration) (release func(), ok bool, err error) {
+	holder := rand.Text()
+	if ok, err = d.tryLease(ctx, name, holder, ttl); err != nil {
+		return nil, false, fmt.Errorf("taking lease: %w", err)
+	}
+	return func() { d.releaseLease(context.WithoutCancel(ctx), name, holder) }, ok, nil
+}
+
 func (d *DB) tryLease(ctx context.Context, name, holder string, ttl time.Duration) (got bool, err error) {
 	now := time.Now()
 	err = d.Write(ctx, func(tx Tx) error {

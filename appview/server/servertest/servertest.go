@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -18,6 +19,7 @@ import (
 
 	"atcr.io/operator/appview/cmd/atcr-dev/world"
 	"atcr.io/operator/appview/config"
+	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/devnet"
 	"atcr.io/operator/appview/server"
 )
@@ -99,9 +101,16 @@ func (w *World) Do(handle, method, path, repository string, body io.Reader, head
 
 // Replica starts another AppView of the world: the same configuration and database, in other memory. Its requests go
 // to it alone. It ends with the test.
-func (w *World) Replica() *World {
+func (w *World) Replica() *World { return w.another(w.Environ()) }
+
+// Fresh is Replica with an empty database of its own: it has seen nothing yet.
+func (w *World) Fresh() *World {
+	return w.another(append(w.Environ(), names.DatabaseURL+"=", names.UIDatabasePath+"="+filepath.Join(w.t.TempDir(), "ui.db")))
+}
+
+func (w *World) another(environ []string) *World {
 	w.t.Helper()
-	cfg, err := config.Load(w.Environ())
+	cfg, err := config.Load(environ)
 	require.NoError(w.t, err)
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("ATCR_TEST_LOG") != "" {
