@@ -61,7 +61,7 @@ func TestAnEntryThatGoesBeforeTheIndexIsWritten(t *testing.T) {
 			`","digest":"` + string(d) + `","size":` + strconv.Itoa(len(m)) + `}]}`)
 		armed.Store(true)
 		status, answer := w.do(http.MethodPut, "app", "/manifests/all", body, "application/vnd.oci.image.index.v1+json")
-		require.Equal(t, 404, status, answer)
+		require.Equal(t, 400, status, answer)
 		require.Contains(t, answer, "MANIFEST_BLOB_UNKNOWN")
 		require.Contains(t, answer, string(d))
 		require.Equal(t, 404, w.status(http.MethodGet, "app", "/manifests/all"))
