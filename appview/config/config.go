@@ -49,6 +49,7 @@ type Config struct {
 	AuthKeyType                              string // ecdsa or rsa
 	TokenExpiration                          time.Duration
 	SealingKeyPath, OAuthKeyPath, DIDKeyPath string
+	didKeySet                                bool // ATCR_DID_KEY_PATH is set, not its default
 	UIEnabled                                bool
 	UIDatabasePath, DatabaseURL              string // DatabaseURL holds a password: never log it
 	LogLevel                                 slog.Level
@@ -113,6 +114,7 @@ func Load(environ []string) (*Config, error) {
 		ShutdownGrace:       p.duration(names.ShutdownGrace, e.ShutdownGrace),
 		Warnings:            warnings(set),
 	}
+	c.didKeySet = set[names.DIDKeyPath] != ""
 	c.BaseURL = p.baseURL(e.BaseURL, c.HTTPAddr)
 	if c.ServiceName == "" {
 		c.ServiceName = serviceName(c.BaseURL)

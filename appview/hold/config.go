@@ -49,6 +49,7 @@ type Config struct {
 	GCDryRun            bool           `env:"HOLD_GC_DRY_RUN" envDefault:"false"`
 	GCInterval          time.Duration  `env:"HOLD_GC_INTERVAL" envDefault:"24h"`
 	GCGrace             time.Duration  `env:"HOLD_GC_GRACE" envDefault:"240h"`
+	AppViewDIDs         []string       `env:"HOLD_APPVIEW_DIDS"`
 	TestMode            bool           `env:"TEST_MODE" envDefault:"false"`
 	StorageDriver       string         `env:"STORAGE_DRIVER" envDefault:"s3"`
 	StorageRootDir      string         `env:"STORAGE_ROOT_DIR"`
@@ -111,6 +112,7 @@ var forms = map[reflect.Type]string{
 	reflect.TypeFor[slog.Level]():     "debug, info, warn or error",
 	reflect.TypeFor[[]netip.Prefix](): "comma-separated ranges such as 10.0.0.0/8",
 	reflect.TypeFor[[]int]():          "comma-separated ports",
+	reflect.TypeFor[[]string]():       "a comma-separated list",
 	reflect.TypeFor[int]():            "a whole number",
 }
 
@@ -145,6 +147,11 @@ func (c Config) Validate() error {
 		}
 	default:
 		bad(names.HoldDIDMethod, "%q, want web or plc", c.DIDMethod)
+	}
+	for _, did := range c.AppViewDIDs {
+		if _, err := syntax.ParseDID(did); err != nil {
+			bad(names.HoldAppViewDIDs, "%q is not a DID", did)
+		}
 	}
 	for _, p := range c.AllowedPrivatePorts {
 		if p < 1 || p > 65535 {

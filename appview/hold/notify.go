@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -30,7 +31,8 @@ type notification struct {
 	Digest     string     `json:"manifestDigest"`
 	Tag        string     `json:"tag"`
 	Operation  string     `json:"operation"`
-	Rev        string     `json:"rev"` // an extension: the commit of the user's repository with this push or deletion
+	Count      int64      `json:"count"` // of pulls, an extension
+	Rev        string     `json:"rev"`   // an extension: the commit of the user's repository with this push or deletion
 	Manifest   struct {
 		Config *namedBlob  `json:"config"`
 		Layers []namedBlob `json:"layers"`
@@ -116,16 +118,7 @@ func (s *Server) notifyManifest(w http.ResponseWriter, r *http.Request) error {
 		}
 		return s.deleted(w, r, in, d)
 	case operationPull:
-		if !s.roster.get().Public && !s.roster.may(caller, blobRead) {
-			return xrpc.Errorf(http.StatusForbidden, "Forbidden",
-				"%s has no %s permission in this hold; ask its captain %s.", caller, blobRead, s.roster.get().Owner)
-		}
-		counted, err := s.count(r.Context(), in, operationPull)
-		if err != nil {
-			return err
-		}
-		xrpc.WriteJSON(w, http.StatusOK, map[string]any{"success": true, "operation": operationPull, "statsUpdated": counted})
-		return nil
+		return s.pulled(w, r, caller, in)
 	}
 	return xrpc.Errorf(http.StatusBadRequest, "InvalidOperation", "The operation must be push, pull or delete; correct it.")
 }
@@ -242,30 +235,18 @@ func (s *Server) countPush(ctx context.Context, in notification, d digest.Digest
 	if err != nil || last == d {
 		return false, err
 	}
-	if err := s.bump(ctx, in, operationPush); err != nil {
+	if err := s.bump(ctx, in, operationPush, 1); err != nil {
 		return false, err
 	}
 	return true, s.ledger.SetLastPush(ctx, in.UserDID, in.Repository, in.Tag, d)
 }
 
-// count counts a pull of a repository that has statistics. Anybody may notify pulls, so they make no new record.
-func (s *Server) count(ctx context.Context, in notification, operation string) (bool, error) {
-	s.statsMu.Lock()
-	defer s.statsMu.Unlock()
-	_, err := s.engine.GetRecord(ctx, s.self.did, statsCollection, statsKey(in.UserDID, in.Repository))
-	if errors.Is(err, pds.ErrRecordNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read statistics: %w", err)
-	}
-	return true, s.bump(ctx, in, operation)
-}
-
-// bump adds one to a repository's statistics. The caller holds statsMu.
-func (s *Server) bump(ctx context.Context, in notification, operation string) error {
+// bump adds a push, or pulls, to a repository's statistics. What another release wrote into the record stays. The caller
+// holds statsMu.
+func (s *Server) bump(ctx context.Context, in notification, operation string, n int64) error {
 	key := statsKey(in.UserDID, in.Repository)
 	st := stats{OwnerDID: in.UserDID, Repository: in.Repository}
+	value := map[string]any{}
 	rec, err := s.engine.GetRecord(ctx, s.self.did, statsCollection, key)
 	switch {
 	case errors.Is(err, pds.ErrRecordNotFound):
@@ -275,17 +256,19 @@ func (s *Server) bump(ctx context.Context, in notification, operation string) er
 		if err := decode(rec.Value, &st); err != nil {
 			return err
 		}
+		maps.Copy(value, rec.Value)
 	}
 	st.UpdatedAt = datetime(s.now())
 	if operation == operationPush {
-		st.PushCount, st.LastPush = st.PushCount+1, st.UpdatedAt
+		st.PushCount, st.LastPush = st.PushCount+n, st.UpdatedAt
 	} else {
-		st.PullCount, st.LastPull = st.PullCount+1, st.UpdatedAt
+		st.PullCount, st.LastPull = st.PullCount+n, st.UpdatedAt
 	}
-	value, err := pds.RecordOf(st)
+	known, err := pds.RecordOf(st)
 	if err != nil {
 		return fmt.Errorf("statistics record: %w", err)
 	}
+	maps.Copy(value, known)
 	if _, err := s.put(ctx, statsCollection, key, value); err != nil {
 		return fmt.Errorf("write statistics: %w", err)
 	}

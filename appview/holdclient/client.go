@@ -83,6 +83,10 @@ func (c *Client) httpFor(h *Hold) *http.Client {
 
 // call posts in as JSON to a method of the hold as user, and reads the JSON answer into out.
 func (c *Client) call(ctx context.Context, h *Hold, user syntax.DID, method string, in, out any) error {
+	return c.post(ctx, h, method, in, out, func(req *http.Request) error { return c.authorize(ctx, req, h, user, method) })
+}
+
+func (c *Client) post(ctx context.Context, h *Hold, method string, in, out any, authorize func(*http.Request) error) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return err
@@ -92,7 +96,7 @@ func (c *Client) call(ctx context.Context, h *Hold, user syntax.DID, method stri
 		return &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: err}
 	}
 	req.Header.Set("Content-Type", "application/json")
-	if err := c.authorize(ctx, req, h, user, method); err != nil {
+	if err := authorize(req); err != nil {
 		return err
 	}
 	resp, err := c.httpFor(h).Do(req)

@@ -186,6 +186,16 @@ func (m *Mirror) Referrers(ctx context.Context, did syntax.DID, repository strin
 	return list, false, nil
 }
 
+// CameAlong says whether a manifest is an entry of an index, or a referrer: clients fetch these for the sake of another.
+func (m *Mirror) CameAlong(ctx context.Context, did syntax.DID, d digest.Digest) (bool, error) {
+	list, err := m.texts(ctx, `SELECT parent FROM manifest_refs WHERE did = $1 AND child = $2 AND kind = 'manifest'
+		UNION ALL SELECT subject FROM manifests WHERE did = $1 AND digest = $2 AND subject <> '' LIMIT 1`, string(did), string(d))
+	if err != nil {
+		return false, fmt.Errorf("find parents: %w", err)
+	}
+	return len(list) > 0, nil
+}
+
 // maxCompletions bounds the blobs that one referrers request reads for the sake of other AppViews' records.
 const maxCompletions = 50
 

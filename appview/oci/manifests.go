@@ -17,6 +17,7 @@ import (
 	"atcr.io/operator/appview/holdclient"
 	"atcr.io/operator/appview/index"
 	"atcr.io/operator/appview/oci/spec"
+	"atcr.io/operator/appview/pulls"
 )
 
 // getManifest answers GET and HEAD of a manifest by tag or digest, with the bytes exactly as they were pushed. HEAD
@@ -58,6 +59,11 @@ func (r *Registry) getManifest(w http.ResponseWriter, q *request) error {
 	w.WriteHeader(http.StatusOK)
 	if q.Method != http.MethodHead {
 		_, _ = w.Write(body) // the client may have left
+		pull := pulls.Pull{Owner: q.Owner, Repository: q.Name.Repository, Digest: m.Digest, MediaType: m.MediaType, Hold: m.Hold, Reader: q.reader()}
+		if !byDigest {
+			pull.Tag = q.Ref
+		}
+		r.Pulls.Count(q.Request, pull)
 	}
 	return nil
 }

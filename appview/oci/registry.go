@@ -16,6 +16,7 @@ import (
 	"atcr.io/operator/appview/index"
 	"atcr.io/operator/appview/oci/spec"
 	"atcr.io/operator/appview/oci/upload"
+	"atcr.io/operator/appview/pulls"
 )
 
 // Grant is what a verified token says.
@@ -47,6 +48,7 @@ type Config struct {
 	Holds       *holdclient.Client
 	Records     *index.Mirror
 	Uploads     *upload.Uploader
+	Pulls       *pulls.Counter
 	DefaultHold func() syntax.DID // may be empty
 	BodyIdle    time.Duration     // how long a request body may stand still
 	Log         *slog.Logger

@@ -47,7 +47,7 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) (err error) 
 func (s *Server) Serve(ctx context.Context, api, debug net.Listener) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var jobs sync.WaitGroup
-	for _, job := range []func(context.Context){s.watcher.Run, s.sweep, func(ctx context.Context) { s.mirror.Deliver(ctx, s.holds) }} {
+	for _, job := range []func(context.Context){s.watcher.Run, s.sweep, s.pulls.Run, func(ctx context.Context) { s.mirror.Deliver(ctx, s.holds) }} {
 		jobs.Add(1)
 		go func() { defer jobs.Done(); job(background) }()
 	}

@@ -25,6 +25,7 @@ import (
 	"atcr.io/operator/appview/observe"
 	"atcr.io/operator/appview/oci"
 	"atcr.io/operator/appview/oci/upload"
+	"atcr.io/operator/appview/pulls"
 	"atcr.io/operator/appview/store"
 )
 
@@ -51,6 +52,8 @@ type Server struct {
 	runtime    *config.Runtime
 	watcher    *files.Watcher
 	mirror     *index.Mirror
+	pulls      *pulls.Counter
+	self       *self // nil without a key
 	holds      *holdclient.Client
 	uploads    *upload.Uploader
 	refresh    *auth.RefreshTokens
@@ -129,11 +132,20 @@ func (s *Server) open(ctx context.Context) (err error) {
 
 	verifier := auth.NewVerifier(s.keys, s.cfg.ServiceName, time.Now)
 	s.metrics.registry.MustRegister(append(s.db.Collectors(), state{s.keys, verifier, s.db})...)
+	counting := pulls.Config{Holds: s.holds, CameAlong: s.mirror.CameAlong, Now: time.Now, Log: s.log}
+	if s.self, err = newSelf(s.cfg, s.log); err != nil {
+		return err
+	}
+	if s.self != nil {
+		counting.Sign = s.self.sign
+	}
+	s.pulls = pulls.New(counting)
+
 	registry := oci.New(oci.Config{
 		Tokens: tokens{verifier,
 			&auth.Challenger{BaseURL: s.cfg.BaseURL, Service: s.cfg.ServiceName, AllowedHosts: s.runtime.AllowedHosts}},
 		Owners: newOwners(directory), Holds: s.holds, Records: s.mirror, Uploads: s.uploads, Log: s.log, BodyIdle: bodyIdle,
-		DefaultHold: s.defaultHold,
+		DefaultHold: s.defaultHold, Pulls: s.pulls,
 	})
 	s.refresh = &auth.RefreshTokens{Store: s.db, Now: time.Now}
 	issuer := &auth.Handler{
@@ -153,6 +165,9 @@ func (s *Server) routes(registry, tokens http.Handler) http.Handler {
 	mux.Handle("GET "+jwksPath, s.keys)
 	if s.clientKeys != nil {
 		mux.Handle("GET "+auth.ClientKeysPath, s.clientKeys)
+	}
+	if s.self != nil {
+		mux.Handle("GET "+diddoc.WellKnown, s.self)
 	}
 	host := strings.TrimPrefix(strings.TrimPrefix(s.cfg.BaseURL, "https://"), "http://")
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {

@@ -66,6 +66,7 @@ const (
 	HoldDebugAddr           = "HOLD_DEBUG_ADDR"
 	HoldShutdownGrace       = "HOLD_SHUTDOWN_GRACE"
 	HoldUploadTTL           = "HOLD_UPLOAD_TTL"
+	HoldAppViewDIDs         = "HOLD_APPVIEW_DIDS"
 	HoldMaxUploads          = "HOLD_MAX_UPLOADS"
 	HoldQuotaTiers          = "HOLD_QUOTA_TIERS"
 	HoldNewCrewTier         = "HOLD_NEW_CREW_TIER"

@@ -168,6 +168,7 @@ func (w *World) startAppView(ctx context.Context) error {
 		names.AllowedHosts: "localhost:" + port(api),
 		names.PLCURL:       w.Devnet.URL(), names.HandleResolverURL: w.Devnet.URL(),
 		names.AuthKeyPath: filepath.Join(dir, names.FileSigningKey), names.AuthCertPath: filepath.Join(dir, names.FileSigningCert),
+		names.DIDKeyPath:     filepath.Join(dir, "did.key"),
 		names.SealingKeyPath: filepath.Join(dir, names.FileSealingKey), names.UIDatabasePath: filepath.Join(dir, "ui.db"),
 	}
 	if w.opts.Proxy && w.opts.Runtime == nil {
