@@ -2,10 +2,12 @@ package s3_test
 
 import (
 	"bytes"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
@@ -114,4 +116,74 @@ func TestAMissingBucketIsReported(t *testing.T) {
 func TestAnEndpointWithAPathIsRefused(t *testing.T) {
 	_, err := s3.New(s3.Options{Endpoint: "http://127.0.0.1:1/path", Bucket: "b"})
 	require.ErrorContains(t, err, "without a path")
+}
+
+// failing answers requests of one kind with an S3 error.
+type failing struct {
+	on     func(*http.Request) bool
+	status int
+	code   string
+}
+
+func (f *failing) RoundTrip(r *http.Request) (*http.Response, error) {
+	if f.on == nil || !f.on(r) {
+		return http.DefaultTransport.RoundTrip(r)
+	}
+	body := `<?xml version="1.0"?><Error><Code>` + f.code + `</Code><Message>secret detail</Message></Error>`
+	return &http.Response{StatusCode: f.status, Status: http.StatusText(f.status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
+		Header: http.Header{"Content-Type": {"application/xml"}}, ContentLength: int64(len(body)), Body: io.NopCloser(strings.NewReader(body))}, nil
+}
+
+func TestWhereverTheEndpointRefusesNothingIsVisibleAndTheUploadCanBeCompletedLater(t *testing.T) {
+	srv := s3test.Start(t)
+	for name, on := range map[string]func(*http.Request) bool{
+		"reading a part back": func(r *http.Request) bool {
+			return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/uploads/")
+		},
+		"copying":                     func(r *http.Request) bool { return r.Header.Get("X-Amz-Copy-Source") != "" },
+		"starting a multipart upload": func(r *http.Request) bool { return r.Method == http.MethodPost && r.URL.Query().Has("uploads") },
+		"ending a multipart upload":   func(r *http.Request) bool { return r.Method == http.MethodPost && r.URL.Query().Has("uploadId") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			fault := &failing{status: http.StatusForbidden, code: "AccessDenied"}
+			d, _ := open(t, srv, func(o *s3.Options) { o.Limits.MaxCopy = 10 << 20; o.Transport = fault })
+			b := storagetest.Bytes(1, 12<<20)
+			id := storagetest.Begin(t, d)
+			p := storagetest.Put(t, d, id, 1, b)
+			fault.on = on
+			_, err := d.Complete(t.Context(), id, digest.FromBytes(b), []storage.Part{p})
+			require.ErrorContains(t, err, "endpoint answered 403 AccessDenied")
+			require.NotContains(t, err.Error(), "secret")
+			fault.on = nil
+			_, err = d.Stat(t.Context(), digest.FromBytes(b))
+			require.ErrorIs(t, err, storage.ErrNotFound)
+			_, err = d.Complete(t.Context(), id, digest.FromBytes(b), []storage.Part{p})
+			require.NoError(t, err)
+			n, err := d.Tidy(t.Context(), time.Now().Add(time.Hour))
+			require.NoError(t, err)
+			require.Zero(t, n, "no multipart upload is left open")
+		})
+	}
+}
+
+func TestAMultipartUploadOfAKilledCompletionIsTidiedUp(t *testing.T) {
+	srv := s3test.Start(t)
+	fault := &failing{status: http.StatusForbidden, code: "AccessDenied"}
+	d, _ := open(t, srv, func(o *s3.Options) { o.Limits.MaxCopy = 10 << 20; o.Transport = fault })
+	b := storagetest.Bytes(1, 12<<20)
+	id := storagetest.Begin(t, d)
+	p := storagetest.Put(t, d, id, 1, b)
+	// Neither the end nor the clean-up gets through, as when the process is killed in between.
+	fault.on = func(r *http.Request) bool { return r.URL.Query().Has("uploadId") && r.Method != http.MethodPut }
+	_, err := d.Complete(t.Context(), id, digest.FromBytes(b), []storage.Part{p})
+	require.Error(t, err)
+	fault.on = nil
+	n, err := d.Tidy(t.Context(), time.Now().Add(-time.Hour))
+	require.NoError(t, err)
+	require.Zero(t, n, "it may still be running")
+	n, err = d.Tidy(t.Context(), time.Now().Add(time.Hour))
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	_, err = d.Complete(t.Context(), id, digest.FromBytes(b), []storage.Part{p})
+	require.NoError(t, err)
 }

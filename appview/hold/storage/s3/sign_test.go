@@ -152,7 +152,7 @@ func FuzzEscape(f *testing.F) {
 }
 
 func BenchmarkPresign(b *testing.B) {
-	d, err := New(Options{Bucket: "b", Region: "us-east-1", AccessKey: "AKIDEXAMPLE", SecretKey: "secret"})
+	d, err := New(Options{Bucket: "blobs", Region: "us-east-1", AccessKey: "AKIDEXAMPLE", SecretKey: "secret"})
 	require.NoError(b, err)
 	key, q, now := "blobs/sha256/ab/"+strings.Repeat("ab", 32)+"/data", url.Values{"response-content-type": {"application/octet-stream"}}, time.Now()
 	b.Run("ours", func(b *testing.B) {
@@ -164,7 +164,7 @@ func BenchmarkPresign(b *testing.B) {
 	b.Run("minio-go", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			_, err := d.core.Presign(b.Context(), http.MethodGet, "b", key, 15*time.Minute, q)
+			_, err := d.core.Presign(b.Context(), http.MethodGet, "blobs", key, 15*time.Minute, q)
 			require.NoError(b, err)
 		}
 	})
