@@ -98,7 +98,7 @@ func (r *roster) may(did syntax.DID, p permission) bool {
 	if did == "" {
 		return false
 	}
-	if did == canonical(r.captain.Owner) {
+	if did == canonical(r.captain.Owner) || did == r.did { // r.did: who has the hold's key file
 		return true
 	}
 	has := r.crew[did].Permissions

@@ -33,6 +33,8 @@ type Config struct {
 	DIDMethod           string         `env:"HOLD_DID_METHOD" envDefault:"web"`
 	DID                 string         `env:"HOLD_DID"`
 	RotationKeyPath     string         `env:"HOLD_ROTATION_KEY_PATH"`
+	Relays              []string       `env:"HOLD_RELAYS"`
+	AppViewDIDs         []string       `env:"HOLD_APPVIEW_DIDS"`
 	PLCURL              string         `env:"HOLD_PLC_URL" envDefault:"https://plc.directory"`
 	AllowedPrivateCIDRs []netip.Prefix `env:"HOLD_ALLOWED_PRIVATE_CIDRS"`
 	AllowedPrivatePorts []int          `env:"HOLD_ALLOWED_PRIVATE_PORTS"`
@@ -135,6 +137,16 @@ func (c Config) Validate() error {
 	}
 	if u, err := url.Parse(c.PLCURL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		bad(names.HoldPLCURL, "want http(s)://host[:port]")
+	}
+	for _, relay := range c.Relays {
+		if _, err := diddoc.CleanEndpoint(relay); err != nil {
+			bad(names.HoldRelays, "want http(s)://host[:port], such as https://bsky.network: %v", err)
+		}
+	}
+	for _, did := range c.AppViewDIDs {
+		if _, err := syntax.ParseDID(did); err != nil {
+			bad(names.HoldAppViewDIDs, "%q is not a DID", did)
+		}
 	}
 	switch c.DIDMethod {
 	case didMethodWeb:

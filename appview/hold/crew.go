@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
@@ -184,4 +185,72 @@ func wanted(role string, perms []permission) (string, []permission, error) {
 		}
 	}
 	return role, out, nil
+}
+
+const methodUpdateCrewTier = "io.atcr.hold.updateCrewTier"
+
+// updateCrewTier answers io.atcr.hold.updateCrewTier: an AppView that this hold trusts, its captain or an admin gives a
+// member a tier by its place in listTiers.
+func (s *Server) updateCrewTier(w http.ResponseWriter, r *http.Request) error {
+	caller, err := s.tokens.caller(r, methodUpdateCrewTier)
+	if err != nil {
+		return err
+	}
+	if !s.trustedAppView(caller) && !s.roster.may(caller, crewAdmin) {
+		return xrpc.Errorf(http.StatusForbidden, "Forbidden", "%s may not give tiers in this hold; its captain %s, admins and the AppViews in HOLD_APPVIEW_DIDS may.",
+			caller, s.roster.get().Owner)
+	}
+	var in struct {
+		UserDID  syntax.DID `json:"userDid"`
+		TierRank *int       `json:"tierRank"`
+	}
+	if err := xrpc.ReadJSON(w, r, &in); err != nil {
+		return err
+	}
+	user, err := syntax.ParseDID(in.UserDID.String())
+	if err != nil || in.TierRank == nil || *in.TierRank < 0 || *in.TierRank >= len(s.tiers.ranked) {
+		return xrpc.Errorf(http.StatusBadRequest, "InvalidRequest",
+			"userDid and a tierRank below %d are needed; io.atcr.hold.listTiers has the tiers.", len(s.tiers.ranked))
+	}
+	name := s.tiers.ranked[*in.TierRank].Name
+	if err := s.setTier(r.Context(), canonical(user), name); err != nil {
+		return err
+	}
+	s.log.InfoContext(r.Context(), "crew member has a new tier", "did", user, "tier", name, "by", caller)
+	xrpc.WriteJSON(w, http.StatusOK, map[string]string{"tierName": name})
+	return nil
+}
+
+// setTier writes a tier into all crew records of a member, whose other fields stay.
+func (s *Server) setTier(ctx context.Context, member syntax.DID, name string) error {
+	s.crewMu.Lock()
+	defer s.crewMu.Unlock()
+	var writes []pds.Write
+	for rec, err := range s.engine.Records(ctx, s.self.did, crewCollection) {
+		if err != nil {
+			return fmt.Errorf("read crew records: %w", err)
+		}
+		var m crewMember
+		if decode(rec.Value, &m) == nil && canonical(m.Member) == member {
+			rec.Value["tier"] = name
+			// Whoever is removed meanwhile is not put back.
+			writes = append(writes, pds.Write{Op: pds.Update, Collection: crewCollection, RKey: rec.RKey, Value: rec.Value, Swap: &pds.SwapRecord{CID: rec.CID}})
+		}
+	}
+	if len(writes) == 0 {
+		return xrpc.Errorf(http.StatusNotFound, "UserNotFound", "%s is not in the crew of this hold; add it first.", member)
+	}
+	_, _, err := s.engine.ApplyWrites(ctx, s.self.did, writes, cid.Undef)
+	if errors.Is(err, pds.ErrInvalidSwap) || errors.Is(err, pds.ErrRecordNotFound) {
+		return xrpc.Errorf(http.StatusConflict, "InvalidSwap", "The crew record of %s changed just now; try again.", member)
+	}
+	if err != nil {
+		return fmt.Errorf("write tier: %w", err)
+	}
+	return s.roster.reload(context.WithoutCancel(ctx))
+}
+
+// trustedAppView says whether the captain's configuration trusts the AppView of that DID.
+func (s *Server) trustedAppView(did syntax.DID) bool {
+	return slices.ContainsFunc(s.cfg.AppViewDIDs, func(trusted string) bool { return canonical(syntax.DID(trusted)) == did })
 }

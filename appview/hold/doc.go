@@ -4,14 +4,16 @@
 //
 //   - identity.go: the hold's DID, its key and its DID document; plc.go: a did:plc, made and kept up to date
 //   - token.go, access.go: who calls (service tokens), and what captain and crew may do
-//   - crew.go: captain and crew records; bootstrap at start, requestCrew
+//   - crew.go: captain and crew records; bootstrap at start, requestCrew, updateCrewTier
 //   - upload.go, blob.go: the way of a blob in and out; sweep.go ends uploads without
 //     progress, and removes stray parts
 //   - quota.go: tiers and reservations; notify.go, delete.go: layer and stats records of manifests pushed and deleted
 //   - gc.go, gc_read.go: garbage collection by what users' PDSes have; control.go: how a command asks for one
+//   - userdata.go: export and deletion of what the hold has of a user
+//   - crawl.go: relays asked to follow; backup.go: repository export and import; admin.go: the running hold's operator
 //   - health.go, metrics.go (listed in metrics.md), observe.go, serve.go: operations
 //
 // Folders: storage (drivers), ledger (SQLite: links, uploads), xrpc (answers), slow (deadlines that move with
 // progress). The protocol is facts/atcr-protocol.md section 2 with the extensions that upload.go, blob.go, quota.go
-// and notify.go name.
+// and notify.go name. For operators: hold.md.
 package hold

@@ -2,7 +2,9 @@ package hold
 
 import (
 	"context"
+
 	"errors"
+	"github.com/opencontainers/go-digest"
 
 	"atcr.io/operator/appview/hold/storage"
 )
@@ -14,3 +16,8 @@ func (s *Server) Sweep(ctx context.Context) error {
 
 // WrapDriver lets a test put faults between the hold and its storage.
 func (s *Server) WrapDriver(wrap func(storage.Driver) storage.Driver) { s.driver = wrap(s.driver) }
+
+// Stored is the size of a blob in the storage, whoever may read it.
+func (s *Server) Stored(ctx context.Context, d digest.Digest) (int64, error) {
+	return s.driver.Stat(ctx, d)
+}

@@ -67,7 +67,7 @@ func lockDir(dir string) (unlock func() error, err error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("another hold uses the database directory %s: stop it first", dir)
+			return nil, fmt.Errorf("%w %s: stop it first", ErrInUse, dir)
 		}
 		return nil, fmt.Errorf("lock the database directory: %w", err)
 	}

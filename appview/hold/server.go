@@ -59,6 +59,7 @@ type Server struct {
 	collecting  sync.Mutex
 	crewMu      sync.Mutex
 	statsMu     sync.Mutex
+	scanMu      sync.Mutex // one look at all statistics at a time
 	tids        *syntax.TIDClock
 	uploadLocks *keyed // by upload id
 	userLocks   *keyed // by DID: one change of a user's layer records at a time
@@ -73,6 +74,18 @@ type Server struct {
 // New opens a hold on its database directory and storage: it makes its key, its repository and its captain and owner
 // records the first time. The configuration is validated first. Only one hold can use a database directory at a time.
 func New(ctx context.Context, cfg Config, deps Deps) (*Server, error) {
+	s, err := newServer(cfg, deps)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.open(ctx, deps.Identities); err != nil {
+		return nil, errors.Join(err, s.Close(ctx))
+	}
+	return s, nil
+}
+
+// newServer is a hold of which nothing is open yet.
+func newServer(cfg Config, deps Deps) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("hold configuration:\n%w", err)
 	}
@@ -91,44 +104,28 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Server, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	if err := s.open(ctx, deps.Identities); err != nil {
-		return nil, errors.Join(err, s.Close(ctx))
-	}
 	return s, nil
 }
 
 // open opens everything step by step; what it opened is in closers.
 func (s *Server) open(ctx context.Context, ids Identities) error {
-	if err := os.MkdirAll(s.cfg.DatabaseDir, 0o700); err != nil {
-		return fmt.Errorf("database directory: %w", err)
-	}
-	unlock, err := lockDir(s.cfg.DatabaseDir)
+	err := s.openDatabases(ctx)
 	if err != nil {
 		return err
 	}
-	s.closers = append(s.closers, unlock)
-
-	if s.engine, err = pds.Open(ctx, pds.Config{Dir: filepath.Join(s.cfg.DatabaseDir, "pds"), Logger: s.log}); err != nil {
-		return fmt.Errorf("open the embedded PDS: %w", err)
-	}
-	s.closers = append(s.closers, s.engine.Close)
 	if err := s.identify(ctx); err != nil {
 		return err
 	}
 	if s.driver, err = openDriver(s.cfg, s.self.url); err != nil {
 		return err
 	}
-	if s.ledger, err = ledger.Open(ctx, filepath.Join(s.cfg.DatabaseDir, "ledger.sqlite")); err != nil {
-		return err
-	}
-	s.closers = append(s.closers, s.ledger.Close)
 	s.metrics = newMetrics(s.version, s.tracing)
 	s.health = &health{check: s.checkAll}
 	s.roster = &roster{engine: s.engine, did: s.self.did}
 	if ids == nil {
-		ids = s.directoryOf()
+		ids = s.cfg.directory(s.log, func(c *http.Client) *http.Client { return s.metrics.upstream.Client(c, observe.Identity) })
 	}
-	s.tokens = newTokens(s.self.did, ids)
+	s.tokens = newTokens(s.self.did, s.self.key, ids)
 	s.reader = s.newPublishedReader(ids)
 	if err := s.bootstrap(ctx); err != nil {
 		return err
@@ -140,6 +137,7 @@ func (s *Server) open(ctx context.Context, ids Identities) error {
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.done.Go(func() { s.sweepLoop(loop) })
+	s.requestCrawls(loop)
 	if s.plcPending {
 		s.done.Go(func() { s.retryPLC(loop) })
 	}
@@ -149,14 +147,36 @@ func (s *Server) open(ctx context.Context, ids Identities) error {
 	return nil
 }
 
-// directoryOf resolves the DIDs of callers behind the configured policy. The PLC directory is the operator's choice.
-func (s *Server) directoryOf() *atproto.Directory {
-	policy := s.cfg.policy()
+// openDatabases opens what lies in the database directory, for this process alone.
+func (s *Server) openDatabases(ctx context.Context) error {
+	if err := os.MkdirAll(s.cfg.DatabaseDir, 0o700); err != nil {
+		return fmt.Errorf("database directory: %w", err)
+	}
+	unlock, err := lockDir(s.cfg.DatabaseDir)
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, unlock)
+	if s.engine, err = pds.Open(ctx, pds.Config{Dir: filepath.Join(s.cfg.DatabaseDir, "pds"), Logger: s.log}); err != nil {
+		return fmt.Errorf("open the embedded PDS: %w", err)
+	}
+	s.closers = append(s.closers, s.engine.Close)
+	if s.ledger, err = ledger.Open(ctx, filepath.Join(s.cfg.DatabaseDir, "ledger.sqlite")); err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.ledger.Close)
+	return nil
+}
+
+// directory resolves the DIDs of callers behind the configured policy. The PLC directory is the operator's choice.
+// observed is put around the clients.
+func (c Config) directory(log *slog.Logger, observed func(*http.Client) *http.Client) *atproto.Directory {
+	policy := c.policy()
 	return atproto.NewDirectory(atproto.DirectoryConfig{
-		PLCURL:   s.cfg.PLCURL,
-		Operator: s.metrics.upstream.Client(diddoc.NewClient(policy.ForOperator(true), diddoc.Options{}), observe.Identity),
-		Guarded:  s.metrics.upstream.Client(diddoc.NewClient(policy, diddoc.Options{}), observe.Identity),
-		Logger:   s.log,
+		PLCURL:   c.PLCURL,
+		Operator: observed(diddoc.NewClient(policy.ForOperator(true), diddoc.Options{})),
+		Guarded:  observed(diddoc.NewClient(policy, diddoc.Options{})),
+		Logger:   log,
 	})
 }
 
@@ -174,6 +194,9 @@ func (s *Server) routes() *http.ServeMux {
 		"GET " + x + "io.atcr.hold.getQuota":          s.answer(s.getQuota),
 		"GET " + x + "io.atcr.hold.listTiers":         s.answer(s.listTiers),
 		"POST " + x + "io.atcr.hold.reserveManifest":  s.answer(s.reserveManifest),
+		"POST " + x + methodUpdateCrewTier:            s.answer(s.updateCrewTier),
+		"GET " + x + "io.atcr.hold.exportUserData":    s.answer(s.exportUserData),
+		"POST " + x + "io.atcr.hold.deleteUserData":   s.answer(s.deleteUserData),
 		"POST " + x + "io.atcr.hold.requestCrew":      s.answer(s.requestCrew),
 		"POST " + x + "io.atcr.hold.initiateUpload":   s.answer(s.initiateUpload),
 		"POST " + x + "io.atcr.hold.getPartUploadUrl": s.answer(s.getPartUploadURL),

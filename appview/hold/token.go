@@ -43,8 +43,8 @@ type tokens struct {
 	now       func() time.Time
 }
 
-func newTokens(did syntax.DID, ids Identities) *tokens {
-	return &tokens{did: did, directory: &directory{ids: ids, purged: map[syntax.DID]time.Time{}, now: time.Now}, now: time.Now}
+func newTokens(did syntax.DID, own atcrypto.PrivateKeyExportable, ids Identities) *tokens {
+	return &tokens{did: did, directory: &directory{self: did, own: own, ids: ids, purged: map[syntax.DID]time.Time{}, now: time.Now}, now: time.Now}
 }
 
 // caller is the DID that calls the method, by its service token.
@@ -141,8 +141,10 @@ func (t *tokens) explain(err error) *xrpc.Error {
 // directory lets indigo's validator ask our guarded directory. It forgets a DID only now and then when a signature
 // does not verify: anybody can send bad signatures.
 type directory struct {
-	ids Identities
-	now func() time.Time
+	self syntax.DID
+	own  atcrypto.PrivateKeyExportable // of self, which is not looked up
+	ids  Identities
+	now  func() time.Time
 
 	mu     sync.Mutex
 	purged map[syntax.DID]time.Time
@@ -151,25 +153,37 @@ type directory struct {
 var errNoHandles = errors.New("only DIDs are looked up")
 
 func (d *directory) LookupDID(ctx context.Context, did syntax.DID) (*identity.Identity, error) {
-	id, err := d.ids.ResolveDID(ctx, did)
+	key, err := d.keyOf(ctx, did)
 	if err != nil {
 		return nil, err
 	}
 	out := &identity.Identity{DID: did, Keys: map[string]identity.VerificationMethod{}}
-	if id.SigningKey != nil {
-		out.Keys["atproto"] = identity.VerificationMethod{Type: "Multikey", PublicKeyMultibase: id.SigningKey.Multibase()}
+	if key != nil {
+		out.Keys["atproto"] = identity.VerificationMethod{Type: "Multikey", PublicKeyMultibase: key.Multibase()}
 	}
 	return out, nil
 }
 
+// keyOf is the key that signs a DID's tokens; nil when the DID names none.
+func (d *directory) keyOf(ctx context.Context, did syntax.DID) (atcrypto.PublicKey, error) {
+	if did == d.self {
+		return d.own.PublicKey()
+	}
+	id, err := d.ids.ResolveDID(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	return id.SigningKey, nil
+}
+
 // checkAlgorithm insists that a token names the one algorithm of its issuer's key.
 func (d *directory) checkAlgorithm(ctx context.Context, did syntax.DID, alg string) error {
-	id, err := d.ids.ResolveDID(ctx, did)
+	key, err := d.keyOf(ctx, did)
 	if err != nil {
 		return err
 	}
 	want := "ES256"
-	if _, ok := id.SigningKey.(*atcrypto.PublicKeyK256); ok {
+	if _, ok := key.(*atcrypto.PublicKeyK256); ok {
 		want = "ES256K"
 	}
 	if alg != want {

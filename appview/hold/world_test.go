@@ -129,6 +129,14 @@ func (w *world) restart(change func(*hold.Config)) {
 	w.open(l)
 }
 
+// reopen opens a closed hold on its address.
+func (w *world) reopen() {
+	w.t.Helper()
+	l, err := net.Listen("tcp", strings.TrimPrefix(strings.Replace(w.url, "localhost", "127.0.0.1", 1), "http://"))
+	require.NoError(w.t, err)
+	w.open(l)
+}
+
 func (w *world) did(handle string) syntax.DID { return w.net.Account(handle).DID }
 
 // token asks the account's PDS for a service token for the hold.

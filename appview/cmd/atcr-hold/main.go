@@ -35,8 +35,8 @@ func command() *cobra.Command {
 		Use:   "atcr-hold",
 		Short: "Blob storage for an ATCR registry, with a small embedded PDS",
 		Long: `atcr-hold keeps the blobs of container images, on S3 or in a folder, and answers who may read and write them
-by the captain and crew records of its embedded PDS. Registries (AppViews) find it by its did:web, which is made of
-HOLD_PUBLIC_URL. Without a subcommand it serves.
+by the captain and crew records of its embedded PDS. Registries (AppViews) find it by its DID: a did:web that is made
+of HOLD_PUBLIC_URL, or a did:plc. Without a subcommand it serves.
 
 ` + variables(),
 		Example: `  HOLD_PUBLIC_URL=http://localhost:8080 HOLD_OWNER=did:plc:... HOLD_DATABASE_DIR=./hold \
@@ -48,7 +48,7 @@ HOLD_PUBLIC_URL. Without a subcommand it serves.
 		RunE:          run,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(serve, configCommand(), gcCommand())
+	root.AddCommand(serve, configCommand(), crewCommand(), repoCommand(), gcCommand())
 	return root
 }
 

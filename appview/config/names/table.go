@@ -67,6 +67,8 @@ var HoldVariables = []Variable{
 	{HoldDIDMethod, "web", Active, false, "web: the DID is made of the public URL. plc: the DID is registered with the PLC directory and stays when the URL changes."},
 	{HoldDID, "", Active, false, "With plc: an existing did:plc of this hold, for a new database directory. Made when empty."},
 	{HoldRotationKeyPath, "", Active, false, "With plc: the key that controls the DID; rotation.key in the database directory when empty. Made with the DID."},
+	{HoldRelays, "", Active, false, "Comma-separated URLs of relays that are asked at start to follow the hold's firehose."},
+	{HoldAppViewDIDs, "", Active, false, "Comma-separated DIDs of AppViews that may give crew members a tier."},
 	{HoldPLCURL, "https://plc.directory", Active, false, "PLC directory, to verify service tokens and for a did:plc of the hold's own."},
 	{HoldAllowedPrivateCIDRs, "", Active, false, "As " + AllowedPrivateCIDRs + "."},
 	{HoldAllowedPrivatePorts, "", Active, false, "As " + AllowedPrivatePorts + "."},

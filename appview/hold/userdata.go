@@ -1,0 +1,173 @@
+package hold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"atcr.io/operator/appview/hold/ledger"
+	"atcr.io/operator/appview/hold/xrpc"
+	"atcr.io/operator/appview/pds"
+)
+
+// recordExport is one record in an export.
+type recordExport struct {
+	URI   syntax.ATURI   `json:"uri"`
+	CID   string         `json:"cid"`
+	Value map[string]any `json:"value"`
+}
+
+// userData is everything that the hold has of one user.
+type userData struct {
+	crew   []pds.Record // usually one
+	layers []pds.Record
+	stats  []pds.Record
+	blobs  []ledger.Blob
+}
+
+// dataOf collects what the hold has of a DID. Layer records are found by the ledger, which knows every one that this
+// hold wrote or imported; statistics by looking at all of them, for one caller at a time.
+func (s *Server) dataOf(ctx context.Context, did syntax.DID) (userData, error) {
+	var all userData
+	for rec, err := range s.engine.Records(ctx, s.self.did, crewCollection) {
+		if err != nil {
+			return all, fmt.Errorf("read crew records: %w", err)
+		}
+		var m crewMember
+		if decode(rec.Value, &m) == nil && canonical(m.Member) == did {
+			all.crew = append(all.crew, rec)
+		}
+	}
+	known, err := s.ledger.OfUser(ctx, did)
+	if err != nil {
+		return all, err
+	}
+	all.blobs = known.Blobs
+	for _, key := range known.Layers {
+		rec, err := s.engine.GetRecord(ctx, s.self.did, layerCollection, key)
+		if errors.Is(err, pds.ErrRecordNotFound) {
+			continue
+		}
+		if err != nil {
+			return all, fmt.Errorf("read layer records: %w", err)
+		}
+		all.layers = append(all.layers, rec)
+	}
+	s.scanMu.Lock()
+	defer s.scanMu.Unlock()
+	for rec, err := range s.engine.Records(ctx, s.self.did, statsCollection) {
+		if err != nil {
+			return all, fmt.Errorf("read statistics: %w", err)
+		}
+		if owner, _ := rec.Value["ownerDid"].(string); canonical(syntax.DID(owner)) == did {
+			all.stats = append(all.stats, rec)
+		}
+	}
+	return all, nil
+}
+
+// exportUserData answers io.atcr.hold.exportUserData: the caller's own data. blobs is an extension of the lexicon: what
+// the caller may read from the storage, layers and configs.
+func (s *Server) exportUserData(w http.ResponseWriter, r *http.Request) error {
+	did, err := s.tokens.caller(r, "io.atcr.hold.exportUserData")
+	if err != nil {
+		return err
+	}
+	all, err := s.dataOf(r.Context(), did)
+	if err != nil {
+		return err
+	}
+	type blob struct {
+		Digest string `json:"digest"`
+		Size   int64  `json:"size"`
+	}
+	blobs := []blob{}
+	for _, b := range all.blobs {
+		blobs = append(blobs, blob{b.Digest.String(), b.Size})
+	}
+	out := map[string]any{
+		"exportedAt": datetime(s.now()), "holdDid": s.self.did, "userDid": did, "isCaptain": did == canonical(s.roster.get().Owner),
+		"layerRecords": exports(all.layers), "statsRecords": exports(all.stats), "blueskyPosts": []any{}, "blobs": blobs,
+	}
+	if len(all.crew) > 0 {
+		out["crewRecord"] = exports(all.crew)[0]
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	xrpc.WriteJSON(w, http.StatusOK, out)
+	return nil
+}
+
+func exports(records []pds.Record) []recordExport {
+	out := []recordExport{}
+	for _, r := range records {
+		out = append(out, recordExport{r.URI, r.CID.String(), r.Value})
+	}
+	return out
+}
+
+// deleteUserData answers io.atcr.hold.deleteUserData: it deletes the caller's crew, layer and stats records and takes
+// its blobs from it; the bytes of those that nobody else has go too. The captain's crew record stays. Repeated, or
+// after a crash in between, it deletes what is left.
+//
+// The records in the caller's own PDS stay, and name blobs that are gone.
+func (s *Server) deleteUserData(w http.ResponseWriter, r *http.Request) error {
+	did, err := s.tokens.caller(r, "io.atcr.hold.deleteUserData")
+	if err != nil {
+		return err
+	}
+	ctx := context.WithoutCancel(r.Context()) // half of it is of no use to anybody
+	unlock := s.userLocks.lock(did.String())
+	defer unlock()
+	all, err := s.dataOf(ctx, did)
+	if err != nil {
+		return err
+	}
+	// Access first: who comes back pushes as a new member.
+	crewDeleted := false
+	if did != canonical(s.roster.get().Owner) {
+		if err := s.deleteRecords(ctx, all.crew); err != nil {
+			return err
+		}
+		if err := s.roster.reload(ctx); err != nil {
+			return err
+		}
+		crewDeleted = len(all.crew) > 0
+	}
+	s.statsMu.Lock()
+	err = errors.Join(s.deleteRecords(ctx, all.layers), s.deleteRecords(ctx, all.stats))
+	s.statsMu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := s.ledger.ForgetUser(ctx, did); err != nil {
+		return err
+	}
+	for _, b := range all.blobs {
+		s.collect(ctx, b.Digest)
+	}
+	s.log.InfoContext(ctx, "the data of a user was deleted", "did", did, "layers", len(all.layers), "blobs", len(all.blobs))
+	xrpc.WriteJSON(w, http.StatusOK, map[string]any{
+		"success": true, "crewDeleted": crewDeleted, "layersDeleted": len(all.layers), "statsDeleted": len(all.stats),
+	})
+	return nil
+}
+
+// deleteRecords deletes records, in commits of as many as one may have.
+func (s *Server) deleteRecords(ctx context.Context, records []pds.Record) error {
+	for len(records) > 0 {
+		n := min(len(records), pds.MaxWrites)
+		var writes []pds.Write
+		for _, r := range records[:n] {
+			writes = append(writes, pds.Write{Op: pds.Delete, Collection: r.Collection, RKey: r.RKey})
+		}
+		if _, _, err := s.engine.ApplyWrites(ctx, s.self.did, writes, cid.Undef); err != nil {
+			return fmt.Errorf("delete records of a user: %w", err)
+		}
+		records = records[n:]
+	}
+	return nil
+}
