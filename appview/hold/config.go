@@ -34,7 +34,6 @@ type Config struct {
 	DID                 string         `env:"HOLD_DID"`
 	RotationKeyPath     string         `env:"HOLD_ROTATION_KEY_PATH"`
 	Relays              []string       `env:"HOLD_RELAYS"`
-	AppViewDIDs         []string       `env:"HOLD_APPVIEW_DIDS"`
 	PLCURL              string         `env:"HOLD_PLC_URL" envDefault:"https://plc.directory"`
 	AllowedPrivateCIDRs []netip.Prefix `env:"HOLD_ALLOWED_PRIVATE_CIDRS"`
 	AllowedPrivatePorts []int          `env:"HOLD_ALLOWED_PRIVATE_PORTS"`
@@ -141,11 +140,6 @@ func (c Config) Validate() error {
 	for _, relay := range c.Relays {
 		if _, err := diddoc.CleanEndpoint(relay); err != nil {
 			bad(names.HoldRelays, "want http(s)://host[:port], such as https://bsky.network: %v", err)
-		}
-	}
-	for _, did := range c.AppViewDIDs {
-		if _, err := syntax.ParseDID(did); err != nil {
-			bad(names.HoldAppViewDIDs, "%q is not a DID", did)
 		}
 	}
 	switch c.DIDMethod {

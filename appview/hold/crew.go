@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
@@ -196,7 +195,7 @@ func (s *Server) updateCrewTier(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if !s.trustedAppView(caller) && !s.roster.may(caller, crewAdmin) {
+	if !s.trustsAppView(caller) && !s.roster.may(caller, crewAdmin) {
 		return xrpc.Errorf(http.StatusForbidden, "Forbidden", "%s may not give tiers in this hold; its captain %s, admins and the AppViews in HOLD_APPVIEW_DIDS may.",
 			caller, s.roster.get().Owner)
 	}
@@ -248,9 +247,4 @@ func (s *Server) setTier(ctx context.Context, member syntax.DID, name string) er
 		return fmt.Errorf("write tier: %w", err)
 	}
 	return s.roster.reload(context.WithoutCancel(ctx))
-}
-
-// trustedAppView says whether the captain's configuration trusts the AppView of that DID.
-func (s *Server) trustedAppView(did syntax.DID) bool {
-	return slices.ContainsFunc(s.cfg.AppViewDIDs, func(trusted string) bool { return canonical(syntax.DID(trusted)) == did })
 }

@@ -59,7 +59,6 @@ const (
 	HoldDID                 = "HOLD_DID"
 	HoldRotationKeyPath     = "HOLD_ROTATION_KEY_PATH"
 	HoldRelays              = "HOLD_RELAYS"
-	HoldAppViewDIDs         = "HOLD_APPVIEW_DIDS"
 	HoldPLCURL              = "HOLD_PLC_URL"
 	HoldAllowedPrivateCIDRs = "HOLD_ALLOWED_PRIVATE_CIDRS"
 	HoldAllowedPrivatePorts = "HOLD_ALLOWED_PRIVATE_PORTS"
