@@ -54,7 +54,7 @@ func (r *Registry) getManifest(w http.ResponseWriter, q *request) error {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	h.Set("Content-Type", m.MediaType)
+	h.Set("Content-Type", servedType(m.MediaType))
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(http.StatusOK)
 	if q.Method != http.MethodHead {
@@ -66,6 +66,15 @@ func (r *Registry) getManifest(w http.ResponseWriter, q *request) error {
 		r.Pulls.Count(q.Request, pull)
 	}
 	return nil
+}
+
+// servedType is the media type that a manifest is served with: its record's, which its owner wrote, unless a browser would
+// run the bytes for it.
+func servedType(recorded string) string {
+	if spec.IsManifestType(recorded) {
+		return recorded
+	}
+	return "application/octet-stream"
 }
 
 func matches(ifNoneMatch, etag string) bool {

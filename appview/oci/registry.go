@@ -57,11 +57,14 @@ type Config struct {
 // Registry serves everything under /v2/.
 type Registry struct {
 	Config
-	blobs *blobCache
+	blobs  *blobCache
+	bodies bodies
 }
 
 // New makes a registry.
-func New(c Config) *Registry { return &Registry{Config: c, blobs: newBlobCache()} }
+func New(c Config) *Registry {
+	return &Registry{Config: c, blobs: newBlobCache(), bodies: bodies{of: map[syntax.DID]int{}}}
+}
 
 // request is a request whose path, token and owner have been settled.
 type request struct {
@@ -116,6 +119,13 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) error {
 			return fail(errcode.ErrorCodeDenied, "This token belongs to "+string(q.Grant.Subject())+", and "+q.Name.Owner+" is somebody else.",
 				"Log in as "+q.Name.Owner+" to change its repositories.")
 		}
+	}
+	if route.right == push && req.ContentLength != 0 {
+		release, err := r.bodies.take(q.Grant.Subject())
+		if err != nil {
+			return err
+		}
+		defer release()
 	}
 	return route.handle(r, w, q)
 }

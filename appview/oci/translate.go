@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/distribution/distribution/v3/registry/api/errcode"
@@ -56,6 +57,13 @@ func translate(err error) *Error {
 		return &Error{Code: errcode.ErrorCodeManifestUnverified, Status: http.StatusBadGateway, Err: err,
 			Sentence: "The record on the owner's PDS does not match the manifest's bytes, so it is not served.",
 			Remedy:   "Ask the owner to push the image again."}
+	case errors.Is(err, upload.ErrTooMany):
+		return &Error{Code: errcode.ErrorCodeTooManyRequests, RetryAfter: 10 * time.Second, Err: err,
+			Sentence: "You have " + strconv.Itoa(upload.MaxOpen) + " uploads open already.",
+			Remedy:   "Wait until some have ended, or cancel them; those that stand still for ten minutes make room by themselves."}
+	case errors.Is(err, upload.ErrNoMemory):
+		return &Error{Code: errcode.ErrorCodeUnavailable, RetryAfter: 10 * time.Second, Err: err,
+			Sentence: "The registry is busy with other uploads.", Remedy: "Try again after the time in Retry-After; nothing of this chunk was kept."}
 	case errors.Is(err, upload.ErrManyParts):
 		return fail(errcode.ErrorCodeBlobUploadInvalid, "The upload came in more chunks than a hold takes.", "Start again with larger chunks.").because(err)
 	case errors.Is(err, upload.ErrShortPart):

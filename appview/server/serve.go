@@ -54,7 +54,7 @@ func (s *Server) Serve(ctx context.Context, api, debug net.Listener) error {
 	defer jobs.Wait()
 	defer stop()
 
-	main, probes := s.httpServer(s.handler), s.httpServer(s.DebugHandler())
+	main, probes := s.httpServer(framed(s.handler)), s.httpServer(s.DebugHandler())
 	failed := make(chan error, 2)
 	go func() { failed <- main.Serve(api) }()
 	if debug != nil {
@@ -78,6 +78,18 @@ func (s *Server) Serve(ctx context.Context, api, debug net.Listener) error {
 	_, flush := accesslog.Requests(s.log)
 	flush()
 	return err
+}
+
+// framed lets a connection end with a request whose body is chunked. One that also had a Content-Length, which a proxy in
+// front may have gone by, cannot be told apart here: net/http drops it (RFC 9112, section 6.1). What follows is then read
+// by nobody as a request.
+func framed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TransferEncoding) > 0 {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // httpServer has no limit on whole requests: blobs take as long as they move, and their handlers move the deadline.

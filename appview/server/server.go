@@ -128,7 +128,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		Guarded:    to(guarded, observe.Hold), Trusted: to(operator, observe.Hold), HandOut: s.runtime.Policy().CheckURL})
 	s.mirror = index.New(index.Config{PDS: pds, Store: s.db, Log: s.log, TTL: mirrorTTL, CacheBytes: manifestCache,
 		StoreBytes: manifestStore, Now: time.Now})
-	s.uploads = &upload.Uploader{Holds: s.holds, Log: s.log, Sessions: &upload.Sessions{Store: s.db, Now: time.Now}}
+	s.uploads = upload.New(s.holds, &upload.Sessions{Store: s.db, Now: time.Now}, s.log)
 
 	verifier := auth.NewVerifier(s.keys, s.cfg.ServiceName, time.Now)
 	s.metrics.registry.MustRegister(append(s.db.Collectors(), state{s.keys, verifier, s.db})...)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
@@ -166,8 +167,8 @@ func (d *Document) settleType(contentType string) error {
 }
 
 func (d *Document) check() error {
-	if !isMediaType(d.MediaType) {
-		return fmt.Errorf("the media type %q is not one", truncate(d.MediaType))
+	if !IsManifestType(d.MediaType) {
+		return fmt.Errorf("the media type %q is not one of a manifest, such as application/vnd.example+json", truncate(d.MediaType))
 	}
 	if len(d.Layers) > maxDescriptors || len(d.Manifests) > maxDescriptors {
 		return fmt.Errorf("the manifest names more than %d descriptors", maxDescriptors)
@@ -223,6 +224,13 @@ func isMediaType(s string) bool {
 		}
 	}
 	return slashes == 1 && s[0] != '/' && s[len(s)-1] != '/'
+}
+
+// IsManifestType says whether s may be the media type of a manifest: a structured application type. Anything else, such
+// as text/html, would make a page or a script on the registry's own origin of bytes that anybody can push.
+func IsManifestType(s string) bool {
+	rest, ok := strings.CutPrefix(s, "application/")
+	return ok && isMediaType(s) && (strings.HasPrefix(rest, "vnd.") && !strings.HasSuffix(rest, "xml") || strings.HasSuffix(rest, "json"))
 }
 
 func isNonDistributable(mediaType string) bool {

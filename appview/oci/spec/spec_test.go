@@ -72,6 +72,8 @@ func TestManifestsThatAreRefused(t *testing.T) {
 	for name, c := range map[string]struct{ body, contentType, problem string }{
 		"not JSON":             {"hello", "", "not JSON"},
 		"an array":             {"[]", "", "not a JSON object"},
+		"a page":               {fmt.Sprintf(strings.Replace(image, `"mediaType":"application/vnd.oci.image.manifest.v1+json",`, "", 1), desc, ``), "text/html", "not one of a manifest"},
+		"a picture":            {fmt.Sprintf(strings.Replace(image, `"mediaType":"application/vnd.oci.image.manifest.v1+json",`, "", 1), desc, ``), "image/svg+xml", "not one of a manifest"},
 		"two values":           {`{} {}`, "", "more than one value"},
 		"schema 1":             {`{"schemaVersion":1,"fsLayers":[]}`, "", "schemaVersion 2"},
 		"layers and manifests": {fmt.Sprintf(image, desc, `,"manifests":[]`), "", "both manifests and layers"},
@@ -208,12 +210,12 @@ func FuzzManifest(f *testing.F) {
 	desc := `{"mediaType":"a/b","digest":"sha256:` + hexA + `","size":1}`
 	f.Add([]byte(`{"schemaVersion":2,"config":`+desc+`,"layers":[`+desc+`]}`), "")
 	f.Add([]byte(`{"schemaVersion":2,"manifests":[`+desc+`],"subject":`+desc+`}`), spec.MediaTypeImageIndex)
-	f.Add([]byte(`{"a":[{"b":{}}],"a":1}`), "x/y")
-	f.Add([]byte(`{"schemaVersion":2,"config":`+desc+`,"\u0063onfig":`+desc+`}`), "x/y")
+	f.Add([]byte(`{"a":[{"b":{}}],"a":1}`), "application/vnd.x+json")
+	f.Add([]byte(`{"schemaVersion":2,"config":`+desc+`,"\u0063onfig":`+desc+`}`), "application/vnd.x+json")
 	f.Add([]byte(`{"schemaVersion":2,"config":`+desc+`,"layers":[{"mediaType":"a/b","digest":"sha256:`+hexA+`","size":9223372036854775808}]}`), "")
 	f.Add([]byte(`{"schemaVersion":2,"config":`+desc+`,"annotations":{"k":"`+strings.Repeat("x", 300)+`"}}`), "")
-	f.Add([]byte(`{"schemaVersion":2,"config":`+desc+`,"x":`+strings.Repeat("[", 63)+strings.Repeat("]", 63)+`}`), "x/y")
-	f.Add([]byte("\ufeff{}"), "x/y")
+	f.Add([]byte(`{"schemaVersion":2,"config":`+desc+`,"x":`+strings.Repeat("[", 63)+strings.Repeat("]", 63)+`}`), "application/vnd.x+json")
+	f.Add([]byte("\ufeff{}"), "application/vnd.x+json")
 	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
 		before := bytes.Clone(body)
 		d, err := spec.ParseManifest(body, contentType)

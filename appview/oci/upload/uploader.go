@@ -1,7 +1,6 @@
 package upload
 
 import (
-	"bytes"
 	"context"
 	"encoding"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"hash"
 	"io"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -33,12 +31,17 @@ type BodyError struct{ Err error }
 func (e *BodyError) Error() string { return "read request body: " + e.Err.Error() }
 func (e *BodyError) Unwrap() error { return e.Err }
 
-// Uploader moves blobs from requests to holds.
+// Uploader moves blobs from requests to holds. Make it with [New].
 type Uploader struct {
 	Holds    *holdclient.Client
 	Sessions *Sessions
 	Log      *slog.Logger
-	buffers  sync.Pool // of *bytes.Buffer, each of one part
+	budget   *budget
+}
+
+// New makes an uploader with [MaxBuffered] bytes for parts.
+func New(holds *holdclient.Client, sessions *Sessions, log *slog.Logger) *Uploader {
+	return &Uploader{Holds: holds, Sessions: sessions, Log: log, budget: newBudget(MaxBuffered, budgetPause)}
 }
 
 const (
@@ -52,6 +55,9 @@ func (u *Uploader) Start(ctx context.Context, hold *holdclient.Hold, did syntax.
 	s := &Session{ID: newID(), DID: did, Repository: repository, Hold: hold.DID, Algorithm: alg}
 	if d == "" {
 		d = digest.FromString(s.ID) // the protocol wants some digest now; the real one comes with completion
+	}
+	if err := u.makeRoom(ctx, did); err != nil {
+		return nil, err
 	}
 	if err := u.Holds.EnsureCrew(ctx, hold, did); err != nil {
 		return nil, err
@@ -135,21 +141,13 @@ func (u *Uploader) stream(ctx context.Context, hold *holdclient.Hold, s *Session
 
 // inParts sends the body in parts of the hold's preferred size, each read whole first, so that a part can be retried.
 func (u *Uploader) inParts(ctx context.Context, hold *holdclient.Hold, s *Session, claim func() (int, error), in *bodyReader, size int64) error {
-	buf, _ := u.buffers.Get().(*bytes.Buffer)
-	if buf == nil {
-		buf = new(bytes.Buffer)
-	}
-	defer u.buffers.Put(buf)
-	if size < 0 || size >= s.Upload.PartSize {
-		buf.Reset()
-		buf.Grow(int(s.Upload.PartSize) + bytes.MinRead) // else it doubles until it has twice the room
-	}
+	buf := &partBuffer{budget: u.budget}
+	defer buf.release()
 	for {
-		buf.Reset()
-		if _, err := io.CopyN(buf, in, s.Upload.PartSize); err != nil && !errors.Is(err, io.EOF) {
+		if err := buf.fill(ctx, in, s.Upload.PartSize, s.Upload.MinPart); err != nil {
 			return err
 		}
-		if buf.Len() == 0 {
+		if len(buf.b) == 0 {
 			return nil
 		}
 		if s.short {
@@ -159,18 +157,18 @@ func (u *Uploader) inParts(ctx context.Context, hold *holdclient.Hold, s *Sessio
 		if err != nil {
 			return err
 		}
-		part, err := u.putPart(ctx, hold, s, number, buf.Bytes())
+		part, err := u.putPart(ctx, hold, s, number, buf)
 		if err != nil {
 			return err
 		}
 		s.Parts = append(s.Parts, part)
-		s.short = int64(buf.Len()) < s.Upload.MinPart
+		s.short = int64(len(buf.b)) < s.Upload.MinPart
 	}
 }
 
-func (u *Uploader) putPart(ctx context.Context, hold *holdclient.Hold, s *Session, number int, b []byte) (holdclient.Part, error) {
+func (u *Uploader) putPart(ctx context.Context, hold *holdclient.Hold, s *Session, number int, buf *partBuffer) (holdclient.Part, error) {
 	for try := 1; ; try++ {
-		part, err := u.Holds.PutPart(ctx, hold, s.DID, s.Upload.ID, number, bytes.NewReader(b), int64(len(b)))
+		part, err := u.Holds.PutPart(ctx, hold, s.DID, s.Upload.ID, number, buf.reader(), int64(len(buf.b)))
 		if kind, ok := holdclient.KindOf(err); err == nil || !ok || kind != holdclient.Unavailable || try == partTries {
 			return part, err
 		}

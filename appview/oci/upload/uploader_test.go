@@ -99,7 +99,7 @@ func start(t *testing.T, initiated string) (*hold, *upload.Uploader, *upload.Ses
 	t.Cleanup(func() { db.Close() })
 	client := holdclient.New(holdclient.Config{Directory: directory(h.URL), Tokens: tokens{}, Guarded: http.DefaultClient, Trusted: http.DefaultClient, HandOut: anywhere,
 		Configured: func(string) (names.Hold, bool) { return names.Hold{}, false }})
-	u := &upload.Uploader{Holds: client, Sessions: &upload.Sessions{Store: db, Now: time.Now}, Log: slog.New(slog.DiscardHandler)}
+	u := upload.New(client, &upload.Sessions{Store: db, Now: time.Now}, slog.New(slog.DiscardHandler))
 	at, err := client.Resolve(t.Context(), "did:web:hold.example.com")
 	require.NoError(t, err)
 	s, err := u.Start(t.Context(), at, alice, "app", digest.SHA256, "")
@@ -229,4 +229,28 @@ func TestUploadsAreForgottenWhenTheyStandStill(t *testing.T) {
 	require.EqualValues(t, 1, n)
 	_, err = u.Sessions.Get(t.Context(), alice, "app", s.ID)
 	require.ErrorIs(t, err, upload.ErrUnknown)
+}
+
+func TestAnAccountHasABoundedNumberOfUploadsOpen(t *testing.T) {
+	h, u, s := start(t, `,"partSize":1000`)
+	now := time.Now()
+	u.Sessions.Now = func() time.Time { return now }
+	at, err := u.Holds.Resolve(t.Context(), s.Hold)
+	require.NoError(t, err)
+	open := func(did syntax.DID) error {
+		_, err := u.Start(t.Context(), at, did, "app", digest.SHA256, "")
+		return err
+	}
+	for range upload.MaxOpen - 1 {
+		require.NoError(t, open(alice))
+	}
+	require.ErrorIs(t, open(alice), upload.ErrTooMany)
+	require.NoError(t, open("did:plc:bbbbbbbbbbbbbbbbbbbbbbbb"), "others are not hurt")
+	require.Zero(t, h.aborted)
+
+	now = now.Add(11 * time.Minute)
+	require.NoError(t, open(alice), "one that its client has left gives way")
+	require.Equal(t, 1, h.aborted, "at the hold too")
+	_, err = u.Sessions.Get(t.Context(), alice, "app", s.ID)
+	require.ErrorIs(t, err, upload.ErrUnknown, "it was the oldest")
 }
