@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"atcr.io/operator/appview/atproto/diddoc"
+	"atcr.io/operator/appview/background"
 )
 
 // Identity is who somebody is, as far as a registry cares.
@@ -100,7 +101,8 @@ func (d *Directory) Resolve(ctx context.Context, id syntax.AtIdentifier) (*Ident
 	if known && d.now().Before(old.until) {
 		return old.identity, old.err
 	}
-	ch := d.flight.DoChan(key, func() (any, error) {
+	ch := d.flight.DoChan(key, func() (_ any, err error) {
+		defer background.Caught(ctx, d.log, "resolving an identity", &err)
 		// One caller that gives up must not fail the others that wait for the same answer.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupLimit)
 		defer cancel()

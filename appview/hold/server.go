@@ -16,6 +16,8 @@ import (
 
 	"atcr.io/operator/appview/atproto"
 	"atcr.io/operator/appview/atproto/diddoc"
+	"atcr.io/operator/appview/background"
+	"atcr.io/operator/appview/config/files"
 	"atcr.io/operator/appview/hold/ledger"
 	"atcr.io/operator/appview/hold/storage"
 	"atcr.io/operator/appview/hold/xrpc"
@@ -116,6 +118,10 @@ func (s *Server) open(ctx context.Context, ids Identities) error {
 	if err := s.identify(ctx); err != nil {
 		return err
 	}
+	if files.ReadableByAll(s.cfg.keyPath()) {
+		s.log.WarnContext(ctx, "everybody on this machine may read the hold's key; take the right away (chmod o-r, or defaultMode 0440 of its volume)",
+			"file", s.cfg.keyPath())
+	}
 	if s.driver, err = openDriver(s.cfg, s.self.url); err != nil {
 		return err
 	}
@@ -136,7 +142,7 @@ func (s *Server) open(ctx context.Context, ids Identities) error {
 
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
-	s.done.Go(func() { s.sweepLoop(loop) })
+	s.done.Go(func() { background.Keep(loop, s.log, "sweep", func() {}, s.sweepLoop) })
 	s.requestCrawls(loop)
 	if s.plcPending {
 		s.done.Go(func() { s.retryPLC(loop) })

@@ -17,6 +17,7 @@ import (
 
 	"atcr.io/operator/appview/atproto"
 	"atcr.io/operator/appview/atproto/records"
+	"atcr.io/operator/appview/background"
 	"atcr.io/operator/appview/store"
 )
 
@@ -154,7 +155,8 @@ func (m *Mirror) Fresh(ctx context.Context, did syntax.DID, maxAge time.Duration
 		return nil
 	}
 	if failure == nil {
-		ch := m.flight.DoChan("sync "+string(did), func() (any, error) {
+		ch := m.flight.DoChan("sync "+string(did), func() (_ any, err error) {
+			defer background.Caught(ctx, m.Log, "reading the records of an account", &err)
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 			defer cancel()
 			return nil, m.syncUnlessWriting(ctx, did, q)

@@ -23,6 +23,7 @@ type metrics struct {
 	received prometheus.Counter
 	sent     prometheus.Counter
 	tokens   *prometheus.CounterVec
+	panics   *prometheus.CounterVec
 	reloads  *prometheus.CounterVec
 	upstream *observe.Upstream
 }
@@ -37,6 +38,8 @@ func newMetrics(tracing *observe.Tracing) *metrics {
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "atcr_requests_in_flight", Help: "Requests being served."}),
 		received: prometheus.NewCounter(prometheus.CounterOpts{Name: "atcr_received_bytes_total", Help: "Bytes of request bodies."}),
 		sent:     prometheus.NewCounter(prometheus.CounterOpts{Name: "atcr_sent_bytes_total", Help: "Bytes of answers; blobs that clients fetch from holds are not among them."}),
+		panics: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "atcr_panics_total",
+			Help: "Bugs that ended a request or a round of a background job, by where."}, []string{"where"}),
 		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "atcr_token_requests_total",
 			Help: "Token requests by how they ended: granted, refreshed, anonymous, or an error code."}, []string{"result"}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "atcr_reloads_total",
@@ -45,7 +48,7 @@ func newMetrics(tracing *observe.Tracing) *metrics {
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "atcr_build_info", Help: "Version of the server; always 1."}, []string{"version"})
 	build.WithLabelValues(version.Version).Set(1)
-	m.registry.MustRegister(m.requests, m.seconds, m.inFlight, m.received, m.sent, m.tokens, m.reloads, build,
+	m.registry.MustRegister(m.requests, m.seconds, m.inFlight, m.received, m.sent, m.tokens, m.panics, m.reloads, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.registry.MustRegister(m.upstream.Collectors()...)
 	return m

@@ -54,6 +54,7 @@ func (m *metrics) observed(log *slog.Logger, access string, idle time.Duration, 
 			}
 			if panicked != nil {
 				if cause, _ := panicked.(error); !errors.Is(cause, http.ErrAbortHandler) {
+					m.panics.WithLabelValues("request").Inc()
 					log.ErrorContext(r.Context(), "handler panicked", "panic", panicked, "stack", string(debug.Stack()))
 				}
 				panic(http.ErrAbortHandler)

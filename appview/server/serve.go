@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"atcr.io/operator/appview/background"
 	"atcr.io/operator/appview/config"
 	"atcr.io/operator/appview/config/accesslog"
 )
@@ -45,11 +46,11 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) (err error) 
 
 // Serve answers on two listeners until ctx ends, then lets requests in flight come to their end. debug may be nil.
 func (s *Server) Serve(ctx context.Context, api, debug net.Listener) error {
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var jobs sync.WaitGroup
-	for _, job := range []func(context.Context){s.watcher.Run, s.sweep, s.pulls.Run, func(ctx context.Context) { s.mirror.Deliver(ctx, s.holds) }} {
-		jobs.Add(1)
-		go func() { defer jobs.Done(); job(background) }()
+	for name, job := range map[string]func(context.Context){"files": s.watcher.Run, "sweep": s.sweep, "pulls": s.pulls.Run,
+		"outbox": func(ctx context.Context) { s.mirror.Deliver(ctx, s.holds) }} {
+		jobs.Go(func() { background.Keep(serving, s.log, name, s.metrics.panics.WithLabelValues(name).Inc, job) })
 	}
 	defer jobs.Wait()
 	defer stop()

@@ -97,6 +97,11 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	for _, key := range []string{s.cfg.AuthKeyPath, s.cfg.SealingKeyPath} {
+		if files.ReadableByAll(key) {
+			s.log.WarnContext(ctx, "everybody on this machine may read a key; take the right away (chmod o-r, or defaultMode 0440 of its volume)", "file", key)
+		}
+	}
 	path := s.cfg.UIDatabasePath
 	if !s.cfg.UIEnabled {
 		path = "" // the seed: no database file without the web interface

@@ -8,10 +8,16 @@ mapfile -t targets < <(git ls-files -co --exclude-standard '*_test.go' | grep -v
   sed -E 's|/[^/]*_test\.go:func | |' | grep -E " .*${FUZZ:-}" | sort -u)
 ((${#targets[@]} > 0)) || { echo "no fuzz target is named like ${FUZZ:-Fuzz...}" >&2; exit 1; }
 failed=()
+out=$(mktemp)
+trap 'rm -f "$out"' EXIT
 for t in "${targets[@]}"; do
   read -r dir name <<<"$t"
   echo "== $dir $name"
-  go test "./$dir" -run '^$' -fuzz "^$name\$" -fuzztime "${FUZZTIME:-60s}" </dev/null || failed+=("$dir $name")
+  if ! go test "./$dir" -run '^$' -fuzz "^$name\$" -fuzztime "${FUZZTIME:-60s}" </dev/null 2>&1 | tee "$out"; then
+    # On a busy machine Go's fuzzer may end with this and nothing else, which is no finding.
+    if grep -q '^ *context deadline exceeded$' "$out" && ! grep -qE 'Failing input|panic|_test\.go:' "$out"; then continue; fi
+    failed+=("$dir $name")
+  fi
 done
 echo "${#targets[@]} targets, ${#failed[@]} with findings"
 ((${#failed[@]} == 0)) || { printf '%s\n' "${failed[@]}" >&2; exit 1; }

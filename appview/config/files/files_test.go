@@ -23,6 +23,17 @@ func TestTheFirstContentOfAFileStays(t *testing.T) {
 	require.Equal(t, "first", string(b))
 }
 
+func TestAKeyThatEverybodyMayReadIsSeen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	require.NoError(t, files.CreateOnce(path, []byte("k"), 0o600))
+	require.False(t, files.ReadableByAll(path), "as we make them")
+	require.NoError(t, os.Chmod(path, 0o440))
+	require.False(t, files.ReadableByAll(path), "as a kubelet mounts them")
+	require.NoError(t, os.Chmod(path, 0o644))
+	require.True(t, files.ReadableByAll(path))
+	require.False(t, files.ReadableByAll(path+"-absent"))
+}
+
 func TestADirectoryThatCannotBeNotifiedOfIsPolled(t *testing.T) {
 	w := files.NewWatcher(10*time.Millisecond, slog.New(slog.DiscardHandler))
 	var n atomic.Int32
