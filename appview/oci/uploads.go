@@ -54,7 +54,7 @@ func (r *Registry) startUpload(w http.ResponseWriter, q *request) error {
 		w.WriteHeader(http.StatusAccepted)
 		return nil
 	}
-	err = r.Uploads.Append(q.Context(), s, r.moving(w, q.Request), q.ContentLength)
+	err = r.Uploads.AppendLast(q.Context(), s, r.moving(w, q.Request), q.ContentLength)
 	if err == nil {
 		err = r.finish(q, s, d)
 	}
@@ -150,7 +150,7 @@ func (r *Registry) finishUpload(w http.ResponseWriter, q *request) error {
 	if s.Offset == 0 { // nothing is hashed yet: hash what the client has named
 		s.Algorithm = d.Algorithm()
 	}
-	if err := r.Uploads.Append(q.Context(), s, r.chunk(w, q.Request), q.ContentLength); err != nil {
+	if err := r.Uploads.AppendLast(q.Context(), s, r.chunk(w, q.Request), q.ContentLength); err != nil {
 		return r.appendError(w, q, s, err)
 	}
 	if err := r.finish(q, s, d); err != nil {

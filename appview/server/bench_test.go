@@ -70,6 +70,27 @@ func BenchmarkPull(b *testing.B) {
 	}
 }
 
+// BenchmarkToken is a token for an app password whose session lives: what clients ask for before each pull.
+func BenchmarkToken(b *testing.B) {
+	w := servertest.Start(b, servertest.Options{})
+	req := httptest.NewRequest(http.MethodGet, "/auth/token?scope=repository:"+app+":pull,push", nil)
+	req.SetBasicAuth(servertest.Alice, w.Account(servertest.Alice).AppPassword)
+	out := &discarding{header: http.Header{}}
+	before := int64(0)
+	for b.Loop() {
+		clear(out.header)
+		out.status = 0
+		w.AppView.Handler().ServeHTTP(out, req)
+		if out.status != 0 && out.status != http.StatusOK {
+			b.Fatal("status ", out.status)
+		}
+		if before == 0 { // the first has made the session
+			before = cpu(b)
+		}
+	}
+	b.ReportMetric(float64(cpu(b)-before)/float64(b.N), "cpu-ns/op")
+}
+
 // cpu is the processor time that this process has used, in nanoseconds.
 func cpu(b *testing.B) int64 {
 	var u syscall.Rusage

@@ -38,7 +38,7 @@ func (d *DB) LatestSession(ctx context.Context, did string) (*PDSSession, error)
 func (d *DB) oneSession(ctx context.Context, query string, args ...any) (*PDSSession, error) {
 	var s PDSSession
 	var expires, ends, updated int64
-	err := d.Read(ctx, func(q Querier) error {
+	err := d.ReadOne(ctx, func(q Querier) error {
 		return q.QueryRowContext(ctx, query, args...).Scan(&s.Credential, &s.DID, &s.PDS, &s.Sealed, &expires, &ends, &s.Version, &updated)
 	})
 	if errors.Is(err, sql.ErrNoRows) {

@@ -48,6 +48,8 @@ type DB struct {
 	pool   *pgxpool.Pool // nil: SQLite
 	lock   *os.File
 	log    *slog.Logger
+
+	prepared *prepared // nil with PostgreSQL
 }
 
 // Open opens or creates the store and brings its schema up to date. An error never holds the password of the URL.
@@ -66,6 +68,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
+	}
+	if d.pool == nil {
+		d.prepared = newPrepared(d.reader)
 	}
 	return d, nil
 }
@@ -100,6 +105,9 @@ func (d *DB) Read(ctx context.Context, fn func(Querier) error) error {
 func (d *DB) ReadOne(ctx context.Context, fn func(Querier) error) error {
 	limited, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
+	if d.prepared != nil {
+		return d.classify(ctx, fn(bound{d.prepared, limited}))
+	}
 	return d.classify(ctx, fn(bound{d.reader, limited}))
 }
 
@@ -219,6 +227,9 @@ func (d *DB) Ping(ctx context.Context) error {
 // Close waits for what runs.
 func (d *DB) Close() error {
 	var errs []error
+	if d.prepared != nil {
+		d.prepared.close()
+	}
 	if d.reader != nil && d.reader != d.writer {
 		errs = append(errs, d.reader.Close())
 	}

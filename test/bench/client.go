@@ -59,7 +59,7 @@ func dialSized(host string, buffer int) (*conn, error) {
 	return &conn{host: host, net: c, in: bufio.NewReaderSize(c, buffer), buf: make([]byte, buffer)}, nil
 }
 
-func (c *conn) close() { c.net.Close() }
+func (c *conn) close() { _ = c.net.Close() }
 
 // do sends a request and reads its answer to the end. The header is valid until the next call.
 func (c *conn) do(q *call) (http.Header, error) {
@@ -76,7 +76,7 @@ func (c *conn) send(q *call) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		c.net.Close()
+		_ = c.net.Close()
 		c.net, c.over = again, false
 		c.in.Reset(again)
 	}

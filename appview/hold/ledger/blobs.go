@@ -72,9 +72,14 @@ func (l *Ledger) Upload(ctx context.Context, id string, did syntax.DID) (Upload,
 	return u, nil
 }
 
-// TouchUpload notes that an upload made progress.
+// touchEvery is how far the time of an upload's progress may be behind: most uploads end sooner, and each note of it
+// waits for the disk. Uploads live for a minute without progress at least.
+const touchEvery = 10 * time.Second
+
+// TouchUpload notes that an upload made progress, unless that was noted less than touchEvery ago.
 func (l *Ledger) TouchUpload(ctx context.Context, id string, now time.Time) error {
-	if _, err := l.write.ExecContext(ctx, `UPDATE uploads SET touched_at = ? WHERE id = ?`, millis(now), id); err != nil {
+	if _, err := l.write.ExecContext(ctx, `UPDATE uploads SET touched_at = ? WHERE id = ? AND touched_at <= ?`,
+		millis(now), id, millis(now.Add(-touchEvery))); err != nil {
 		return fmt.Errorf("touch upload: %w", err)
 	}
 	return nil

@@ -98,3 +98,18 @@ func TestALayerOfTwoManifestsCountsOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, blobs)
 }
+
+func TestProgressIsNotedAtMostEveryTenSeconds(t *testing.T) {
+	l := openTest(t, filepath.Join(t.TempDir(), "l.db"))
+	ctx, start := t.Context(), time.Now()
+	require.NoError(t, l.BeginUpload(ctx, "id", alice, 10, start))
+	idle := func(since time.Time) int {
+		found, err := l.IdleUploads(ctx, since)
+		require.NoError(t, err)
+		return len(found)
+	}
+	require.NoError(t, l.TouchUpload(ctx, "id", start.Add(9*time.Second)))
+	require.Equal(t, 1, idle(start.Add(time.Second)), "not noted yet")
+	require.NoError(t, l.TouchUpload(ctx, "id", start.Add(10*time.Second)))
+	require.Zero(t, idle(start.Add(10*time.Second)), "noted")
+}

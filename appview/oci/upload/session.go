@@ -124,7 +124,7 @@ func (t *Sessions) create(ctx context.Context, s *Session) error {
 func (t *Sessions) Get(ctx context.Context, did syntax.DID, repository, id string) (*Session, error) {
 	s := &Session{ID: id, DID: did, Repository: repository}
 	var hold, state string
-	err := t.Store.Read(ctx, func(q store.Querier) error {
+	err := t.Store.ReadOne(ctx, func(q store.Querier) error {
 		return q.QueryRowContext(ctx, `SELECT hold, byte_offset, state, version FROM uploads
 			WHERE id = $1 AND did = $2 AND repository = $3`, id, string(did), repository).Scan(&hold, &s.Offset, &state, &s.version)
 	})

@@ -75,6 +75,16 @@ func (u *Uploader) Start(ctx context.Context, hold *holdclient.Hold, did syntax.
 
 // Append passes body on to the hold. size is its length, or -1. On error the upload is as it was before.
 func (u *Uploader) Append(ctx context.Context, s *Session, body io.Reader, size int64) error {
+	return u.pass(ctx, s, body, size, u.Sessions.advance)
+}
+
+// AppendLast is Append for bytes that Finish follows at once: they are remembered in s only. When Finish then fails,
+// the upload is as it was before these bytes, and a client that repeats its request sends them again.
+func (u *Uploader) AppendLast(ctx context.Context, s *Session, body io.Reader, size int64) error {
+	return u.pass(ctx, s, body, size, func(context.Context, *Session) error { return nil })
+}
+
+func (u *Uploader) pass(ctx context.Context, s *Session, body io.Reader, size int64, keep func(context.Context, *Session) error) error {
 	if size == 0 || body == nil {
 		return nil
 	}
@@ -113,7 +123,7 @@ func (u *Uploader) Append(ctx context.Context, s *Session, body io.Reader, size 
 		return fmt.Errorf("upload %s: hash state: %w", s.ID, err)
 	}
 	// The bytes are with the hold: remember so even when the client hangs up now.
-	if err := u.Sessions.advance(context.WithoutCancel(ctx), &next); err != nil {
+	if err := keep(context.WithoutCancel(ctx), &next); err != nil {
 		return err
 	}
 	*s = next

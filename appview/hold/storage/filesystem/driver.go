@@ -41,6 +41,8 @@ type Driver struct {
 
 	mu      sync.Mutex
 	uploads map[string]*upload
+
+	settled sync.Map // folders, which are never removed, that the folder above them is known to have on disk
 }
 
 // New opens or makes the root. Only one process may use it at a time.
@@ -128,15 +130,21 @@ func (d *Driver) partPath(id string, n int) string {
 	return filepath.Join(d.root, filepath.FromSlash(storage.PartKey(id, n)))
 }
 
-// syncUp syncs a folder and those above it up to root, wherever one may be new. Also when they were there already: who
-// made them may not have synced them yet, or may have been killed before.
-func syncUp(root, dir string) error {
-	for ; dir != root; dir = filepath.Dir(dir) {
-		if err := syncDir(dir); err != nil {
+// syncUp syncs a folder and those above it as far as one may be new. One that was there already counts as new until
+// this process has synced the folder that it is in: who made it may have been killed before.
+func (d *Driver) syncUp(dir string) error {
+	for at := dir; ; at = filepath.Dir(at) {
+		if err := syncDir(at); err != nil {
 			return err
 		}
+		if _, settled := d.settled.Load(at); settled || at == d.root {
+			break
+		}
 	}
-	return syncDir(root)
+	for at := filepath.Dir(dir); at != d.root; at = filepath.Dir(at) { // not dir itself: it goes with its blob
+		d.settled.Store(at, true)
+	}
+	return nil
 }
 
 func syncDir(dir string) error {

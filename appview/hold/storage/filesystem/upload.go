@@ -206,7 +206,7 @@ func (d *Driver) publish(file *os.File, dg digest.Digest) error {
 	final := d.blobPath(dg)
 	dir := filepath.Dir(final)
 	if _, err := os.Stat(final); err == nil {
-		return syncUp(d.root, dir)
+		return d.syncUp(dir)
 	}
 	if err := file.Sync(); err != nil {
 		return fmt.Errorf("sync: %w", err)
@@ -217,7 +217,7 @@ func (d *Driver) publish(file *os.File, dg digest.Digest) error {
 	if err := os.Rename(file.Name(), final); err != nil {
 		return err
 	}
-	return syncUp(d.root, dir)
+	return d.syncUp(dir)
 }
 
 // copyHashed copies src to the hash, and to dst unless it is nil.
