@@ -2,8 +2,8 @@ package hold
 
 import (
 	"context"
-
 	"errors"
+
 	"github.com/opencontainers/go-digest"
 
 	"atcr.io/operator/appview/hold/storage"

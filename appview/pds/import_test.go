@@ -3,6 +3,7 @@ package pds_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -217,7 +218,7 @@ func without(t testing.TB, raw []byte, root, leave cid.Cid) []byte {
 	require.NoError(t, car.WriteHeader(&car.CarHeader{Roots: []cid.Cid{root}, Version: 1}, &out))
 	for {
 		b, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out.Bytes()
 		}
 		require.NoError(t, err)
