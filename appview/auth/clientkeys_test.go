@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -36,7 +37,7 @@ func TestTheOAuthClientPublishesEveryKeyOfItsFileAndNoPrivateHalf(t *testing.T) 
 	keys, err := auth.ReadClientKeys(path)
 	require.NoError(t, err)
 	w := httptest.NewRecorder()
-	keys.ServeHTTP(w, httptest.NewRequest("GET", auth.ClientKeysPath, nil))
+	keys.ServeHTTP(w, httptest.NewRequest(http.MethodGet, auth.ClientKeysPath, nil))
 	var set jose.JSONWebKeySet
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &set))
 	require.Len(t, set.Keys, 2)

@@ -18,13 +18,12 @@ import (
 
 // answers is a transport that answers every request alike, and remembers where they went.
 type answers struct {
-	status       int
-	contentType  string
-	location     string
-	body         []byte
-	hosts        []string
-	authorized   []string
-	hostsOfParts []string
+	status      int
+	contentType string
+	location    string
+	body        []byte
+	hosts       []string
+	authorized  []string
 }
 
 func (a *answers) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -16,8 +16,8 @@ type Notification struct {
 	ManifestDigest string       `json:"manifestDigest"`
 	Tag            string       `json:"tag,omitempty"`
 	Count          int          `json:"count,omitempty"` // of pulls; an extension
-	Operation      string       `json:"operation"`     // push, pull or delete; foreign holds do not know delete
-	Rev            string       `json:"rev,omitempty"` // ours: the commit of the user's repository that did it
+	Operation      string       `json:"operation"`       // push, pull or delete; foreign holds do not know delete
+	Rev            string       `json:"rev,omitempty"`   // ours: the commit of the user's repository that did it
 	Manifest       ManifestInfo `json:"manifest"`
 }
 

@@ -66,6 +66,8 @@ func (d *DB) lockMigrations(ctx context.Context) (unlock func(), err error) {
 		if _, err := conn.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, int64(migrationLock)); err != nil {
 			d.log.WarnContext(ctx, "giving back the lock of migrations; it ends with its connection", "error", err)
 		}
-		conn.Close()
+		if err := conn.Close(); err != nil {
+			d.log.WarnContext(ctx, "closing the connection of migrations", "error", err)
+		}
 	}, nil
 }

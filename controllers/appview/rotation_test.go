@@ -126,7 +126,9 @@ func TestRevokingLeavesNoTokenOfTheCurrentKey(t *testing.T) {
 	for _, k := range signing(e, "registry").Verifying() {
 		require.NotEqual(t, before, k.Kid)
 	}
-	e.Until("noted", func() bool { return e.AppView("registry", "Ready=True").Status.Keys.Signing.LastRequest == "revoke-leak" })
+	e.Until("noted", func() bool {
+		return e.AppView("registry", "Ready=True").Status.Keys.Signing.LastRequest == "revoke-leak"
+	})
 }
 
 func TestAnotherAlgorithmRotatesTheKey(t *testing.T) {

@@ -151,7 +151,7 @@ func withLayers(t *testing.T, architecture string, layers ...v1.Layer) v1.Image 
 // platformIndex is an index of images for two architectures.
 func platformIndex(t *testing.T) v1.ImageIndex {
 	t.Helper()
-	var index v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, architecture := range []string{"amd64", "arm64"} {
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: platformImage(t, architecture),
 			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: architecture}}})

@@ -85,7 +85,7 @@ func TestNoSpellingOfAnAddressReachesTheInside(t *testing.T) {
 		for _, scheme := range []string{"http", "https"} {
 			u := fmt.Sprintf("%s://%s:%d/", scheme, host, l.port())
 			before := four.accepted.Load() + six.accepted.Load()
-			_, err := strict.Get(u) //nolint:bodyclose // there is none
+			_, err := strict.Get(u)
 			require.Equal(t, diddoc.ClassBlockedAddress, diddoc.Class(err), "%s: %v", u, err)
 			require.Equal(t, before, four.accepted.Load()+six.accepted.Load(), "%s: a connection was made", u)
 		}
@@ -98,7 +98,7 @@ func TestNoSpellingOfAnAddressReachesTheInside(t *testing.T) {
 	for _, host := range []string{"127.1", "127.0.1", "2130706433", "0x7f000001", "017700000001", "0x7f.0.0.1", "0177.0.0.1"} {
 		for _, client := range []*http.Client{strict, diddoc.NewClient(diddoc.Policy{}, diddoc.Options{Resolver: &net.Resolver{}})} {
 			before := four.accepted.Load()
-			_, err := client.Get(fmt.Sprintf("http://%s:%d/", host, four.port())) //nolint:bodyclose // there is none
+			_, err := client.Get(fmt.Sprintf("http://%s:%d/", host, four.port()))
 			require.Error(t, err, host)
 			require.Equal(t, before, four.accepted.Load(), host)
 		}
@@ -110,21 +110,21 @@ func TestAddressesThatCannotBeTriedHereAreBlockedBeforeTheyAreDialled(t *testing
 	wide := []string{"169.254.169.254", "169.254.170.2", "[fe80::1%25lo]", "[fe80::a9fe:a9fe]", "0.0.0.0", "[::]", "255.255.255.255", "224.0.0.1", "[ff02::1]",
 		"240.0.0.1", "[64:ff9b::a9fe:a9fe]", "[2002:a9fe:a9fe::]", "[::ffff:169.254.169.254]"}
 	for _, host := range wide {
-		_, err := strict.Get("https://" + host + "/") //nolint:bodyclose // there is none
+		_, err := strict.Get("https://" + host + "/")
 		require.Equal(t, diddoc.ClassBlockedAddress, diddoc.Class(err), "even when every range is allowed: %s: %v", host, err)
 	}
 	strict = diddoc.NewClient(diddoc.Policy{}, diddoc.Options{})
 	for _, host := range append(wide, "10.0.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1", "100.100.100.200", "192.0.0.192", "[fd00:ec2::254]", "[fc00::1]",
 		"198.18.0.1", "[64:ff9b::a00:1]", "[64:ff9b:1::a00:1]", "[2002:a00:1::1]", "[::10.0.0.1]", "[100::1]", "[2001:db8::1]") {
-		_, err := strict.Get("https://" + host + "/") //nolint:bodyclose // there is none
+		_, err := strict.Get("https://" + host + "/")
 		require.Equal(t, diddoc.ClassBlockedAddress, diddoc.Class(err), "%s: %v", host, err)
 	}
 	for _, u := range []string{"http://8.8.8.8/", "https://8.8.8.8:22/", "https://8.8.8.8:6379/", "https://[2606:4700::1]:8443/"} {
-		_, err := strict.Get(u) //nolint:bodyclose // there is none
+		_, err := strict.Get(u)
 		require.Equal(t, diddoc.ClassBlockedAddress, diddoc.Class(err), "unusual schemes and ports: %s: %v", u, err)
 	}
 	for _, u := range []string{"ftp://8.8.8.8/", "file:///etc/passwd", "gopher://127.0.0.1:1/", "unix:///var/run/docker.sock", "data:text/plain,x"} {
-		_, err := strict.Get(u) //nolint:bodyclose // there is none
+		_, err := strict.Get(u)
 		require.Error(t, err, u)
 		require.Equal(t, diddoc.ClassBlockedAddress, diddoc.Class(err), "%s: %v", u, err)
 	}
@@ -148,7 +148,7 @@ func TestANameThatResolvesDifferentlyTheSecondTimeGainsNothing(t *testing.T) {
 	require.NoError(t, err, "the first answer is fine")
 	resp.Body.Close()
 	client.CloseIdleConnections()
-	_, err = client.Get(target) //nolint:bodyclose // there is none
+	_, err = client.Get(target)
 	require.Equal(t, diddoc.ClassBlockedAddress, diddoc.Class(err), "%v", err)
 
 	dns.Set("both.example.com", "127.0.0.1 127.0.0.2")
@@ -191,7 +191,7 @@ func TestAProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", fmt.Sprintf("http://127.0.0.4:%d", proxy.port()))
 	t.Setenv("HTTP_PROXY", fmt.Sprintf("http://127.0.0.4:%d", proxy.port()))
 	client := diddoc.NewClient(diddoc.Policy{}, diddoc.Options{})
-	_, err := client.Get("https://10.0.0.1/") //nolint:bodyclose // there is none
+	_, err := client.Get("https://10.0.0.1/")
 	require.Equal(t, diddoc.ClassBlockedAddress, diddoc.Class(err))
 	require.Zero(t, proxy.accepted.Load(), "a proxy resolves names where no policy can see it")
 }

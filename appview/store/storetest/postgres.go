@@ -76,7 +76,7 @@ func StartPostgres(t testing.TB) *Cluster {
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		c.Stop()
-		os.RemoveAll(c.dir)
+		require.NoError(t, os.RemoveAll(c.dir))
 	})
 	return c
 }
@@ -246,7 +246,6 @@ func (c *Cluster) exec(ctx context.Context, statement string) error {
 	if err != nil {
 		return err
 	}
-	defer db.Close()
 	_, err = db.ExecContext(ctx, statement)
-	return err
+	return errors.Join(err, db.Close())
 }

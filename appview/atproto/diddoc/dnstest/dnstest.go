@@ -32,7 +32,7 @@ func Start(t testing.TB) *Server {
 	s := &Server{addr: conn.LocalAddr().String(), answers: map[string][][]netip.Addr{}, texts: map[string]string{}}
 	done := make(chan struct{})
 	go func() { defer close(done); s.serve(conn) }()
-	t.Cleanup(func() { conn.Close(); <-done })
+	t.Cleanup(func() { _ = conn.Close(); <-done })
 	return s
 }
 
