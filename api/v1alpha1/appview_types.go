@@ -283,7 +283,7 @@ type DeletionPolicy struct {
 	// +optional
 	Data Policy `json:"data,omitempty"`
 
-	// Keys: the Secrets NAME-signing and NAME-sealing. Default: Retain.
+	// Keys: the Secrets with keys, NAME-signing, NAME-signing-next, NAME-oauth, NAME-did and NAME-sealing. Default: Retain.
 	// +optional
 	Keys Policy `json:"keys,omitempty"`
 }

@@ -29,7 +29,7 @@ func TestDeletingAnAppViewKeepsDataAndKeysAndANewOneTakesThemOver(t *testing.T) 
 	e.Event("registry", "Retained")
 	for name, o := range map[string]client.Object{
 		"registry-data": &corev1.PersistentVolumeClaim{}, "registry-signing": &corev1.Secret{}, "registry-sealing": &corev1.Secret{},
-		"registry-signing-next": &corev1.Secret{}, "registry-oauth": &corev1.Secret{},
+		"registry-signing-next": &corev1.Secret{}, "registry-oauth": &corev1.Secret{}, "registry-did": &corev1.Secret{},
 	} {
 		e.Get(name, o)
 		require.Equal(t, "true", o.GetLabels()[v1alpha1.LabelRetained], name)
@@ -64,7 +64,7 @@ func TestDeletingAnAppViewRemovesWhatThePolicySays(t *testing.T) {
 
 	require.NoError(t, e.Client.Delete(t.Context(), av))
 	gone(e, av)
-	for _, name := range []string{"registry-signing", "registry-signing-next", "registry-oauth", "registry-sealing"} {
+	for _, name := range []string{"registry-signing", "registry-signing-next", "registry-oauth", "registry-did", "registry-sealing"} {
 		err := e.Client.Get(t.Context(), client.ObjectKey{Namespace: e.Namespace, Name: name}, &corev1.Secret{})
 		require.True(t, apierrors.IsNotFound(err), name)
 	}
@@ -140,7 +140,7 @@ func TestWhatWasNotTakenOverIsNotDeleted(t *testing.T) {
 	gone(e, typo)
 	for name, o := range map[string]client.Object{
 		"registry-data": &corev1.PersistentVolumeClaim{}, "registry-signing": &corev1.Secret{}, "registry-sealing": &corev1.Secret{},
-		"registry-signing-next": &corev1.Secret{}, "registry-oauth": &corev1.Secret{},
+		"registry-signing-next": &corev1.Secret{}, "registry-oauth": &corev1.Secret{}, "registry-did": &corev1.Secret{},
 	} {
 		e.Get(name, o)
 		require.Zero(t, o.GetDeletionTimestamp(), name)

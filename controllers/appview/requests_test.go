@@ -115,9 +115,9 @@ func TestARestartOfTheOperatorWritesNothing(t *testing.T) {
 	require.Empty(t, requests.Writes())
 }
 
-// From apply to Ready: one write for each of the nine children, one for the finalizer, and two of status: started, and
+// From apply to Ready: one write for each of the ten children, one for the finalizer, and two of status: started, and
 // Ready. The reconciles are called by hand, so that the cluster's part happens between them and nowhere else.
-func TestFromApplyToReadyTakesTwelveWrites(t *testing.T) {
+func TestFromApplyToReadyTakesThirteenWrites(t *testing.T) {
 	e := controltest.New(t)
 	var requests controltest.Counter
 	op := e.Operator(controltest.Counted(&requests))
@@ -125,7 +125,7 @@ func TestFromApplyToReadyTakesTwelveWrites(t *testing.T) {
 	e.Create(appView("registry"))
 	e.AppView("registry", "KeysReady=True", "Available=False/Progressing", "DatabaseReady=False/ClaimPending")
 	quiet(e, op)
-	require.Len(t, requests.Writes(), 11, "children, finalizer, status: %v", requests.Writes())
+	require.Len(t, requests.Writes(), 12, "children, finalizer, status: %v", requests.Writes())
 
 	// The volume and the pod appear in one moment, as far as the operator can tell: it is stopped meanwhile.
 	op.Stop()

@@ -3,6 +3,7 @@ package appview
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,7 +21,7 @@ import (
 // secrets brings the keys that the server needs to what they should be. While one of them cannot be used, what runs goes
 // on with those that it has.
 func (r *Reconciler) secrets(ctx context.Context, sc *scope) error {
-	for _, step := range []func(context.Context, *scope) error{r.signing, r.oauthClient, r.sealing} {
+	for _, step := range []func(context.Context, *scope) error{r.signing, r.oauthClient, r.did, r.sealing} {
 		if err := step(ctx, sc); err != nil {
 			return err
 		}
@@ -57,6 +58,32 @@ func (sc *scope) keysFine(reason, format string, args ...any) {
 	if sc.keys.reason == "" {
 		sc.keys = keysReport{true, reason, fmt.Sprintf(format, args...)}
 	}
+}
+
+// did makes the key of the AppView's own DID, once: a did:web of its base URL, whose document the server serves. Holds
+// that trust the DID take pull counts from it.
+func (r *Reconciler) did(ctx context.Context, sc *scope) error {
+	s, _, err := r.ensureSecret(ctx, sc, render.DIDSecretName(sc.appView.Name), func() (*corev1.Secret, error) {
+		key, err := keyset.Generate(rand.Reader, keyset.ES256, sc.settings.ServiceName, sc.now.Time)
+		if err != nil {
+			return nil, err
+		}
+		return render.DIDSecret(sc.appView, key)
+	})
+	if err != nil {
+		return err
+	}
+	key, _, err := keyset.ParseProvided(s.Data[names.FileDIDKey], nil, "", sc.now.Time)
+	if err == nil && key.Algorithm != keyset.ES256 {
+		err = errors.New("must be EC P-256")
+	}
+	if err != nil {
+		sc.keysFailed(true, v1alpha1.ReasonKeyInvalid,
+			"Secret %s: %s: %v. Restore it, or delete it to have a new key made", s.Name, names.FileDIDKey, err)
+		return nil
+	}
+	sc.startFiles = append(sc.startFiles, s.Data[names.FileDIDKey])
+	return nil
 }
 
 // sealing makes the key that seals stored sessions, once. It never changes: what it sealed could not be opened.

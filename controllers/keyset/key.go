@@ -154,6 +154,9 @@ func Thumbprint(public crypto.PublicKey) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(sum), nil
 }
 
+// PrivatePEM is the key in PKCS#8 PEM.
+func (k *Key) PrivatePEM() ([]byte, error) { return encodePrivate(k.Signer) }
+
 func encodePrivate(signer crypto.Signer) ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(signer)
 	if err != nil {

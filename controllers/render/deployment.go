@@ -36,6 +36,7 @@ const (
 const (
 	volumeSigning = "signing"
 	volumeOAuth   = "oauth"
+	volumeDID     = "did"
 	volumeSealing = "sealing"
 	volumeRuntime = "runtime"
 	volumeData    = "data"
@@ -131,6 +132,7 @@ func container(av *v1alpha1.AppView, s Settings) *corev1ac.ContainerApplyConfigu
 		WithVolumeMounts(
 			corev1ac.VolumeMount().WithName(volumeSigning).WithMountPath(names.DirSigning).WithReadOnly(true),
 			corev1ac.VolumeMount().WithName(volumeOAuth).WithMountPath(names.DirOAuth).WithReadOnly(true),
+			corev1ac.VolumeMount().WithName(volumeDID).WithMountPath(names.DirDID).WithReadOnly(true),
 			corev1ac.VolumeMount().WithName(volumeSealing).WithMountPath(names.DirSealing).WithReadOnly(true),
 			corev1ac.VolumeMount().WithName(volumeRuntime).WithMountPath(names.DirRuntime).WithReadOnly(true),
 			corev1ac.VolumeMount().WithName(volumeData).WithMountPath(names.DirData),
@@ -170,6 +172,7 @@ func environment(av *v1alpha1.AppView, s Settings) []*corev1ac.EnvVarApplyConfig
 	set(names.AuthKeyPath, names.DirSigning+"/"+names.FileSigningKey)
 	set(names.AuthCertPath, names.DirSigning+"/"+names.FileSigningCert)
 	set(names.OAuthKeyPath, names.DirOAuth+"/"+names.FileOAuthKey)
+	set(names.DIDKeyPath, names.DirDID+"/"+names.FileDIDKey)
 	set(names.SealingKeyPath, names.DirSealing+"/"+names.FileSealingKey)
 	set(names.AuthKeyRequired, "true")
 	set(names.TokenExpiration, strconv.Itoa(int(s.TokenExpiration.Seconds())))
@@ -215,6 +218,7 @@ func volumes(av *v1alpha1.AppView, s Settings) []*corev1ac.VolumeApplyConfigurat
 	return []*corev1ac.VolumeApplyConfiguration{
 		secret(volumeSigning, SigningSecretName(av.Name), names.FileSigningKey, names.FileSigningCert, names.FileJWKS),
 		secret(volumeOAuth, OAuthSecretName(av.Name), names.FileOAuthKey),
+		secret(volumeDID, DIDSecretName(av.Name), names.FileDIDKey),
 		secret(volumeSealing, SealingSecretName(av.Name), names.FileSealingKey),
 		corev1ac.Volume().WithName(volumeRuntime).WithConfigMap(corev1ac.ConfigMapVolumeSource().
 			WithName(RuntimeName(av.Name)).

@@ -28,6 +28,9 @@ func StagedSecretName(name string) string { return name + "-signing-next" }
 // OAuthSecretName is the Secret with the OAuth client's keys.
 func OAuthSecretName(name string) string { return name + "-oauth" }
 
+// DIDSecretName is the Secret with the key of the AppView's own DID.
+func DIDSecretName(name string) string { return name + "-did" }
+
 // SealingSecretName is the Secret with the key that seals stored sessions.
 func SealingSecretName(name string) string { return name + "-sealing" }
 

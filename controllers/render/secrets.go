@@ -76,6 +76,17 @@ func describe(s *corev1.Secret, key *keyset.Key) {
 	s.Annotations[v1alpha1.AnnotationKeyAlgorithm] = string(key.Algorithm)
 }
 
+// DIDSecret holds the key of the AppView's own DID; created like [SigningSecret].
+func DIDSecret(av *v1alpha1.AppView, key *keyset.Key) (*corev1.Secret, error) {
+	file, err := key.PrivatePEM()
+	if err != nil {
+		return nil, err
+	}
+	s := secret(av, DIDSecretName(av.Name), map[string][]byte{names.FileDIDKey: file})
+	describe(s, key)
+	return s, nil
+}
+
 // SealingSecret holds the key that seals stored sessions; created like [SigningSecret].
 func SealingSecret(av *v1alpha1.AppView, key []byte) *corev1.Secret {
 	return secret(av, SealingSecretName(av.Name), map[string][]byte{names.FileSealingKey: key})

@@ -110,6 +110,7 @@ const (
 	FileSigningCert = "private-key.crt" // PEM bundle, certificates of every key that verifies
 	FileJWKS        = "jwks.json"       // RFC 7517 set of every key that verifies
 	FileOAuthKey    = "client.key"      // PKCS#8 PEM of the OAuth client's keys, P-256: the first begins sessions, the others end theirs
+	FileDIDKey      = "did.key"         // PKCS#8 PEM of the key of the AppView's own DID, P-256
 	FileSealingKey  = "sealing.key"     // base64 (standard, padded) of 32 random bytes
 	FileRuntime     = "runtime.json"    // [Runtime]
 )
@@ -119,6 +120,7 @@ const (
 	DirSigning = "/etc/atcr/signing"
 	DirSealing = "/etc/atcr/sealing"
 	DirOAuth   = "/etc/atcr/oauth"
+	DirDID     = "/etc/atcr/did"
 	DirRuntime = "/etc/atcr/runtime"
 	DirData    = "/var/lib/atcr"
 )

@@ -13,7 +13,7 @@ import (
 type DeletionPolicyApplyConfiguration struct {
 	// Data: the database's claim. Default: Retain.
 	Data *apiv1alpha1.Policy `json:"data,omitempty"`
-	// Keys: the Secrets NAME-signing and NAME-sealing. Default: Retain.
+	// Keys: the Secrets with keys, NAME-signing, NAME-signing-next, NAME-oauth, NAME-did and NAME-sealing. Default: Retain.
 	Keys *apiv1alpha1.Policy `json:"keys,omitempty"`
 }
 
