@@ -8,7 +8,7 @@ export VERSION
 
 include hack/hack.mk hack/peers/peers.mk controllers/generate.mk
 
-.PHONY: help run build test test-unit test-clients test-e2e lint lint-go lint-fresh fmt bench fuzz clean
+.PHONY: help run build test test-unit test-clients test-rotation test-e2e soak lint lint-go lint-fresh fmt bench fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
@@ -24,13 +24,18 @@ test: test-unit test-e2e ## Everything: unit, real API server, real clients, S3,
 
 test-unit: ## All but the cluster, with the race detector
 	hack/test/deps.sh
-	KUBEBUILDER_ASSETS="$$(hack/envtest-assets.sh)" go test -race -timeout 25m ./api/... ./appview/... ./controllers/... ./hack/... $$(go list ./test/... | grep -vE '/test/(e2e|clients|conformance)$$')
-	$(MAKE) --no-print-directory test-clients
+	KUBEBUILDER_ASSETS="$$(hack/envtest-assets.sh)" go test -race -timeout 25m ./api/... ./appview/... ./controllers/... ./hack/... $$(go list ./test/... | grep -vE '/test/(e2e|clients|conformance|rotation)$$')
+	$(MAKE) --no-print-directory test-clients test-rotation
 
 # Verbose for their tables, which go test replays when nothing has changed.
 test-clients: ## OCI conformance and the matrix of clients; both print a table
 	hack/test/deps.sh
 	go test -race -v -timeout 25m ./test/conformance ./test/clients | grep -v '^=== '
+
+# Alone, since it is a load; verbose for its counts.
+test-rotation: ## Twenty key rotations under 200 pulls a second over three replicas: no pull fails
+	hack/test/deps.sh
+	KUBEBUILDER_ASSETS="$$(hack/envtest-assets.sh)" go test -race -v -timeout 15m ./test/rotation | grep -v '^=== '
 
 test-e2e: ## The cluster path of the demo, on a real kubelet and containerd
 	hack/test/e2e.sh

@@ -5,6 +5,7 @@
 //   - peers: the same against the reference PDS and PLC directory from npm
 //   - e2e: the cluster path of `make demo`, on a real kubelet and containerd
 //   - chart: the Helm chart renders what config/ installs, and a release lives and dies on a real API server
+//   - rotation: signing keys rotate under a steady load of pulls, and no pull fails (`make test-rotation`)
 //   - bench: side by side with distribution (`make bench`), never a timed assertion
 //   - testenv: what may be skipped, and where a skip is a failure
 package test

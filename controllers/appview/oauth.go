@@ -26,7 +26,7 @@ func (r *Reconciler) oauthClient(ctx context.Context, sc *scope) error {
 		provided.key = nil
 		sc.keysFailed(false, v1alpha1.ReasonKeyInvalid, "Secret %s: an OAuth client's key must be EC P-256", provided.name)
 	}
-	name, request := render.OAuthSecretName(sc.appView.Name), sc.appView.Annotations[v1alpha1.AnnotationRotateOAuth]
+	name, request := render.OAuthSecretName(sc.appView.Name), sc.request(v1alpha1.AnnotationRotateOAuth)
 	coming := func() (*keyset.Key, error) {
 		if provided.key != nil {
 			return provided.key, nil

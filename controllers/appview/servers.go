@@ -32,7 +32,7 @@ type servers struct {
 // the way, and the kubelet has long updated the pod's files by then. A pod that answers with other keys always does.
 const mute = 10
 
-// loaded says whether every server that serves has loaded the set as it is.
+// loaded says whether every server that runs has loaded the set as it is.
 func (s *servers) loaded(ctx context.Context, sc *scope, set *keyset.Set) bool {
 	var pods corev1.PodList
 	if err := s.client.List(ctx, &pods, client.InNamespace(sc.appView.Namespace), client.MatchingLabels(render.Selector(sc.appView.Name))); err != nil {
@@ -45,7 +45,7 @@ func (s *servers) loaded(ctx context.Context, sc *scope, set *keyset.Set) bool {
 	}
 	patient := sc.now.Time.Before(changed.Add(mute * sc.settings.Rotation.Propagation))
 	for _, p := range pods.Items {
-		if !serves(&p) {
+		if !runs(&p) {
 			continue
 		}
 		got, err := s.readiness.Ready(ctx, p.Status.PodIP)
@@ -60,20 +60,11 @@ func (s *servers) loaded(ctx context.Context, sc *scope, set *keyset.Set) bool {
 	return true
 }
 
-// serves says whether clients may reach the server in a pod. One that is ending answers what it has accepted.
-func serves(p *corev1.Pod) bool {
-	if p.Status.PodIP == "" || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
-		return false
-	}
-	if !p.DeletionTimestamp.IsZero() {
-		return true
-	}
-	for _, c := range p.Status.Conditions {
-		if c.Type == corev1.PodReady {
-			return c.Status == corev1.ConditionTrue
-		}
-	}
-	return false
+// runs says whether a server in a pod serves clients, or may in a moment: one that is not ready now, because its database
+// is away, has the keys that it has when it is ready again, and one that is ending answers what it has accepted. One that
+// has not started yet starts with the keys that are there then.
+func runs(p *corev1.Pod) bool {
+	return p.Status.PodIP != "" && p.Status.Phase == corev1.PodRunning
 }
 
 // poke touches the pods, so that the kubelet brings the changed Secret to them now and not within a minute or two.
@@ -85,7 +76,7 @@ func (s *servers) poke(ctx context.Context, sc *scope, changed *corev1.Secret) {
 		return
 	}
 	for _, p := range pods.Items {
-		if !serves(&p) {
+		if !runs(&p) {
 			continue
 		}
 		patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationPoke, changed.ResourceVersion)

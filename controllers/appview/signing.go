@@ -32,9 +32,11 @@ func (r *Reconciler) signing(ctx context.Context, sc *scope) error {
 	if provided.err != nil {
 		return provided.err
 	}
+	var held *heldKeys
 	for range maxActions {
-		state, held, err := r.keyState(ctx, sc, provided)
-		if err != nil {
+		var state *keyset.State
+		var err error
+		if state, held, err = r.keyState(ctx, sc, provided); err != nil {
 			return err
 		}
 		if held == nil {
@@ -54,12 +56,13 @@ func (r *Reconciler) signing(ctx context.Context, sc *scope) error {
 			return nil
 		}
 		if err := r.carry(ctx, sc, state, held, plan.Action); movedOn(err) {
-			sc.again(time.Second)
-			return nil
+			break
 		} else if err != nil {
 			return err
 		}
 	}
+	// Somebody else was faster, or the cache has not seen what was written; a server that runs has its keys.
+	sc.keysUnfit = sc.keysUnfit || held == nil || held.signing == nil
 	sc.again(time.Second)
 	return nil
 }
@@ -68,7 +71,7 @@ func (r *Reconciler) signing(ctx context.Context, sc *scope) error {
 type heldKeys struct{ signing, staged *corev1.Secret }
 
 func (r *Reconciler) keyState(ctx context.Context, sc *scope, provided provided) (*keyset.State, *heldKeys, error) {
-	state, held := &keyset.State{Source: provided.key, Request: sc.appView.Annotations[v1alpha1.AnnotationRotate]}, &heldKeys{}
+	state, held := &keyset.State{Source: provided.key, Request: sc.request(v1alpha1.AnnotationRotate)}, &heldKeys{}
 	var err error
 	if held.signing, err = r.ownSecret(ctx, sc, render.SigningSecretName(sc.appView.Name)); err != nil {
 		return nil, nil, err
@@ -144,20 +147,19 @@ func (r *Reconciler) carry(ctx context.Context, sc *scope, state *keyset.State, 
 // begin makes the first set. When there was one before, the key that its servers already know takes over.
 func (r *Reconciler) begin(ctx context.Context, sc *scope, state *keyset.State) error {
 	lost := sc.appView.Status.Keys.Signing.Current
-	fresh := *state
-	switch {
-	case state.Source != nil:
-	case lost != nil && state.Staged != nil:
-		fresh.Fresh = state.Staged
-	default:
-		key, err := sc.comingKey(state)
-		if err != nil {
-			return err
+	var set *keyset.Set
+	s, made, err := r.ensureSecret(ctx, sc, render.SigningSecretName(sc.appView.Name), func() (_ *corev1.Secret, err error) {
+		from := *state
+		switch {
+		case state.Source != nil:
+		case lost != nil && state.Staged != nil:
+			from.Fresh = state.Staged
+		default:
+			if from.Fresh, err = sc.comingKey(state); err != nil {
+				return nil, err
+			}
 		}
-		fresh.Fresh = key
-	}
-	set := keyset.Carry(fresh, sc.settings.Rotation, keyset.Begin, sc.now.Time)
-	s, made, err := r.ensureSecret(ctx, sc, render.SigningSecretName(sc.appView.Name), func() (*corev1.Secret, error) {
+		set = keyset.Carry(from, sc.settings.Rotation, keyset.Begin, sc.now.Time)
 		return render.SigningSecret(sc.appView, set)
 	})
 	if err != nil || !made {
@@ -170,6 +172,15 @@ func (r *Reconciler) begin(ctx context.Context, sc *scope, state *keyset.State) 
 	}
 	r.note(sc.appView, "KeyGenerated", "made Secret %s with signing key %s", s.Name, set.Current.Kid)
 	return nil
+}
+
+// maxRequest is how much of a request status can show.
+const maxRequest = 253
+
+// request is what an annotation asks for; of a longer one its beginning counts.
+func (sc *scope) request(annotation string) string {
+	asked := []rune(sc.appView.Annotations[annotation])
+	return string(asked[:min(len(asked), maxRequest)])
 }
 
 // comingKey is the provided key, or a new one.

@@ -46,6 +46,11 @@ func (s *Servers) Load(e *Env, appView, podIP string) {
 	e.Get(appView+"-signing", secret)
 	set, err := keyset.Parse(secret.Data)
 	require.NoError(e, err)
+	s.Has(podIP, set)
+}
+
+// Has makes the server at podIP have a set.
+func (s *Servers) Has(podIP string, set *keyset.Set) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ready == nil {

@@ -43,6 +43,8 @@ const (
 	Settle  Action = "Settle"  // every server signs with the current key: tokens of retired ones have an end now
 	Drop    Action = "Drop"    // tokens of some retired keys are over: they verify no more
 	Mark    Action = "Mark"    // note a request as carried out
+	Extend  Action = "Extend"  // tokens live longer from now on: so does a key that retires
+	Correct Action = "Correct" // a time that cannot be, of a clock that was wrong, becomes one that can
 )
 
 // Plan is what to do next.
@@ -55,6 +57,9 @@ type Plan struct {
 	// Waiting: a change of keys is on its way and needs time.
 	Waiting bool
 }
+
+// longestToken is the longest life that a spec can give tokens.
+const longestToken = time.Hour
 
 // askAgain is how soon servers that have not loaded a set are asked again.
 const askAgain = 2 * time.Second
@@ -70,10 +75,17 @@ func Decide(s State, p Policy, now time.Time) Plan {
 		return Plan{Action: Begin}
 	}
 	current := s.Set.Current
+	switch {
+	case s.Set.clone().correct(p, now):
+		return Plan{Action: Correct}
+	case s.Set.TokenLife < p.TokenLife:
+		return Plan{Action: Extend} // before a server is told
+	}
 	if plan, ok := decideStaged(s, p); ok {
 		return plan
 	}
-	if s.Staged != nil && (s.Set.Next == nil || s.Set.Next.Kid != s.Staged.Kid) {
+	// A record that was lost can leave one retired key too many: then there is room when some are over.
+	if s.Staged != nil && (s.Set.Next == nil || s.Set.Next.Kid != s.Staged.Kid) && len(without(s.Set.Retired, s.Staged.Kid)) <= MaxRetired {
 		return Plan{Action: Publish}
 	}
 	asked := s.Request != "" && s.Request != s.Set.Request
@@ -156,10 +168,9 @@ func sooner(a, b time.Duration) time.Duration {
 // Carry changes the set as a plan says; the caller writes it.
 func Carry(s State, p Policy, a Action, now time.Time) *Set {
 	if a == Begin {
-		return begin(s, now)
+		return begin(s, p, now)
 	}
-	set := *s.Set
-	set.Retired = append([]Retired(nil), s.Set.Retired...)
+	set := s.Set.clone()
 	switch a {
 	case Publish:
 		next := s.Staged.Public()
@@ -179,8 +190,7 @@ func Carry(s State, p Policy, a Action, now time.Time) *Set {
 	case Settle:
 		for i := range set.Retired {
 			if set.Retired[i].Until.IsZero() {
-				// Twice: between issuer and verifier, and between this operator and the one that drops the key.
-				set.Retired[i].Until = now.Add(p.TokenLife + 2*p.Skew)
+				set.Retired[i].Until = now.Add(p.outlive(set.TokenLife))
 			}
 		}
 	case Drop:
@@ -193,12 +203,38 @@ func Carry(s State, p Policy, a Action, now time.Time) *Set {
 		set.Retired = kept
 	case Mark:
 		set.Request = s.Request
+	case Extend:
+		set.TokenLife = p.TokenLife
+	case Correct:
+		set.correct(p, now)
 	}
-	return &set
+	return set
 }
 
-func begin(s State, now time.Time) *Set {
-	set := &Set{Since: now, Request: s.Request}
+// outlive is how long a key must verify after servers stopped signing with it, when its tokens live for life. The skew
+// counts twice: between issuer and verifier, and between this operator and the one that drops the key. A server that
+// starts just then may have the files of before for the time of propagation.
+func (p Policy) outlive(life time.Duration) time.Duration { return life + 2*p.Skew + p.Propagation }
+
+// correct brings times that cannot be to what can, and says whether there were any. A clock that was ahead must not hold
+// up rotations, nor keep a retired key, until the others have caught up.
+func (s *Set) correct(p Policy, now time.Time) (wrong bool) {
+	for _, t := range []*time.Time{&s.Since, &s.Published} {
+		if t.After(now.Add(p.Skew)) {
+			*t, wrong = now, true
+		}
+	}
+	latest := now.Add(p.outlive(longestToken))
+	for i := range s.Retired {
+		if s.Retired[i].Until.After(latest.Add(p.Skew)) {
+			s.Retired[i].Until, wrong = latest, true
+		}
+	}
+	return wrong
+}
+
+func begin(s State, p Policy, now time.Time) *Set {
+	set := &Set{Since: now, Request: s.Request, TokenLife: p.TokenLife}
 	switch {
 	case s.Source != nil:
 		set.Current = s.Source

@@ -30,6 +30,8 @@ type world struct {
 	tokens  []token
 	made    int // keys that were ever made
 	revoked map[string]bool
+	policy  keyset.Policy
+	life    time.Duration // of tokens, as the servers were told
 }
 
 type server struct {
@@ -74,11 +76,9 @@ func (w *world) reconcile() {
 	clock := w.now.Add(time.Duration(rapid.IntRange(-30, 30).Draw(w.t, "skew of the operator")) * time.Second)
 	for range rapid.IntRange(1, 6).Draw(w.t, "writes before it dies") {
 		state := keyset.State{Set: w.secret, Staged: w.staged, Source: w.source, Request: w.request}
-		plan := keyset.Decide(state, policy, clock)
-		if plan.Action == keyset.Nothing {
-			return
-		}
-		if plan.Confirm && !w.loaded() {
+		plan := keyset.Decide(state, w.policy, clock)
+		if plan.Action == keyset.Nothing || plan.Confirm && !w.loaded() {
+			w.life = w.policy.TokenLife // the keys come first
 			return
 		}
 		switch plan.Action {
@@ -86,7 +86,7 @@ func (w *world) reconcile() {
 			if state.Source == nil {
 				state.Fresh = w.key()
 			}
-			w.write(keyset.Carry(state, policy, plan.Action, clock))
+			w.write(keyset.Carry(state, w.policy, plan.Action, clock))
 		case keyset.Stage:
 			if w.staged = w.source; w.staged == nil {
 				w.staged = w.key()
@@ -100,7 +100,7 @@ func (w *world) reconcile() {
 			if plan.Action == keyset.Revoke {
 				w.revoked[w.secret.Current.Kid] = true
 			}
-			w.write(keyset.Carry(state, policy, plan.Action, clock))
+			w.write(keyset.Carry(state, w.policy, plan.Action, clock))
 		}
 	}
 }
@@ -140,7 +140,7 @@ func (w *world) advance(d time.Duration) {
 		}
 	}
 	for _, s := range w.servers {
-		w.tokens = append(w.tokens, token{s.loaded.Current.Kid, w.now.Add(s.skew + policy.TokenLife)})
+		w.tokens = append(w.tokens, token{s.loaded.Current.Kid, w.now.Add(s.skew + w.life)})
 	}
 	var about []token
 	for _, tok := range w.tokens {
@@ -168,7 +168,7 @@ func (w *world) afterRevocation(s *server, kid string) bool {
 }
 
 func newWorld(t *rapid.T) *world {
-	w := &world{t: t, now: now, revoked: map[string]bool{}}
+	w := &world{t: t, now: now, revoked: map[string]bool{}, policy: policy, life: policy.TokenLife}
 	if rapid.Bool().Draw(t, "provided") {
 		w.source = w.key()
 	}
@@ -185,7 +185,7 @@ func newWorld(t *rapid.T) *world {
 // What happens besides reconciles and the passing of time, as often as it stands here.
 var happenings = []string{
 	"nothing", "nothing", "nothing", "nothing", "somebody asks", "somebody asks", "a source changes", "a server comes", "a server goes",
-	"a day passes", "the staged key is deleted", "a leak",
+	"a day passes", "the staged key is deleted", "a leak", "tokens live longer or shorter", "tokens live longer or shorter",
 }
 
 func (w *world) happen(what string, i int) {
@@ -208,6 +208,8 @@ func (w *world) happen(what string, i int) {
 		w.advance(24 * time.Hour)
 	case "the staged key is deleted":
 		w.staged = nil
+	case "tokens live longer or shorter":
+		w.policy.TokenLife = time.Duration(rapid.IntRange(60, 3600).Draw(w.t, "life of tokens")) * time.Second
 	}
 }
 
@@ -267,7 +269,7 @@ func TestAGeneratedKeySignsForItsIntervalAndTheNextTakesOver(t *testing.T) {
 	plan = settle(t, s, policy, now.Add(policy.Interval))
 	require.Equal(t, next, s.Set.Current.Kid)
 	require.Len(t, s.Set.Retired, 1)
-	require.Equal(t, policy.TokenLife+2*policy.Skew, plan.After, "until the old key's tokens are over")
+	require.Equal(t, policy.TokenLife+2*policy.Skew+policy.Propagation, plan.After, "until the old key's tokens are over")
 	require.NotNil(t, s.Set.Next)
 
 	settle(t, s, policy, now.Add(policy.Interval).Add(plan.After))
@@ -385,4 +387,60 @@ func TestALostRecordIsTakenAtItsSafest(t *testing.T) {
 	for _, k := range set.Retired {
 		require.Zero(t, k.Until)
 	}
+}
+
+func TestAKeyOutlivesTokensThatWereLongerThanTheyAreNow(t *testing.T) {
+	s := &keyset.State{}
+	settle(t, s, policy, now)
+	longer, shorter := policy, policy
+	longer.TokenLife, shorter.TokenLife = time.Hour, time.Minute
+	settle(t, s, longer, now.Add(time.Minute))
+	old := s.Set.Current.Kid
+	s.Request = "1"
+	settle(t, s, shorter, now.Add(10*time.Minute))
+	require.Equal(t, old, s.Set.Retired[0].Kid)
+	require.Equal(t, now.Add(70*time.Minute+2*policy.Skew+policy.Propagation), s.Set.Retired[0].Until)
+}
+
+func TestAClockThatWasAheadHoldsNothingUp(t *testing.T) {
+	s := &keyset.State{}
+	future := now.AddDate(1, 0, 0)
+	settle(t, s, policy, future)
+	s.Request = "in the future"
+	settle(t, s, policy, future.Add(policy.Propagation))
+	require.Len(t, s.Set.Retired, 1)
+	settle(t, s, policy, now) // the clock is right again
+	require.Equal(t, now, s.Set.Since)
+	require.Equal(t, now, s.Set.Published)
+	require.False(t, s.Set.Retired[0].Until.After(now.Add(2*time.Hour)))
+
+	before := s.Set.Current.Kid
+	s.Request = "now"
+	settle(t, s, policy, now.Add(policy.Propagation))
+	require.NotEqual(t, before, s.Set.Current.Kid)
+}
+
+func TestALostRecordOfAFullSetLeavesASetThatCanBeReadAndGetsWellAgain(t *testing.T) {
+	fast := policy
+	fast.Propagation = 0
+	s := &keyset.State{}
+	settle(t, s, fast, now)
+	for i := range keyset.MaxRetired {
+		s.Request = fmt.Sprint(i)
+		settle(t, s, fast, now)
+	}
+	f, err := s.Set.Files()
+	require.NoError(t, err)
+	s.Set, err = keyset.Parse(f)
+	require.NoError(t, err)
+	s.Set.Recall("", now)
+	s.Staged = nil // lost with it: every key but the current one is an old one now, and another is to come
+	plan := settle(t, s, fast, now)
+	f, err = s.Set.Files()
+	require.NoError(t, err)
+	_, err = keyset.Parse(f)
+	require.NoError(t, err)
+	settle(t, s, fast, now.Add(plan.After))
+	require.NotNil(t, s.Set.Next)
+	require.Len(t, s.Set.Retired, 1, "what was asked for last is carried out once more")
 }

@@ -12,7 +12,8 @@ type record struct {
 	Since   time.Time       `json:"since"` // when the current key began to sign
 	Next    *nextRecord     `json:"next,omitempty"`
 	Retired []retiredRecord `json:"retired,omitempty"`
-	Request string          `json:"request,omitempty"` // the last one that was carried out
+	Life    int64           `json:"tokenSeconds,omitempty"` // [Set.TokenLife]
+	Request string          `json:"request,omitempty"`      // the last one that was carried out
 }
 
 type nextRecord struct {
@@ -27,7 +28,7 @@ type retiredRecord struct {
 
 // Record is the annotation that goes with [Set.Files].
 func (s *Set) Record() string {
-	r := record{Since: s.Since.UTC(), Request: s.Request}
+	r := record{Since: s.Since.UTC(), Request: s.Request, Life: int64(s.TokenLife / time.Second)}
 	if s.Next != nil {
 		r.Next = &nextRecord{s.Next.Kid, s.Published.UTC()}
 	}
@@ -42,15 +43,16 @@ func (s *Set) Record() string {
 }
 
 // Recall puts the annotation's part back into a set that [Parse] read. What it does not say is taken at its safest: the
-// current key began at made, and a key that it does not know is a retired one whose tokens may still be about.
+// current key began at made and its tokens live as long as any may, and a key that it does not know is a retired one whose
+// tokens may still be about.
 func (s *Set) Recall(annotation string, made time.Time) {
 	var r record
 	if json.Unmarshal([]byte(annotation), &r) != nil {
 		r = record{}
 	}
-	s.Since, s.Request = r.Since, r.Request
+	s.Since, s.Request, s.TokenLife = r.Since, r.Request, time.Duration(r.Life)*time.Second
 	if s.Since.IsZero() {
-		s.Since = made
+		s.Since, s.TokenLife = made, longestToken
 	}
 	until := map[string]time.Time{}
 	for _, k := range r.Retired {

@@ -31,7 +31,16 @@ type Set struct {
 	Next      *Public
 	Published time.Time // when the servers were given Next
 	Retired   []Retired
+	// TokenLife is the longest that tokens were ever allowed to live. It does not shrink: nothing says when the last
+	// server that was told the longer life is gone, and a retired key that verifies for some minutes more does no harm.
+	TokenLife time.Duration
 	Request   string // the last rotation that was asked for by hand and carried out
+}
+
+func (s *Set) clone() *Set {
+	out := *s
+	out.Retired = slices.Clone(s.Retired)
+	return &out
 }
 
 // Retired is a key that signs no more.

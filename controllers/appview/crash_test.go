@@ -1,0 +1,269 @@
+package appview_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/controllers/controltest"
+	"atcr.io/operator/controllers/keyset"
+	"atcr.io/operator/controllers/manager"
+)
+
+// crashPoints is more than the writes of a registry's birth and one rotation.
+const crashPoints = 32
+
+// history is every version of the Secrets of a namespace.
+type history struct {
+	mu       sync.Mutex
+	versions map[string][]*corev1.Secret // by name
+}
+
+// watchSecrets writes down every version, and makes the servers at the addresses load the signing keys of each.
+func watchSecrets(e *controltest.Env, servers *controltest.Servers, podIPs ...string) *history {
+	e.Helper()
+	h := &history{versions: map[string][]*corev1.Secret{}}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(e.Context()))
+	w, err := e.Client.Watch(ctx, &corev1.SecretList{}, client.InNamespace(e.Namespace))
+	require.NoError(e, err)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for ev := range w.ResultChan() {
+			s, ok := ev.Object.(*corev1.Secret)
+			if !ok {
+				continue
+			}
+			h.mu.Lock()
+			h.versions[s.Name] = append(h.versions[s.Name], s)
+			h.mu.Unlock()
+			if set, err := keyset.Parse(s.Data); s.Name == "registry-signing" && err == nil {
+				for _, ip := range podIPs {
+					servers.Has(ip, set)
+				}
+			}
+		}
+	})
+	e.Cleanup(func() { cancel(); wg.Wait() })
+	return h
+}
+
+// of is every version of a Secret up to the one that is there now.
+func (h *history) of(e *controltest.Env, name string) (out []*corev1.Secret) {
+	e.Helper()
+	now := &corev1.Secret{}
+	e.Get(name, now)
+	e.Until("every version of Secret "+name, func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		out = append([]*corev1.Secret(nil), h.versions[name]...)
+		return len(out) > 0 && out[len(out)-1].ResourceVersion == now.ResourceVersion
+	})
+	return out
+}
+
+// mortal is an operator that may crash, and its successor.
+type mortal struct {
+	e       *controltest.Env
+	crash   *controltest.Crash
+	first   *controltest.Operator
+	options []controltest.Option
+	buried  bool
+}
+
+// until waits for done; when the operator crashes meanwhile, another one starts.
+func (m *mortal) until(what string, done func() bool) {
+	m.e.Helper()
+	m.e.Until(what, func() bool {
+		if !m.buried && m.crash.Crashed() != "" {
+			m.buried = true
+			m.first.Stop()
+			m.e.Operator(m.options...)
+		}
+		return done()
+	})
+}
+
+func TestAnOperatorThatEndsBetweenAnyTwoWritesLeavesWhatTheNextOneGoesOnFrom(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	points := map[int]string{}
+	t.Cleanup(func() {
+		if !t.Failed() && len(points) == crashPoints {
+			require.Empty(t, points[crashPoints-1], "there are more writes than crash points: raise crashPoints")
+		}
+	})
+	for n := range crashPoints {
+		t.Run(fmt.Sprintf("after %d writes", n), func(t *testing.T) {
+			t.Parallel()
+			point := dieAndGoOn(t, n)
+			t.Logf("the first write that was not made: %s", point)
+			mu.Lock()
+			defer mu.Unlock()
+			points[n] = point
+		})
+	}
+}
+
+// dieAndGoOn makes an AppView and rotates its key once, with an operator that ends after n writes and another one that
+// takes over, and says which write was not made.
+func dieAndGoOn(t *testing.T, n int) string {
+	e := controltest.New(t)
+	servers := &controltest.Servers{}
+	crash := &controltest.Crash{After: n}
+	options := []controltest.Option{servers.Asked(), propagation(10 * time.Millisecond)}
+	m := &mortal{e: e, crash: crash, options: options}
+	seen := watchSecrets(e, servers, "10.1.1.1")
+	m.first = e.Operator(append(options, crash.Option)...)
+	e.Kubelet()
+	av := appView("registry")
+	e.Create(av)
+	ready := func() bool {
+		got := &v1alpha1.AppView{}
+		e.Get("registry", got)
+		c := condition(got, "Ready")
+		return c.Status == "True" && got.Status.ObservedGeneration == got.Generation
+	}
+	m.until("the AppView is Ready", ready)
+	d := &appsv1.Deployment{}
+	e.Get("registry", d)
+	e.Serving(d, "10.1.1.1")
+	controltest.Annotate(e, av, v1alpha1.AnnotationRotate, "1")
+	m.until("the key is rotated", func() bool {
+		got := &v1alpha1.AppView{}
+		e.Get("registry", got)
+		keys := got.Status.Keys.Signing
+		return keys.LastRequest == "1" && keys.Next != nil && len(keys.Retired) == 1 && keys.Retired[0].Until != nil && ready()
+	})
+	// Nothing is left to do. A crash that comes now, with the last status, is one too.
+	m.until("nothing more", ready)
+
+	kids := map[string]bool{}
+	for _, s := range seen.of(e, "registry-signing-next") {
+		set, err := keyset.Parse(s.Data)
+		require.NoError(t, err)
+		kids[set.Current.Kid] = true
+	}
+	var before *keyset.Set
+	for _, s := range seen.of(e, "registry-signing") {
+		set, err := keyset.Parse(s.Data)
+		require.NoError(t, err)
+		kids[set.Current.Kid] = true
+		if before != nil {
+			require.True(t, verifies(set, before.Current.Kid), "tokens that were just signed are refused")
+			require.True(t, verifies(before, set.Current.Kid), "a key signs that servers were not given before")
+		}
+		before = set
+	}
+	require.Len(t, kids, 3, "one key that signed, one that signs, one that will: none was made twice")
+	require.Len(t, before.Verifying(), 3)
+	for _, name := range []string{"registry-oauth", "registry-sealing"} {
+		all := seen.of(e, name)
+		for _, s := range all {
+			require.Equal(t, all[0].UID, s.UID)
+			require.Equal(t, all[0].Data, s.Data)
+		}
+	}
+	return crash.Crashed()
+}
+
+func verifies(s *keyset.Set, kid string) bool {
+	for _, k := range s.Verifying() {
+		if k.Kid == kid {
+			return true
+		}
+	}
+	return false
+}
+
+func TestTwoOperatorsAtOnceMakeAndRotateOneKey(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	servers := &controltest.Servers{}
+	seen := watchSecrets(e, servers, "10.1.1.1")
+	// As when a leader that was cut off does not know yet. Neither has caches that wait for its own writes, as with a list
+	// of namespaces.
+	several := func(_ *rest.Config, o *manager.Options) { o.Namespaces = append(o.Namespaces, "default") }
+	for range 2 {
+		e.Operator(servers.Asked(), propagation(10*time.Millisecond), several)
+	}
+	e.Kubelet()
+	av := appView("registry")
+	e.Create(av)
+	e.AppView("registry", "Ready=True")
+	d := &appsv1.Deployment{}
+	e.Get("registry", d)
+	e.Serving(d, "10.1.1.1")
+	for i := range 3 {
+		controltest.Annotate(e, av, v1alpha1.AnnotationRotate, fmt.Sprint(i))
+		e.Until("rotation", func() bool {
+			keys := e.AppView("registry").Status.Keys.Signing
+			return keys.LastRequest == fmt.Sprint(i) && keys.Next != nil && len(keys.Retired) == i+1 && keys.Retired[i].Until != nil
+		})
+	}
+	signed := map[string]bool{}
+	var before *keyset.Set
+	for _, s := range seen.of(e, "registry-signing") {
+		set, err := keyset.Parse(s.Data)
+		require.NoError(t, err)
+		signed[set.Current.Kid] = true
+		if before != nil {
+			require.True(t, verifies(set, before.Current.Kid))
+			require.True(t, verifies(before, set.Current.Kid))
+		}
+		before = set
+	}
+	require.Len(t, signed, 4, "one to begin with, and one for each request")
+}
+
+func TestAServerThatIsNotReadyForAMomentHoldsUpAChangeOfKeysToo(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	servers := &controltest.Servers{}
+	e.Operator(servers.Asked(), propagation(10*time.Millisecond))
+	e.Kubelet()
+	av := appView("registry")
+	e.Create(av)
+	e.AppView("registry", "Ready=True")
+	d := &appsv1.Deployment{}
+	e.Get("registry", d)
+	servers.Load(e, "registry", "10.1.1.1")
+	p := e.Serving(d, "10.1.1.1")
+	// Its database is away: it will serve again with the keys that it has.
+	p.Status.Conditions[0].Status = corev1.ConditionFalse
+	require.NoError(t, e.Client.Status().Update(t.Context(), p))
+	controltest.Annotate(e, av, v1alpha1.AnnotationRotate, "1")
+	e.AppView("registry", "KeysReady=True/Rotating")
+	e.Until("the next key", func() bool { s := signing(e, "registry"); return len(s.Retired) == 1 && s.Next != nil })
+	require.Zero(t, signing(e, "registry").Retired[0].Until, "that server still signs with it")
+	servers.Load(e, "registry", "10.1.1.1")
+	e.Until("an end of the old key", func() bool { return !signing(e, "registry").Retired[0].Until.IsZero() })
+}
+
+func TestARequestLongerThanStatusCanShowIsCarriedOutOnce(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator(propagation(10 * time.Millisecond))
+	e.Kubelet()
+	av := appView("registry")
+	e.Create(av)
+	before := e.AppView("registry", "Ready=True").Status.Keys.Signing
+	long := ""
+	for range 300 {
+		long += "ä"
+	}
+	controltest.Annotate(e, av, v1alpha1.AnnotationRotate, long)
+	e.Event("registry", "KeyRotated")
+	e.Until("it is carried out", func() bool {
+		keys := e.AppView("registry", "Ready=True").Status.Keys.Signing
+		return keys.Current.Kid == before.Next.Kid && keys.LastRequest == long[:2*253]
+	})
+}
