@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4/jwt"
+	signing "github.com/golang-jwt/jwt/v5"
 )
 
 // Claims of a registry token (Distribution token specification, with auth_method as ATCR adds it).
@@ -48,13 +49,23 @@ type Issuer struct {
 // Issue makes a token for who.
 func (i *Issuer) Issue(who Subject, access []Access) (token string, issued time.Time, err error) {
 	now := i.Now().Truncate(time.Second)
-	token, err = jwt.Signed(i.Keys.Set().signer).Claims(Claims{
-		Issuer: i.Service, Subject: string(who.DID), Audience: jwt.Audience{i.Service},
-		Expiry: jwt.NewNumericDate(now.Add(i.Life)), NotBefore: jwt.NewNumericDate(now), IssuedAt: jwt.NewNumericDate(now),
-		ID: rand.Text(), Access: access, AuthMethod: who.Method,
-	}).Serialize()
+	token, err = i.Keys.Set().sign(issuedClaims{
+		RegisteredClaims: signing.RegisteredClaims{
+			Issuer: i.Service, Audience: signing.ClaimStrings{i.Service}, ID: rand.Text(),
+			ExpiresAt: signing.NewNumericDate(now.Add(i.Life)), NotBefore: signing.NewNumericDate(now), IssuedAt: signing.NewNumericDate(now),
+		},
+		Subject: string(who.DID), Access: access, AuthMethod: who.Method,
+	})
 	if err != nil {
 		return "", now, fmt.Errorf("signing a registry token: %w", err)
 	}
 	return token, now, nil
+}
+
+// issuedClaims are [Claims] as the library that signs wants them.
+type issuedClaims struct {
+	signing.RegisteredClaims
+	Subject    string   `json:"sub"` // there, but empty, in anonymous tokens
+	Access     []Access `json:"access"`
+	AuthMethod string   `json:"auth_method,omitempty"`
 }

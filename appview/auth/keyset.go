@@ -15,6 +15,7 @@ import (
 	"slices"
 
 	"github.com/go-jose/go-jose/v4"
+	signing "github.com/golang-jwt/jwt/v5"
 
 	"atcr.io/operator/appview/config/names"
 )
@@ -24,7 +25,8 @@ const minRSABits = 2048
 // KeySet is one key that signs and all keys that verify, by kid: the RFC 7638 thumbprint. Each key has exactly one
 // algorithm: RS256 for RSA, ES256 for P-256. It never changes; a reload makes a new one.
 type KeySet struct {
-	signer    jose.Signer
+	private   crypto.Signer
+	method    signing.SigningMethod
 	signerKID string
 	public    map[string]jose.JSONWebKey
 }
@@ -65,14 +67,20 @@ func NewKeySet(keyPEM, certPEM, jwks []byte) (*KeySet, error) {
 			}
 		}
 	}
-	s.signerKID = own.KeyID
-	s.signer, err = jose.NewSigner(
-		jose.SigningKey{Algorithm: jose.SignatureAlgorithm(own.Algorithm), Key: jose.JSONWebKey{Key: private, KeyID: own.KeyID}},
-		(&jose.SignerOptions{}).WithType("JWT"))
-	if err != nil {
-		return nil, fmt.Errorf("signing key: %w", err)
+	s.private, s.signerKID = private, own.KeyID
+	s.method = signing.SigningMethodES256 // not by name: indigo puts methods of its own into golang-jwt's table
+	if own.Algorithm == string(jose.RS256) {
+		s.method = signing.SigningMethodRS256
 	}
 	return s, nil
+}
+
+// sign makes a token. Signing is golang-jwt's, which encodes claims once; verifying is go-jose's, which is stricter:
+// each token that one makes and the other takes is checked by both.
+func (s *KeySet) sign(claims signing.Claims) (string, error) {
+	t := signing.NewWithClaims(s.method, claims)
+	t.Header["kid"] = s.signerKID
+	return t.SignedString(s.private)
 }
 
 func (s *KeySet) add(public any) (jose.JSONWebKey, error) {

@@ -195,11 +195,15 @@ func TestOfAUserWhoseManifestsCannotAllBeReadNothingIsCollected(t *testing.T) {
 	}
 	var calls atomic.Int64
 	for name, hinder := range map[string]func(t *testing.T){
-		"the PDS is down":           fail(""),
-		"the list breaks off":       fail("listRecords"),
-		"a manifest cannot be read": fail("getBlob"),
-		"the account is gone":       replace("getLatestCommit", func() string { return "no" }),
-		"the list has no end":       replace("listRecords", func() string { return `{"cursor":"x","records":[]}` }),
+		"the PDS is down":     fail(""),
+		"the list breaks off": fail("listRecords"),
+		"a manifest cannot be read": func(t *testing.T) { // one that no collection has read before: what was read is kept
+			d := w.publish(alice, image("config", "layer", "layer"))
+			t.Cleanup(func() { w.unpublish(alice, d) })
+			fail("getBlob")(t)
+		},
+		"the account is gone": replace("getLatestCommit", func() string { return "no" }),
+		"the list has no end": replace("listRecords", func() string { return `{"cursor":"x","records":[]}` }),
 		"the repository moves all the time": replace("getLatestCommit", func() string {
 			return `{"cid":"x","rev":"` + time.UnixMicro(calls.Add(1)).String() + `"}`
 		}),

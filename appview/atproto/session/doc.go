@@ -3,6 +3,7 @@
 //
 //   - manager.go: [Manager.Check] verifies an app password; [Manager.Do] sends a request as a user
 //   - confirm.go: [Manager.Confirm]: is the app password of a session still good, for refresh tokens
+//   - recent.go: sessions that were looked up moments ago
 //   - wire.go: createSession and refreshSession
 //   - limit.go: wrong passwords are remembered and limited, so that they do not use up the user's budget either
 //

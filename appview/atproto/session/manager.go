@@ -57,6 +57,7 @@ type Manager struct {
 	log    *slog.Logger
 	now    func() time.Time
 	limits *limits
+	recent *recent
 	flight singleflight.Group
 }
 
@@ -72,7 +73,7 @@ func NewManager(c Config) *Manager {
 	}
 	return &Manager{
 		store: c.Store, key: c.Key, box: c.Key.Box("pds session"), dir: c.Directory, client: c.Client, log: c.Logger,
-		now: c.Now, limits: newLimits(c.Now),
+		now: c.Now, limits: newLimits(c.Now), recent: newRecent(c.Now),
 	}
 }
 
@@ -84,7 +85,11 @@ func (m *Manager) Check(ctx context.Context, who *atproto.Identity, password str
 		return "", fmt.Errorf("app password of %s: %w", who.DID, atproto.ErrUnauthorized)
 	}
 	credential = m.credential(who.DID, password)
+	if m.recent.has(credential, who.PDSEndpoint) {
+		return credential, nil
+	}
 	if row, err := m.store.SessionByCredential(ctx, credential); err == nil && row.PDS == who.PDSEndpoint && m.fresh(row) {
+		m.recent.add(row)
 		return credential, nil
 	} else if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return "", err
@@ -130,7 +135,7 @@ func (e *overError) Unwrap() error { return e.error }
 func (m *Manager) attempt(ctx context.Context, did syntax.DID, row *store.PDSSession, req *http.Request) (*http.Response, error) {
 	if who, err := m.dir.ResolveDID(ctx, did); err == nil && who.PDSEndpoint != row.PDS {
 		// The account moved. Its tokens mean nothing at the new PDS and must not be shown to it.
-		if err := m.store.DeleteSession(ctx, row.Credential, row.Version); err != nil {
+		if err := m.end(ctx, row); err != nil {
 			return nil, err
 		}
 		return nil, &overError{fmt.Errorf("session of %s: %w: the account moved to another PDS", did, atproto.ErrUnauthorized)}
@@ -241,12 +246,19 @@ func (m *Manager) exchangeRefresh(ctx context.Context, row *store.PDSSession) (*
 	}
 	if errors.Is(err, atproto.ErrUnauthorized) {
 		m.log.InfoContext(ctx, "PDS session ended", "did", row.DID, "error", err)
-		if derr := m.store.DeleteSession(ctx, row.Credential, row.Version); derr != nil {
+		if derr := m.end(ctx, row); derr != nil {
 			return nil, derr
 		}
 		err = &overError{err}
 	}
 	return nil, err
+}
+
+// end deletes a session, unless it was renewed since.
+func (m *Manager) end(ctx context.Context, row *store.PDSSession) error {
+	err := m.store.DeleteSession(ctx, row.Credential, row.Version)
+	m.recent.remove(row.Credential)
+	return err
 }
 
 func (m *Manager) save(ctx context.Context, row store.PDSSession, t tokens) (*store.PDSSession, error) {

@@ -189,6 +189,41 @@ func TestARevokedAppPasswordEndsAtTheNextRefresh(t *testing.T) {
 	require.ErrorIs(t, w.check(m, w.alice.AppPassword), atproto.ErrUnauthorized)
 }
 
+func TestASessionThatWasJustLookedUpIsKnownWithoutTheStoreForSeconds(t *testing.T) {
+	w := start(t, devnet.Config{})
+	m, other := w.manager(), w.manager()
+	require.NoError(t, w.check(m, w.alice.AppPassword))
+	require.NoError(t, w.check(m, w.alice.AppPassword))
+	require.ErrorIs(t, w.check(m, w.alice.AppPassword+"x"), atproto.ErrUnauthorized, "it is known by its password")
+
+	row, err := w.db.LatestSession(t.Context(), string(w.alice.DID))
+	require.NoError(t, err)
+	require.NoError(t, w.db.DeleteSession(t.Context(), row.Credential, row.Version)) // as another replica does
+	w.refuse.Store(fault{"createSession", 401, "AuthenticationRequired"})
+	w.clock.advance(4 * time.Second)
+	require.NoError(t, w.check(m, w.alice.AppPassword))
+	require.ErrorIs(t, w.check(other, w.alice.AppPassword), atproto.ErrUnauthorized, "who did not look it up asks the PDS")
+	w.clock.advance(2 * time.Second)
+	require.ErrorIs(t, w.check(m, w.alice.AppPassword), atproto.ErrUnauthorized)
+}
+
+func TestASessionThatThisReplicaEndsIsNotKnownAnyMore(t *testing.T) {
+	w := start(t, devnet.Config{})
+	m := w.manager()
+	require.NoError(t, w.check(m, w.alice.AppPassword))
+	require.NoError(t, w.check(m, w.alice.AppPassword))
+	w.refuse.Store(fault{"refreshSession", 400, "ExpiredToken"})
+	who, err := w.dir.ResolveDID(t.Context(), w.alice.DID)
+	require.NoError(t, err)
+	row, err := w.db.LatestSession(t.Context(), string(w.alice.DID))
+	require.NoError(t, err)
+	row.UpdatedAt = row.UpdatedAt.Add(-time.Hour) // so that Confirm asks the PDS
+	require.NoError(t, w.db.SaveSession(t.Context(), *row))
+	require.ErrorIs(t, m.Confirm(t.Context(), who, row.Credential), atproto.ErrUnauthorized)
+	w.refuse.Store(fault{"createSession", 401, "AuthenticationRequired"})
+	require.ErrorIs(t, w.check(m, w.alice.AppPassword), atproto.ErrUnauthorized)
+}
+
 func TestASessionThatDiedIsReplacedByALogin(t *testing.T) {
 	w := start(t, devnet.Config{})
 	m := w.manager()
