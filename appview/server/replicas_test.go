@@ -248,7 +248,7 @@ func TestADatabaseThatGoesAwayAndComesBack(t *testing.T) {
 	}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.URL+"/auth/token", nil)
 	require.NoError(t, err)
-	req.SetBasicAuth(servertest.Alice, w.Account(servertest.Alice).AppPassword)
+	req.SetBasicAuth(servertest.Alice, w.Account(servertest.Alice).Password) // who has not logged in seconds ago
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
