@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"k8s.io/client-go/rest"
 )
 
 // Counter counts requests to the API server. Events are counted apart, watches not at all: one is open for every kind
@@ -15,6 +17,9 @@ type Counter struct {
 	mu   sync.Mutex
 	seen map[string]int
 }
+
+// Count counts what is asked with a configuration.
+func (c *Counter) Count(cfg *rest.Config) { cfg.Wrap(c.wrap) }
 
 func (c *Counter) wrap(next http.RoundTripper) http.RoundTripper { return counting{next, c} }
 

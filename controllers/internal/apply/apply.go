@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	kjson "k8s.io/apimachinery/pkg/util/json"
@@ -59,20 +60,61 @@ type Configuration[T any] interface {
 // Apply makes the cluster's object say what want says. live is an empty object of the kind; afterwards it is the object
 // as the API server answered, or, when nothing was sent, as the cache has it. mayWrite says why an object that exists
 // must not be written.
-func Apply[T Configuration[T]](ctx context.Context, a *Applier, want T, live client.Object, mayWrite func(kind string, o metav1.Object) error) error {
-	kind, name := *want.GetKind(), *want.GetName()
-	key := client.ObjectKey{Namespace: *want.GetNamespace(), Name: name}
-	raw, err := json.Marshal(want)
+func Apply[T Configuration[T]](ctx context.Context, a *Applier, want T, live client.Object, mayWrite MayWrite) error {
+	return a.apply(ctx, intent{
+		kind: *want.GetKind(), key: client.ObjectKey{Namespace: *want.GetNamespace(), Name: *want.GetName()}, want: want, body: want,
+		cached: func() error {
+			return a.client.Get(ctx, client.ObjectKey{Namespace: *want.GetNamespace(), Name: *want.GetName()}, live)
+		},
+		annotate: func(hash string) { want.WithAnnotations(map[string]string{v1alpha1.AnnotationIntentHash: hash}) },
+	}, live, mayWrite)
+}
+
+// Object is [Apply] for kinds without a generated configuration. want has only the fields that are to be written; cached
+// reads the object of its kind and name from a cache. It returns the object as Apply leaves it in live.
+func (a *Applier) Object(ctx context.Context, want *unstructured.Unstructured, cached func(into *unstructured.Unstructured) error, mayWrite MayWrite) (*unstructured.Unstructured, error) {
+	want, live := want.DeepCopy(), &unstructured.Unstructured{}
+	live.SetGroupVersionKind(want.GroupVersionKind())
+	return live, a.apply(ctx, intent{
+		kind: want.GetKind(), key: client.ObjectKeyFromObject(want), want: client.ApplyConfigurationFromUnstructured(want), body: want,
+		cached: func() error { return cached(live) },
+		annotate: func(hash string) {
+			annotations := want.GetAnnotations()
+			if annotations == nil {
+				annotations = map[string]string{}
+			}
+			annotations[v1alpha1.AnnotationIntentHash] = hash
+			want.SetAnnotations(annotations)
+		},
+	}, live, mayWrite)
+}
+
+// MayWrite says why an object that exists must not be written.
+type MayWrite = func(kind string, o metav1.Object) error
+
+// intent is what is wanted of one object.
+type intent struct {
+	kind     string
+	key      client.ObjectKey
+	want     runtime.ApplyConfiguration
+	body     any                     // what want says, as JSON; the API server's answer, once it was applied
+	cached   func() error            // reads the object from the cache
+	annotate func(intentHash string) // adds the hash to want
+}
+
+func (a *Applier) apply(ctx context.Context, i intent, live client.Object, mayWrite MayWrite) error {
+	kind, name := i.kind, i.key.Name
+	raw, err := json.Marshal(i.body)
 	if err != nil {
 		return fmt.Errorf("encoding %s %s: %w", kind, name, err)
 	}
 	hash := hashOf(raw)
 
-	err = a.client.Get(ctx, key, live)
+	err = i.cached()
 	switch {
 	case apierrors.IsNotFound(err):
 		// The cache holds only what carries our label: ask the API server whether somebody else's object is there.
-		err = a.live.Get(ctx, key, live)
+		err = a.live.Get(ctx, i.key, live)
 		if err != nil && !apierrors.IsNotFound(err) {
 			return fmt.Errorf("reading %s %s: %w", kind, name, err)
 		}
@@ -98,10 +140,10 @@ func Apply[T Configuration[T]](ctx context.Context, a *Applier, want T, live cli
 	}
 
 	exists := err == nil
-	want.WithAnnotations(map[string]string{v1alpha1.AnnotationIntentHash: hash})
-	err = a.client.Apply(ctx, want, FieldOwner, client.ForceOwnership)
+	i.annotate(hash)
+	err = a.client.Apply(ctx, i.want, FieldOwner, client.ForceOwnership)
 	if apierrors.IsInvalid(err) && exists && a.replace(ctx, raw, live) == nil {
-		err = a.client.Apply(ctx, want, FieldOwner, client.ForceOwnership)
+		err = a.client.Apply(ctx, i.want, FieldOwner, client.ForceOwnership)
 	}
 	switch {
 	case apierrors.IsInvalid(err):
@@ -110,7 +152,7 @@ func Apply[T Configuration[T]](ctx context.Context, a *Applier, want T, live cli
 		return fmt.Errorf("applying %s %s: %w", kind, name, err)
 	}
 	a.applied.WithLabelValues(kind, "applied").Inc()
-	return answer(want, live)
+	return answer(i.body, live)
 }
 
 // replace overwrites whole lists. An edit by hand can leave an element beside which ours is not valid, for example a
