@@ -52,6 +52,9 @@ type Config struct {
 	didKeySet                                bool // ATCR_DID_KEY_PATH is set, not its default
 	UIEnabled                                bool
 	UIDatabasePath, DatabaseURL              string // DatabaseURL holds a password: never log it
+	DatabaseDir                              string // instead of DatabaseURL
+	DatabaseSSLMode, DatabaseCAFile          string
+	DatabaseMaxOpen, DatabaseMaxIdle         int // 0: the store decides
 	LogLevel                                 slog.Level
 	LogFormatter                             string // text or json
 	AccessLog                                string // AccessLogAll, AccessLogErrors or AccessLogOff
@@ -95,6 +98,10 @@ func Load(environ []string) (*Config, error) {
 		UIEnabled:           p.bool(names.UIEnabled, e.UIEnabled),
 		UIDatabasePath:      e.UIDatabasePath,
 		DatabaseURL:         p.databaseURL(e.DatabaseURL),
+		DatabaseDir:         e.DatabaseDir,
+		DatabaseCAFile:      e.DatabaseCAFile,
+		DatabaseMaxOpen:     p.connections(names.DatabaseMaxOpen, e.DatabaseMaxOpen, 2),
+		DatabaseMaxIdle:     p.connections(names.DatabaseMaxIdle, e.DatabaseMaxIdle, 1),
 		LogLevel:            p.level(names.LogLevel, e.LogLevel),
 		LogFormatter:        p.oneOf(names.LogFormatter, e.LogFormatter, "text", "json"),
 		AccessLog:           p.oneOf(names.AccessLog, e.AccessLog, AccessLogAll, AccessLogErrors, AccessLogOff),
@@ -113,6 +120,12 @@ func Load(environ []string) (*Config, error) {
 		HandleResolverURL:   p.url(names.HandleResolverURL, e.HandleResolverURL, "https", "http"),
 		ShutdownGrace:       p.duration(names.ShutdownGrace, e.ShutdownGrace),
 		Warnings:            warnings(set),
+	}
+	if e.DatabaseSSLMode != "" {
+		c.DatabaseSSLMode = p.oneOf(names.DatabaseSSLMode, e.DatabaseSSLMode, names.SSLModes...)
+	}
+	if c.DatabaseURL != "" && c.DatabaseDir != "" {
+		p.errs = append(p.errs, fmt.Errorf("%s and %s are two databases: set one of them", names.DatabaseURL, names.DatabaseDir))
 	}
 	c.didKeySet = set[names.DIDKeyPath] != ""
 	c.BaseURL = p.baseURL(e.BaseURL, c.HTTPAddr)
@@ -238,6 +251,18 @@ func (p *parser) databaseURL(v string) string {
 		p.errs = append(p.errs, fmt.Errorf("%s: want postgres://user:password@host/database; leave it empty for SQLite", names.DatabaseURL))
 	}
 	return v
+}
+
+// connections is a number of them; 0 when it is left open.
+func (p *parser) connections(name, v string, least int) int {
+	if v == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < least || n > 1000 {
+		p.fail(name, v, fmt.Sprintf("want a whole number from %d to 1000", least))
+	}
+	return n
 }
 
 func (p *parser) baseURL(v, httpAddr string) string {

@@ -84,6 +84,9 @@ func TestEveryMistakeNamesVariableValueAndRemedy(t *testing.T) {
 		{"ATCR_ALLOWED_PRIVATE_CIDRS=10.0.0.0", "such as 10.0.0.0/8"},
 		{"ATCR_ALLOWED_PRIVATE_PORTS=0", "1 to 65535"},
 		{"ATCR_SHUTDOWN_GRACE=soon", "duration"},
+		{"ATCR_DATABASE_SSL_MODE=on", "verify-ca or verify-full"},
+		{"ATCR_DATABASE_MAX_OPEN=1", "from 2 to 1000"},
+		{"ATCR_DATABASE_MAX_IDLE=many", "from 1 to 1000"},
 	} {
 		_, err := load(c.kv)
 		name, value, _ := strings.Cut(c.kv, "=")
@@ -95,6 +98,8 @@ func TestEveryMistakeNamesVariableValueAndRemedy(t *testing.T) {
 	require.ErrorContains(t, err, names.DefaultHoldDID)
 	_, err = Load([]string{names.RuntimeFile + "=/etc/atcr/runtime/runtime.json"})
 	require.NoError(t, err, "the runtime file may name the hold")
+	_, err = load(names.DatabaseURL+"=postgres://h/d", names.DatabaseDir+"=/etc/atcr/database")
+	require.ErrorContains(t, err, "two databases")
 	_, err = load("ATCR_LOG_LEVEL=loud", "ATCR_LOG_FORMATTER=xml")
 	require.ErrorContains(t, err, "ATCR_LOG_LEVEL")
 	require.ErrorContains(t, err, "ATCR_LOG_FORMATTER", "all mistakes at once")

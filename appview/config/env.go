@@ -39,6 +39,12 @@ type environment struct {
 	OAuthKeyPath        string `env:"ATCR_OAUTH_KEY_PATH" envDefault:"/var/lib/atcr/oauth/client.key"`
 	DIDKeyPath          string `env:"ATCR_DID_KEY_PATH" envDefault:"/var/lib/atcr/auth/did.key"`
 	DatabaseURL         string `env:"ATCR_DATABASE_URL"`
+	DatabaseDir         string `env:"ATCR_DATABASE_DIR"`
+	DatabaseSSLMode     string `env:"ATCR_DATABASE_SSL_MODE"`
+	DatabaseCAFile      string `env:"ATCR_DATABASE_CA_FILE"`
+	DatabaseMaxOpen     string `env:"ATCR_DATABASE_MAX_OPEN"`
+	DatabaseMaxIdle     string `env:"ATCR_DATABASE_MAX_IDLE"`
+	TerminationLog      string `env:"ATCR_TERMINATION_LOG"`
 	RuntimeFile         string `env:"ATCR_RUNTIME_FILE"`
 	AllowedHosts        string `env:"ATCR_ALLOWED_HOSTS"`
 	AllowedPrivateCIDRs string `env:"ATCR_ALLOWED_PRIVATE_CIDRS"`

@@ -15,14 +15,14 @@ func (s *Server) DebugHandler() http.Handler { return observe.Debug(s.ready, s.m
 // unready: what is cached is still served.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	set := s.keys.Set()
-	out := names.Ready{Status: "ok", KeySetHash: set.Hash(), SigningKey: set.SignerKID(), RuntimeHash: s.runtime.Current().Hash}
+	out := names.Ready{Status: names.StatusOK, KeySetHash: set.Hash(), SigningKey: set.SignerKID(), RuntimeHash: s.runtime.Current().Hash}
 	status := http.StatusOK
 	switch err := s.db.Ping(r.Context()); {
 	case s.draining.Load():
-		out.Status, status = "stopping", http.StatusServiceUnavailable
+		out.Status, status = names.StatusStopping, http.StatusServiceUnavailable
 	case err != nil:
 		s.log.WarnContext(r.Context(), "not ready", "error", err)
-		out.Status, status = "the database does not answer", http.StatusServiceUnavailable
+		out.Status, status = names.StatusNoDatabase, http.StatusServiceUnavailable
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")

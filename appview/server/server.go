@@ -106,7 +106,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if !s.cfg.UIEnabled {
 		path = "" // the seed: no database file without the web interface
 	}
-	if s.db, err = store.Open(ctx, store.Options{URL: s.cfg.DatabaseURL, Path: path, Exclusive: true, Logger: s.log}); err != nil {
+	if s.db, err = store.Open(ctx, store.Options{URL: s.cfg.DatabaseURL, Dir: s.cfg.DatabaseDir, SSLMode: s.cfg.DatabaseSSLMode,
+		CAFile: s.cfg.DatabaseCAFile, MaxOpen: s.cfg.DatabaseMaxOpen, MaxIdle: s.cfg.DatabaseMaxIdle,
+		Path: path, Exclusive: true, Logger: s.log}); err != nil {
 		return err
 	}
 	s.keys.Observe(s.metrics.reloaded("keys"))

@@ -16,6 +16,17 @@ var migrations embed.FS
 // ErrNewerSchema: the database was written by a newer release.
 var ErrNewerSchema = errors.New("the database has a newer schema")
 
+// NewerSchema is an [ErrNewerSchema] with the versions.
+type NewerSchema struct{ Have, Known int64 }
+
+// Error names the remedy.
+func (e *NewerSchema) Error() string {
+	return fmt.Sprintf("%v: version %d, this release knows %d; run the newer release or restore a backup", ErrNewerSchema, e.Have, e.Known)
+}
+
+// Unwrap makes errors.Is find ErrNewerSchema.
+func (*NewerSchema) Unwrap() error { return ErrNewerSchema }
+
 // migrationLock is the advisory lock under which replicas that start together migrate one after the other.
 const migrationLock = 0x61746372 // "atcr"
 
@@ -44,7 +55,7 @@ func (d *DB) migrate(ctx context.Context) error {
 		return fmt.Errorf("reading the schema version of the database: %w", err)
 	}
 	if have > known {
-		return fmt.Errorf("%w: version %d, this release knows %d; run the newer release or restore a backup", ErrNewerSchema, have, known)
+		return &NewerSchema{have, known}
 	}
 	if _, err := p.Up(ctx); err != nil {
 		return fmt.Errorf("bringing the database from schema %d to %d: %w", have, known, err)

@@ -2,15 +2,16 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"runtime"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -24,19 +25,22 @@ const (
 
 // openPostgres connects, and waits a while for a database that is still starting.
 func (d *DB) openPostgres(ctx context.Context, o Options) error {
-	cfg, err := pgxpool.ParseConfig(o.URL)
+	cfg, err := o.postgres()
 	if err != nil {
-		// The parser's error quotes what it could not read, and part of that may be a password.
-		return errors.New("ATCR_DATABASE_URL cannot be read; write postgres://user:password@host:5432/database?sslmode=verify-full, with special characters of the password percent-encoded")
+		return err
 	}
-	if !strings.Contains(o.URL, "pool_max_conns=") {
-		cfg.MaxConns = int32(max(10, 4*runtime.GOMAXPROCS(0)))
+	if o.Dir != "" {
+		cfg.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+			fresh, err := o.postgres()
+			if err != nil {
+				return fmt.Errorf("%w: %w", ErrUnavailable, err)
+			}
+			*c = *fresh.ConnConfig
+			return nil
+		}
 	}
-	if cfg.ConnConfig.ConnectTimeout == 0 || cfg.ConnConfig.ConnectTimeout > connectLimit {
-		cfg.ConnConfig.ConnectTimeout = connectLimit
-	}
-	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
-		cfg.ConnConfig.RuntimeParams["application_name"] = "atcr-appview"
+	if o.MaxIdle > 0 {
+		cfg.AfterRelease = func(*pgx.Conn) bool { return int(d.pool.Stat().IdleConns()) < o.MaxIdle }
 	}
 	if d.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
 		return quiet(err, cfg.ConnConfig.Password)
@@ -44,7 +48,10 @@ func (d *DB) openPostgres(ctx context.Context, o Options) error {
 	d.writer = stdlib.OpenDBFromPool(d.pool)
 	d.reader = d.writer
 	if err := d.awaitStart(ctx); err != nil {
-		return fmt.Errorf("opening the database: %w", quiet(err, cfg.ConnConfig.Password))
+		if err = quiet(err, cfg.ConnConfig.Password); refused(err) {
+			err = fmt.Errorf("%w: %w", ErrRefused, err)
+		}
+		return fmt.Errorf("opening the database: %w", err)
 	}
 	return nil
 }
@@ -53,7 +60,7 @@ func (d *DB) awaitStart(ctx context.Context) error {
 	deadline := time.Now().Add(startLimit)
 	for told := false; ; told = true {
 		err := d.Ping(ctx)
-		if err == nil || ctx.Err() != nil || !postgresUnavailable(err) || time.Now().After(deadline) {
+		if err == nil || ctx.Err() != nil || !postgresUnavailable(err) || refused(err) || untrusted(err) || time.Now().After(deadline) {
 			return err
 		}
 		if !told {
@@ -83,14 +90,26 @@ func isContention(err error) bool {
 	return errors.As(err, &e) && (e.Code == "40001" || e.Code == "40P01") // serialization_failure, deadlock_detected
 }
 
+// refused says whether the server answered that user, password or database are none of its own.
+func refused(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && (e.Code[:2] == "28" || e.Code == "3D000")
+}
+
+// untrusted says whether the server's certificate is not the one that is expected, which does not pass by waiting.
+func untrusted(err error) bool {
+	var e *tls.CertificateVerificationError
+	return errors.As(err, &e)
+}
+
 // postgresUnavailable says whether the server could not be asked, or said that it cannot answer now.
 func postgresUnavailable(err error) bool {
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
 		// Connection exceptions, insufficient resources, operator intervention, system errors, and a standby that was
-		// reached where the primary is meant.
+		// reached where the primary is meant. A password that is refused may be one that has just been changed.
 		switch e.Code[:2] {
-		case "08", "53", "57", "58":
+		case "08", "28", "53", "57", "58":
 			return true
 		}
 		return e.Code == "25006"

@@ -14,6 +14,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
+// ErrRefused: the database takes neither user, password nor its own name. Trying later may help once they are changed.
+var ErrRefused = errors.New("the database refuses the credentials")
+
 // ErrUnavailable: the database cannot be asked now. Trying later may help.
 var ErrUnavailable = errors.New("the database cannot be reached")
 
@@ -22,6 +25,14 @@ type Options struct {
 	// URL of a PostgreSQL database, postgres://user:password@host/database; its parameters are those of pgx, with
 	// pool_max_conns among them. Empty: SQLite.
 	URL string
+	// Dir has the same in files, as [names.DatabaseConnection] reads them, again for every new connection: a changed
+	// password needs no restart.
+	Dir string
+	// SSLMode wins over sslmode of the URL; CAFile has the certificates that verify-ca and verify-full trust. The file is
+	// read for every new connection with Dir. Empty: as the URL says.
+	SSLMode, CAFile string
+	// MaxOpen and MaxIdle bound the connections to PostgreSQL; 0: a default, and as many as are open.
+	MaxOpen, MaxIdle int
 	// Path of the SQLite file, whose directory is made when missing; empty: in memory, gone at Close.
 	Path string
 	// Exclusive refuses a SQLite file that another process has open so, with [ErrLocked].
@@ -59,7 +70,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	d := &DB{log: o.Logger}
 	open := d.openSQLite
-	if o.URL != "" {
+	if o.URL != "" || o.Dir != "" {
 		open = d.openPostgres
 	}
 	err := open(ctx, o)

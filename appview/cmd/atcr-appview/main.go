@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -56,10 +57,11 @@ func variables() string {
 	return b.String() + "\n" + observe.Help
 }
 
-func serve(cmd *cobra.Command, _ []string) error {
+func serve(cmd *cobra.Command, _ []string) (err error) {
+	defer func() { err = errors.Join(err, leave(os.Getenv(names.TerminationLog), err)) }()
 	cfg, err := config.Load(os.Environ())
 	if err != nil {
-		return fmt.Errorf("%w\nSee atcr-appview --help for every variable", err)
+		return fmt.Errorf("%w\n%w", err, errConfig)
 	}
 	log := cfg.Logger(cmd.ErrOrStderr())
 	slog.SetDefault(log)

@@ -36,6 +36,12 @@ const (
 	OAuthKeyPath        = "ATCR_OAUTH_KEY_PATH"
 	DIDKeyPath          = "ATCR_DID_KEY_PATH"
 	DatabaseURL         = "ATCR_DATABASE_URL"
+	DatabaseDir         = "ATCR_DATABASE_DIR"
+	DatabaseSSLMode     = "ATCR_DATABASE_SSL_MODE"
+	DatabaseCAFile      = "ATCR_DATABASE_CA_FILE"
+	DatabaseMaxOpen     = "ATCR_DATABASE_MAX_OPEN"
+	DatabaseMaxIdle     = "ATCR_DATABASE_MAX_IDLE"
+	TerminationLog      = "ATCR_TERMINATION_LOG"
 	RuntimeFile         = "ATCR_RUNTIME_FILE"
 	AllowedHosts        = "ATCR_ALLOWED_HOSTS"
 	AllowedPrivateCIDRs = "ATCR_ALLOWED_PRIVATE_CIDRS"
@@ -123,4 +129,10 @@ const (
 	DirDID     = "/etc/atcr/did"
 	DirRuntime = "/etc/atcr/runtime"
 	DirData    = "/var/lib/atcr"
+
+	DirDatabase   = "/etc/atcr/database"
+	DirDatabaseCA = "/etc/atcr/database-ca"
+
+	// PathTermination is where the kubelet looks for a container's last word.
+	PathTermination = "/dev/termination-log"
 )

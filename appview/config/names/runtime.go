@@ -68,7 +68,14 @@ func ParseRuntime(b []byte) (*Runtime, error) {
 	return &r, nil
 }
 
-// Ready is the answer of [PathReady]. Status is "ok", or says what the server waits for.
+// Values of [Ready].Status.
+const (
+	StatusOK         = "ok"
+	StatusStopping   = "stopping"
+	StatusNoDatabase = "the database does not answer"
+)
+
+// Ready is the answer of [PathReady]. Status is [StatusOK], or says what the server waits for.
 type Ready struct {
 	Status      string `json:"status"`
 	KeySetHash  string `json:"keySetHash"`  // [KeySetHash] of the loaded keys

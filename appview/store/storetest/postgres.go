@@ -2,10 +2,17 @@ package storetest
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"database/sql"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/url"
 	"os"
@@ -213,6 +220,36 @@ func (c *Cluster) Stop() {
 	c.running.alive.Close()
 	<-c.running.ended
 	c.running = nil
+}
+
+// ServeTLS gives the cluster a certificate for 127.0.0.1 that verifies itself, and restarts it. It returns the certificate.
+func (c *Cluster) ServeTLS(t testing.TB) []byte {
+	t.Helper()
+	c.Stop()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	cert := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, cert, cert, &key.PublicKey, key)
+	require.NoError(t, err)
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	public := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	for name, content := range map[string][]byte{
+		"server.crt": public, "server.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
+	} {
+		path := filepath.Join(c.data(), name)
+		require.NoError(t, os.WriteFile(path, content, 0o600))
+		if c.cred != nil {
+			require.NoError(t, os.Chown(path, int(c.cred.Uid), int(c.cred.Gid)))
+		}
+	}
+	conf, err := os.OpenFile(filepath.Join(c.data(), "postgresql.auto.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = conf.WriteString("ssl = on\n")
+	require.NoError(t, errors.Join(err, conf.Close()))
+	require.NoError(t, c.Start())
+	return public
 }
 
 // URL of a database of the cluster.
