@@ -5,23 +5,132 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// Database of the server.
+// Database of the server. A change of type leaves the old database as it is and begins with an empty one: data is not
+// moved. Users log in again, and their records are read from their own servers again.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.type) && self.type == 'PostgreSQL') == has(self.postgresql)",message="postgresql is needed with type: PostgreSQL, and only then"
 type Database struct {
-	// Type: SQLite (default), one file on a claim.
+	// Type: SQLite (default), one file on a claim, for one replica; or PostgreSQL, which replicas share.
 	// +optional
 	Type DatabaseType `json:"type,omitempty"`
 
-	// SQLite settings.
+	// SQLite settings. With type PostgreSQL they say nothing, and may stay.
 	// +optional
 	SQLite SQLite `json:"sqlite,omitempty,omitzero"`
+
+	// PostgreSQL settings, with type PostgreSQL.
+	// +optional
+	PostgreSQL *PostgreSQL `json:"postgresql,omitempty"`
 }
 
 // DatabaseType is a kind of database.
-// +kubebuilder:validation:Enum=SQLite
+// +kubebuilder:validation:Enum=SQLite;PostgreSQL
 type DatabaseType string
 
-// DatabaseSQLite is one file with one writer.
-const DatabaseSQLite DatabaseType = "SQLite"
+const (
+	// DatabaseSQLite is one file with one writer.
+	DatabaseSQLite DatabaseType = "SQLite"
+	// DatabasePostgreSQL is a server that replicas share.
+	DatabasePostgreSQL DatabaseType = "PostgreSQL"
+)
+
+// PostgreSQL is a database that somebody else runs, version 13 or newer. The operator never connects to it.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.caSecretRef) || !has(self.sslMode) || self.sslMode in ['verify-ca', 'verify-full']",message="caSecretRef needs sslMode verify-ca or verify-full: the other modes do not look at the certificate"
+type PostgreSQL struct {
+	// SecretRef names the Secret that says where the database is and who asks. The application Secret of a CloudNativePG
+	// cluster, NAME-app, needs nothing else.
+	// +required
+	SecretRef DatabaseSecretReference `json:"secretRef"`
+
+	// SSLMode as libpq means it: disable, allow, prefer, require, verify-ca or verify-full. Default: what the URI says;
+	// verify-full with caSecretRef; else prefer.
+	// +optional
+	SSLMode SSLMode `json:"sslMode,omitempty"`
+
+	// CASecretRef names the Secret with the certificates that the database's own is verified with, in PEM. Default: those
+	// of the server's image.
+	// +optional
+	CASecretRef *CASecretReference `json:"caSecretRef,omitempty"`
+
+	// Pool of connections of one replica.
+	// +optional
+	Pool DatabasePool `json:"pool,omitempty,omitzero"`
+}
+
+// SSLMode is a way to use TLS, in the words of libpq.
+// +kubebuilder:validation:Enum=disable;allow;prefer;require;verify-ca;verify-full
+type SSLMode string
+
+// SSLVerifyFull verifies the certificate and the host name in it.
+const SSLVerifyFull SSLMode = "verify-full"
+
+// DatabaseSecretReference names a Secret in the AppView's namespace. It is mounted: a changed user or password is used
+// by the next connection, without a restart. Label the Secret operator.atcr.io/watch=true to have other changes seen at
+// once; else it is read every ten minutes.
+type DatabaseSecretReference struct {
+	// Name of the Secret.
+	// +required
+	Name ObjectName `json:"name"`
+
+	// Keys are the entries to read.
+	// +optional
+	Keys DatabaseSecretKeys `json:"keys,omitempty,omitzero"`
+}
+
+// DatabaseSecretKeys are entries of a Secret: the URI, or its parts. When there is a URI, the parts are not read.
+type DatabaseSecretKeys struct {
+	// URI is the entry with postgres://user:password@host:port/database. Default: uri.
+	// +optional
+	URI SecretKey `json:"uri,omitempty"`
+
+	// Host entry. Default: host.
+	// +optional
+	Host SecretKey `json:"host,omitempty"`
+
+	// Port entry; without one the port is 5432. Default: port.
+	// +optional
+	Port SecretKey `json:"port,omitempty"`
+
+	// DBName is the entry with the name of the database. Default: dbname.
+	// +optional
+	DBName SecretKey `json:"dbname,omitempty"`
+
+	// Username entry. Default: username.
+	// +optional
+	Username SecretKey `json:"username,omitempty"`
+
+	// Password entry. Default: password.
+	// +optional
+	Password SecretKey `json:"password,omitempty"`
+}
+
+// CASecretReference names a Secret with certificates, in the AppView's namespace.
+type CASecretReference struct {
+	// Name of the Secret; of a CloudNativePG cluster it is NAME-ca.
+	// +required
+	Name ObjectName `json:"name"`
+
+	// Key is the entry. Default: ca.crt.
+	// +optional
+	Key SecretKey `json:"key,omitempty"`
+}
+
+// DatabasePool bounds the connections of one replica. During a rollout there is one replica more.
+// +kubebuilder:validation:XValidation:rule="!has(self.maxIdle) || !has(self.maxOpen) || self.maxIdle <= self.maxOpen",message="maxIdle must not be more than maxOpen"
+type DatabasePool struct {
+	// MaxOpen connections. Default: four for each processor, 10 or more.
+	// +optional
+	// +kubebuilder:validation:Minimum=2
+	// +kubebuilder:validation:Maximum=1000
+	MaxOpen int32 `json:"maxOpen,omitempty"`
+
+	// MaxIdle is how many stay open unused. Default: as many as were opened, for half an hour.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	MaxIdle int32 `json:"maxIdle,omitempty"`
+}
 
 // SQLite is one file on a claim, mounted by one pod.
 // +kubebuilder:validation:XValidation:rule="!has(self.existingClaim) || (!has(self.size) && !has(self.storageClassName) && !has(self.accessMode))",message="size, storageClassName and accessMode belong to the claim that the operator makes: leave them out with existingClaim"

@@ -49,7 +49,9 @@ type AppViewList struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.serviceName) || (has(self.serviceName) && self.serviceName == oldSelf.serviceName)",message="serviceName is immutable once set: tokens name it"
 // +kubebuilder:validation:XValidation:rule="!has(self.baseURL) || !self.baseURL.startsWith('http://') || (has(self.insecure) && self.insecure == 'Allowed') || self.baseURL.matches('^http://(localhost|127[.][0-9.]+|[^.:/]+|[^:/]+[.](local|localhost|internal|test)|[^:/]+[.]svc([.][^:/]+)?)(:[0-9]+)?$')",message="baseURL must be https for a public host: use https, or set insecure: Allowed if passwords may cross the network in clear"
-// +kubebuilder:validation:XValidation:rule="!has(self.replicas) || self.replicas <= 1",message="replicas must be 0 or 1 with a SQLite database, which has one writer"
+// +kubebuilder:validation:XValidation:rule="!has(self.replicas) || self.replicas <= 1 || (has(self.database) && has(self.database.type) && self.database.type == 'PostgreSQL')",message="replicas must be 0 or 1 with a SQLite database, which has one writer: several need database.type PostgreSQL"
+// +kubebuilder:validation:XValidation:rule="!has(self.autoscaling) || (has(self.database) && has(self.database.type) && self.database.type == 'PostgreSQL')",message="autoscaling needs database.type PostgreSQL: SQLite has one writer"
+// +kubebuilder:validation:XValidation:rule="!has(self.autoscaling) || (has(self.podTemplate) && has(self.podTemplate.resources) && ((has(self.podTemplate.resources.requests) && 'cpu' in self.podTemplate.resources.requests) || (has(self.podTemplate.resources.limits) && 'cpu' in self.podTemplate.resources.limits)))",message="autoscaling needs podTemplate.resources.requests.cpu: targetCPU is a part of it"
 // +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.sqlite) && has(self.database.sqlite.existingClaim)) || (has(oldSelf.database) && has(oldSelf.database.sqlite) && has(oldSelf.database.sqlite.existingClaim)) || (has(self.database) && has(self.database.sqlite) && has(self.database.sqlite.storageClassName) ? self.database.sqlite.storageClassName : '-') == (has(oldSelf.database) && has(oldSelf.database.sqlite) && has(oldSelf.database.sqlite.storageClassName) ? oldSelf.database.sqlite.storageClassName : '-')",message="database.sqlite.storageClassName is immutable: a claim cannot change its class; create a claim and name it in existingClaim"
 // +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.sqlite) && has(self.database.sqlite.existingClaim)) || (has(oldSelf.database) && has(oldSelf.database.sqlite) && has(oldSelf.database.sqlite.existingClaim)) || (has(self.database) && has(self.database.sqlite) && has(self.database.sqlite.accessMode) ? self.database.sqlite.accessMode : 'ReadWriteOnce') == (has(oldSelf.database) && has(oldSelf.database.sqlite) && has(oldSelf.database.sqlite.accessMode) ? oldSelf.database.sqlite.accessMode : 'ReadWriteOnce')",message="database.sqlite.accessMode is immutable: a claim cannot change it; create a claim and name it in existingClaim"
 type AppViewSpec struct {
@@ -83,11 +85,16 @@ type AppViewSpec struct {
 	ServiceName string `json:"serviceName,omitempty"`
 
 	// Replicas of the server, 0 or 1 with SQLite. Default: 1, written by the API server: kubectl scale needs the field.
+	// With autoscaling, the autoscaler writes it: leave it out of what you apply.
 	// +optional
 	// +kubebuilder:default=1
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=50
 	Replicas *int32 `json:"replicas,omitempty"`
+
+	// Autoscaling of replicas by CPU, with PostgreSQL. Default: none.
+	// +optional
+	Autoscaling *Autoscaling `json:"autoscaling,omitempty"`
 
 	// DefaultHold serves users whose profile names no hold. Default: the only accepted HoldLink of role Candidate.
 	// +optional

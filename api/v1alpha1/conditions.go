@@ -42,7 +42,7 @@ const (
 	// ConditionKeysReady: the Secrets that the server needs are there and right.
 	ConditionKeysReady = "KeysReady"
 
-	// ConditionDatabaseReady: the server has a place for its database.
+	// ConditionDatabaseReady: the server has a place for its SQLite database, or reaches its PostgreSQL.
 	ConditionDatabaseReady = "DatabaseReady"
 
 	// ConditionDefaultHoldResolved: it is clear which hold serves users whose profile names none.
@@ -90,6 +90,18 @@ const (
 	ReasonClaimNotFound = "ClaimNotFound"
 	// ReasonClaimNotOwned: a claim of that name is not the operator's.
 	ReasonClaimNotOwned = "ClaimNotOwned"
+	// ReasonConnected: the servers reach the PostgreSQL. The operator does not connect to it: they say so.
+	ReasonConnected = "Connected"
+	// ReasonConnecting: no server has said yet whether it reaches the PostgreSQL.
+	ReasonConnecting = "Connecting"
+	// ReasonConnectionFailed: a server does not reach the PostgreSQL, or is refused by it.
+	ReasonConnectionFailed = "ConnectionFailed"
+	// ReasonCredentialsNotFound: a Secret that spec.database.postgresql names, or an entry of it, does not exist.
+	ReasonCredentialsNotFound = "CredentialsNotFound"
+	// ReasonCredentialsInvalid: the content of such a Secret cannot be used.
+	ReasonCredentialsInvalid = "CredentialsInvalid"
+	// ReasonSchemaTooNew: a newer release wrote the database.
+	ReasonSchemaTooNew = "SchemaTooNew"
 )
 
 // Reasons of DefaultHoldResolved.

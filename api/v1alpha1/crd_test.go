@@ -75,6 +75,16 @@ func TestSpecsOfAppViewsThatAreRefused(t *testing.T) {
 		"an OAuth schedule by hand":      {"keys: {oauthClient: {rotation: {interval: 1000h}}}", "mode Scheduled"},
 		"sessions that end at once":      {"keys: {oauthClient: {rotation: {retireAfter: 1m}}}", "retireAfter"},
 		"an unknown database":            {"database: {type: MySQL}", "type"},
+		"a PostgreSQL that is nowhere":   {"database: {type: PostgreSQL}", "postgresql is needed"},
+		"a PostgreSQL and no word of it": {"database: {postgresql: {secretRef: {name: pg-app}}}", "postgresql is needed"},
+		"a CA that nobody looks at":      {"database: {type: PostgreSQL, postgresql: {secretRef: {name: pg-app}, caSecretRef: {name: pg-ca}, sslMode: require}}", "verify-ca or verify-full"},
+		"an unknown TLS mode":            {"database: {type: PostgreSQL, postgresql: {secretRef: {name: pg-app}, sslMode: always}}", "sslMode"},
+		"a pool of one":                  {"database: {type: PostgreSQL, postgresql: {secretRef: {name: pg-app}, pool: {maxOpen: 1}}}", "maxOpen"},
+		"more idle than open":            {"database: {type: PostgreSQL, postgresql: {secretRef: {name: pg-app}, pool: {maxOpen: 2, maxIdle: 3}}}", "maxIdle"},
+		"an entry that is none":          {"database: {type: PostgreSQL, postgresql: {secretRef: {name: pg-app, keys: {uri: 'a/b'}}}}", "uri"},
+		"an autoscaler of one file":      {"{autoscaling: {max: 3}, podTemplate: {resources: {requests: {cpu: 1}}}}", "autoscaling needs database.type PostgreSQL"},
+		"an autoscaler without a part":   {"{autoscaling: {max: 3}, database: {type: PostgreSQL, postgresql: {secretRef: {name: pg-app}}}}", "requests.cpu"},
+		"an autoscaler upside down":      {"{autoscaling: {max: 1}, podTemplate: {resources: {requests: {cpu: 1}}}, database: {type: PostgreSQL, postgresql: {secretRef: {name: pg-app}}}}", "must not be more than max"},
 		"a name that is too long by far": {"serviceName: " + strings.Repeat("a", 300), "serviceName"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,6 +103,14 @@ func TestThePureFunctionKnowsTheSameRules(t *testing.T) {
 		"public http":                 {"baseURL: http://r.example.com", "spec.baseURL"},
 		"a path":                      {"baseURL: https://r.example.com/x", "spec.baseURL"},
 		"two replicas on SQLite":      {"replicas: 2", "spec.replicas"},
+		"too many replicas":           {"{replicas: 51, database: {type: PostgreSQL, postgresql: {secretRef: {name: pg-app}}}}", "spec.replicas"},
+		"a PostgreSQL nowhere":        {"database: {type: PostgreSQL}", "spec.database.postgresql"},
+		"a PostgreSQL without a word": {"database: {postgresql: {secretRef: {name: pg-app}}}", "spec.database.postgresql"},
+		"a CA that is not looked at":  {"database: {type: PostgreSQL, postgresql: {secretRef: {name: pg-app}, caSecretRef: {name: pg-ca}, sslMode: require}}", "spec.database.postgresql.sslMode"},
+		"more idle than open":         {"database: {type: PostgreSQL, postgresql: {secretRef: {name: pg-app}, pool: {maxOpen: 2, maxIdle: 3}}}", "spec.database.postgresql.pool.maxIdle"},
+		"an autoscaler of one file":   {"{autoscaling: {max: 3}, podTemplate: {resources: {requests: {cpu: 1}}}}", "spec.autoscaling"},
+		"an autoscaler of no part":    {"{autoscaling: {max: 3}, database: {type: PostgreSQL, postgresql: {secretRef: {name: pg-app}}}}", "spec.autoscaling.targetCPU"},
+		"an autoscaler upside down":   {"{autoscaling: {max: 1}, podTemplate: {resources: {limits: {cpu: 1}}}, database: {type: PostgreSQL, postgresql: {secretRef: {name: pg-app}}}}", "spec.autoscaling.max"},
 		"a default hold named twice":  {"defaultHold: {did: 'did:web:h.example.com', holdLinkRef: {name: h}}", "spec.defaultHold"},
 		"no DID":                      {"defaultHold: {did: 'x'}", "spec.defaultHold.did"},
 		"Selector without a selector": {"holdLinks: {allowedNamespaces: {from: Selector}}", "spec.holdLinks.allowedNamespaces.selector"},
@@ -151,6 +169,19 @@ func TestSpecsOfAppViewsThatAreTaken(t *testing.T) {
 		"keys that change yearly":   "keys: {signing: {rotation: {interval: 8760h}}, oauthClient: {rotation: {mode: Scheduled, interval: 8760h}}}",
 		"a key of the user's":       "keys: {signing: {source: SecretRef, secretRef: {name: mine, keyKey: private-key.pem}}}",
 		"a hold in the directory":   "defaultHold: {did: 'did:plc:abcdefghijklmnopqrstuvwx'}",
+		"an application Secret":     "{replicas: 50, database: {type: PostgreSQL, postgresql: {secretRef: {name: pg-app}}}}",
+		"a PostgreSQL of one's own": `
+replicas: 3
+autoscaling: {min: 1, max: 50, targetCPU: 60}
+podTemplate: {resources: {limits: {cpu: 1}}}
+database:
+  type: PostgreSQL
+  sqlite: {size: 2Gi}
+  postgresql:
+    secretRef: {name: db, keys: {uri: URL, host: HOST, port: PORT, dbname: NAME, username: USER, password: PASS}}
+    sslMode: verify-ca
+    caSecretRef: {name: ca, key: root.pem}
+    pool: {maxOpen: 20, maxIdle: 20}`,
 		"everything at once": `
 image: r.test/atcr-appview@sha256:0123456789012345678901234567890123456789012345678901234567890123
 imagePullSecrets: [{name: pull}]

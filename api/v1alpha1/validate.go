@@ -31,9 +31,7 @@ func ValidateAppView(a *AppView) field.ErrorList {
 	}
 	s, at := &a.Spec, field.NewPath("spec")
 	errs = append(errs, validateBaseURL(s, at.Child("baseURL"))...)
-	if s.Replicas != nil && (*s.Replicas < 0 || *s.Replicas > 1) {
-		errs = append(errs, field.Invalid(at.Child("replicas"), *s.Replicas, "must be 0 or 1 with a SQLite database, which has one writer"))
-	}
+	errs = append(errs, validateReplicas(s, at)...)
 	if d := s.DefaultHold; d != nil {
 		switch p := at.Child("defaultHold"); {
 		case (d.HoldLinkRef == nil) == (d.DID == ""):
@@ -46,6 +44,7 @@ func ValidateAppView(a *AppView) field.ErrorList {
 	errs = append(errs, validateKeys(&s.Keys, at.Child("keys"))...)
 	errs = append(errs, validateDuration(s.Tokens.Expiration, time.Minute, time.Hour, at.Child("tokens", "expiration"))...)
 	errs = append(errs, validateSQLite(&s.Database.SQLite, at.Child("database", "sqlite"))...)
+	errs = append(errs, validatePostgreSQL(&s.Database, at.Child("database", "postgresql"))...)
 	if svc := s.Exposure.Service; svc.NodePort != 0 && svc.Type != "NodePort" && svc.Type != "LoadBalancer" {
 		errs = append(errs, field.Invalid(at.Child("exposure", "service", "nodePort"), svc.NodePort, "needs type NodePort or LoadBalancer"))
 	}
@@ -193,6 +192,52 @@ func validateUnion(wanted, there bool, at *field.Path, says string) field.ErrorL
 		return field.ErrorList{field.Invalid(at, "", says)}
 	}
 	return nil
+}
+
+func validateReplicas(s *AppViewSpec, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	shared := s.Database.Type == DatabasePostgreSQL
+	switch n := s.Replicas; {
+	case n != nil && !shared && (*n < 0 || *n > 1):
+		errs = append(errs, field.Invalid(at.Child("replicas"), *n,
+			"must be 0 or 1 with a SQLite database, which has one writer: several need database.type PostgreSQL"))
+	case n != nil && (*n < 0 || *n > 50):
+		errs = append(errs, field.Invalid(at.Child("replicas"), *n, "must be between 0 and 50"))
+	}
+	a, p := s.Autoscaling, at.Child("autoscaling")
+	if a == nil {
+		return errs
+	}
+	if !shared {
+		errs = append(errs, field.Invalid(p, "", "needs database.type PostgreSQL: SQLite has one writer"))
+	}
+	least := a.Min
+	if least == 0 {
+		least = DefaultAutoscalingMin
+	}
+	if least < 1 || a.Max < least || a.Max > 50 {
+		errs = append(errs, field.Invalid(p.Child("max"), a.Max, "min, 2 unless you set it, must not be more than max, and max at most 50"))
+	}
+	r := s.PodTemplate.Resources
+	if r.Requests.Cpu().IsZero() && r.Limits.Cpu().IsZero() {
+		errs = append(errs, field.Invalid(p.Child("targetCPU"), a.TargetCPU, "needs podTemplate.resources.requests.cpu, which it is a part of"))
+	}
+	return errs
+}
+
+func validatePostgreSQL(d *Database, at *field.Path) field.ErrorList {
+	p := d.PostgreSQL
+	if errs := validateUnion(d.Type == DatabasePostgreSQL, p != nil, at, "is needed with type: PostgreSQL, and only then"); p == nil || len(errs) > 0 {
+		return errs
+	}
+	var errs field.ErrorList
+	if p.CASecretRef != nil && p.SSLMode != "" && p.SSLMode != "verify-ca" && p.SSLMode != SSLVerifyFull {
+		errs = append(errs, field.Invalid(at.Child("sslMode"), p.SSLMode, "must be verify-ca or verify-full with caSecretRef: the other modes do not look at the certificate"))
+	}
+	if p.Pool.MaxOpen > 0 && p.Pool.MaxIdle > p.Pool.MaxOpen {
+		errs = append(errs, field.Invalid(at.Child("pool", "maxIdle"), p.Pool.MaxIdle, "must not be more than maxOpen"))
+	}
+	return errs
 }
 
 func validateSQLite(s *SQLite, at *field.Path) field.ErrorList {

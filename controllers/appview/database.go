@@ -13,9 +13,13 @@ import (
 	"atcr.io/operator/controllers/render"
 )
 
-// database makes the claim for the SQLite file, or looks at the one that the spec names.
+// database makes the claim for the SQLite file, or looks at what the spec names: a claim, or a PostgreSQL's Secrets.
 func (r *Reconciler) database(ctx context.Context, sc *scope) error {
 	s := sc.settings
+	if s.PostgreSQL {
+		return r.postgres(ctx, sc)
+	}
+	sc.reportSwitch(r, v1alpha1.DatabaseSQLite)
 	sc.status.Database = v1alpha1.DatabaseStatus{Type: v1alpha1.DatabaseSQLite, ClaimName: s.ClaimName}
 	live := &corev1.PersistentVolumeClaim{}
 	if !s.OwnClaim {

@@ -19,7 +19,10 @@ func (r *Reconciler) observe(ctx context.Context, sc *scope) error {
 	d := sc.deployment
 	if d == nil || d.UID == "" {
 		sc.status.Replicas, sc.status.ReadyReplicas, sc.status.UpdatedReplicas = 0, 0, 0
-		sc.conditions.False(v1alpha1.ConditionAvailable, v1alpha1.ReasonWaiting, "the server is started once its keys and its default hold are there")
+		sc.conditions.False(v1alpha1.ConditionAvailable, v1alpha1.ReasonWaiting, "the server is started once its keys, its database and its default hold are there")
+		if sc.settings.PostgreSQL {
+			return r.reportPostgres(ctx, sc, nil, nil)
+		}
 		return nil
 	}
 	sc.status.Replicas = d.Status.Replicas
@@ -36,6 +39,12 @@ func (r *Reconciler) observe(ctx context.Context, sc *scope) error {
 		sc.conditions.False(v1alpha1.ConditionAvailable, a.reason, a.message)
 		sc.stalled = sc.stalled || deploymentCondition(d, appsv1.DeploymentProgressing).Reason == deadlineExceeded
 	}
+	if sc.settings.PostgreSQL {
+		if err := r.reportPostgres(ctx, sc, d, pods.Items); err != nil {
+			return err
+		}
+	}
+	sc.reportLastWords(pods.Items)
 	return nil
 }
 
@@ -89,7 +98,7 @@ func deploymentCondition(d *appsv1.Deployment, kind appsv1.DeploymentConditionTy
 }
 
 // podTrouble finds the first pod, newest first, that cannot run, and says why in words that name the remedy. Messages of
-// registries and of the server itself stay where they are: only reasons and exit codes are repeated.
+// registries and of the server itself stay where they are: only reasons, exit codes and schema versions are repeated.
 func podTrouble(pods []corev1.Pod) (available, bool) {
 	pods = slices.Clone(pods)
 	slices.SortFunc(pods, func(a, b corev1.Pod) int {
@@ -121,9 +130,15 @@ func containerTrouble(pod string, c corev1.ContainerStatus) (available, bool) {
 	if t := c.LastTerminationState.Terminated; t != nil {
 		code = fmt.Sprintf(", exit code %d", t.ExitCode)
 	}
+	said := ""
+	if word, ok := lastWord(c); ok {
+		if said, _ = explain(word); said != "" {
+			said += "; "
+		}
+	}
 	crashing := func(why string) available {
 		return available{reason: v1alpha1.ReasonCrashLooping, message: fmt.Sprintf(
-			"the server in pod %s does not stay up (%s%s): kubectl logs %s --previous says why", pod, why, code, pod)}
+			"the server in pod %s does not stay up (%s%s): %skubectl logs %s --previous says why", pod, why, code, said, pod)}
 	}
 	if c.State.Waiting == nil {
 		// Between two crashes it runs for a moment; the condition does not follow it back and forth.

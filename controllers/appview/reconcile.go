@@ -3,6 +3,7 @@ package appview
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -53,7 +54,7 @@ type Reconciler struct {
 	now         func() time.Time
 }
 
-// The steps of a reconcile. Ready sums up parts in this order.
+// The steps of a reconcile. Ready sums up parts in this order; see [scope.parts].
 var (
 	steps = []struct {
 		name string
@@ -62,10 +63,11 @@ var (
 		{"validate the spec", (*Reconciler).validate},
 		{"make the keys", (*Reconciler).secrets},
 		{"decide about holds", (*Reconciler).holds},
-		{"make the claim", (*Reconciler).database},
+		{"prepare the database", (*Reconciler).database},
 		{"make the service", (*Reconciler).service},
 		{"write the runtime file", (*Reconciler).runtime},
 		{"make the deployment", (*Reconciler).deployment},
+		{"make the autoscaler", (*Reconciler).autoscaler},
 		{"look at the pods", (*Reconciler).observe},
 	}
 	parts = []string{
@@ -133,23 +135,41 @@ func movedOn(err error) bool { return apierrors.IsConflict(err) || apierrors.IsN
 // returns is one that is tried again with a growing delay.
 func (r *Reconciler) summarize(sc *scope, failed error) (ctrl.Result, error) {
 	if failed == nil {
-		sc.conditions.Summarize(parts, sc.stalled, "")
+		sc.conditions.Summarize(sc.parts(), sc.stalled, "")
 		return ctrl.Result{RequeueAfter: sc.requeue}, nil
 	}
 	if s, ok := outcome.IsStalled(failed); ok {
 		if !sc.explained {
 			sc.conditions.False(v1alpha1.ConditionAccepted, s.Reason, failed.Error())
 		}
-		sc.conditions.Summarize(parts, true, "")
+		sc.conditions.Summarize(sc.parts(), true, "")
 		sc.again(sc.retryStalled)
 		return ctrl.Result{RequeueAfter: sc.requeue}, nil
 	}
-	sc.conditions.Summarize(parts, false, failed.Error())
+	sc.conditions.Summarize(sc.parts(), false, failed.Error())
 	if w, ok := outcome.IsWaiting(failed); ok {
 		sc.again(w.After)
 		return ctrl.Result{RequeueAfter: sc.requeue}, nil
 	}
 	return ctrl.Result{}, failed
+}
+
+// parts are what Ready sums up, the most important first: a database that keeps the server from running comes before the
+// server that does not run.
+func (sc *scope) parts() []string {
+	c := sc.conditions.Get(v1alpha1.ConditionDatabaseReady)
+	if c == nil || !slices.Contains(databaseIsTheCause, c.Reason) {
+		return parts
+	}
+	out := slices.Clone(parts)
+	at := len(out) - 1
+	out[at-1], out[at] = out[at], out[at-1]
+	return out
+}
+
+var databaseIsTheCause = []string{
+	v1alpha1.ReasonCredentialsNotFound, v1alpha1.ReasonCredentialsInvalid, v1alpha1.ReasonConnectionFailed, v1alpha1.ReasonSchemaTooNew,
+	v1alpha1.ReasonClaimNotFound, v1alpha1.ReasonClaimLost,
 }
 
 func transitions(before, after []metav1.Condition) []conditions.Transition {

@@ -27,6 +27,8 @@ type scope struct {
 	keysUnfit  bool       // the server cannot be started with the keys as they are
 	startFiles [][]byte   // secret bytes that the server reads at start
 
+	databaseUnfit bool // the server cannot be started with the database that the spec names
+
 	consumed    string             // their hash; empty: the keys are not ready
 	defaultHold string             // DID that the server is told; empty: none
 	holds       []names.Hold       // that the server is told

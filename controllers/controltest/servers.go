@@ -59,6 +59,16 @@ func (s *Servers) Has(podIP string, set *keyset.Set) {
 	s.ready[podIP] = names.Ready{Status: "ok", KeySetHash: set.Hash(), SigningKey: set.Current.Kid}
 }
 
+// Answer makes the server at podIP answer that.
+func (s *Servers) Answer(podIP string, ready names.Ready) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ready == nil {
+		s.ready = map[string]names.Ready{}
+	}
+	s.ready[podIP] = ready
+}
+
 // Serving makes a pod of the AppView that is ready at podIP.
 func (e *Env) Serving(d *appsv1.Deployment, podIP string) *corev1.Pod {
 	e.Helper()

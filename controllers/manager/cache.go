@@ -2,6 +2,7 @@ package manager
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -34,12 +35,13 @@ func cacheOptions(namespaces []string) cache.Options {
 		ReaderFailOnMissingInformer: true,
 		DefaultTransform:            cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Secret{}:         ours,
-			&corev1.ConfigMap{}:      ours,
-			&corev1.Service{}:        ours,
-			&corev1.ServiceAccount{}: ours,
-			&appsv1.Deployment{}:     ours,
-			&corev1.Pod{}:            pods,
+			&corev1.Secret{}:                         ours,
+			&corev1.ConfigMap{}:                      ours,
+			&corev1.Service{}:                        ours,
+			&corev1.ServiceAccount{}:                 ours,
+			&appsv1.Deployment{}:                     ours,
+			&autoscalingv2.HorizontalPodAutoscaler{}: ours,
+			&corev1.Pod{}:                            pods,
 			// An AppView may use a claim of the user's, and needs to see its phase only.
 			&corev1.PersistentVolumeClaim{}: {},
 		},

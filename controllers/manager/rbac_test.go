@@ -91,6 +91,17 @@ func TestTheRightsInConfigAreEnough(t *testing.T) {
 	e.AppView("registry", "Ready=True")
 	e.Event("registry", "Ready")
 
+	e.Create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "pg-app"}, StringData: map[string]string{"uri": "postgres://u:p@h/d"}})
+	controltest.Update(e, av, func(av *v1alpha1.AppView) {
+		av.Spec.Database.Type = v1alpha1.DatabasePostgreSQL
+		av.Spec.Database.PostgreSQL = &v1alpha1.PostgreSQL{SecretRef: v1alpha1.DatabaseSecretReference{Name: "pg-app"}}
+		av.Spec.PodTemplate.Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: controltest.Quantity("100m")}
+		av.Spec.Autoscaling = &v1alpha1.Autoscaling{Max: 3}
+	})
+	e.AppView("registry", "Ready=True", "DatabaseReady=True/Connected")
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Autoscaling = nil })
+	e.AppView("registry", "Ready=True")
+
 	require.NoError(t, e.Client.Delete(t.Context(), av))
 	e.Eventually("the AppView is gone", func() error {
 		if err := e.Client.Get(t.Context(), client.ObjectKeyFromObject(av), av); !apierrors.IsNotFound(err) {

@@ -43,7 +43,7 @@ const (
 	volumeTmp     = "tmp"
 )
 
-// Deployment of the server. Its pods are replaced when their template changes: an image, a variable, or consumed, the
+// Deployment of the server. A PostgreSQL's Secrets are mounted, so that what they hold is in no pod's spec. Its pods are replaced when their template changes: an image, a variable, or consumed, the
 // hash of secret bytes that the server reads only at start ([ConsumedHash]). Signing keys and the runtime file are not
 // among them: the server reloads them.
 func Deployment(av *v1alpha1.AppView, s Settings, consumed string) *appsv1ac.DeploymentApplyConfiguration {
@@ -55,10 +55,22 @@ func Deployment(av *v1alpha1.AppView, s Settings, consumed string) *appsv1ac.Dep
 			WithReplicas(s.Replicas).
 			WithRevisionHistoryLimit(3).
 			WithProgressDeadlineSeconds(int32(progressDeadline.Seconds())).
-			// SQLite has one writer: the old pod must be gone before the new one opens the file.
-			WithStrategy(appsv1ac.DeploymentStrategy().WithType(appsv1.RecreateDeploymentStrategyType)).
+			WithStrategy(strategy(s)).
 			WithSelector(metav1ac.LabelSelector().WithMatchLabels(Selector(av.Name))).
 			WithTemplate(podTemplate(av, s, consumed)))
+}
+
+// strategy: SQLite has one writer, so the old pod must be gone before the new one opens the file. Replicas that share a
+// PostgreSQL are replaced one after the other, the new one first.
+func strategy(s Settings) *appsv1ac.DeploymentStrategyApplyConfiguration {
+	if !s.PostgreSQL {
+		return appsv1ac.DeploymentStrategy().WithType(appsv1.RecreateDeploymentStrategyType)
+	}
+	return appsv1ac.DeploymentStrategy().
+		WithType(appsv1.RollingUpdateDeploymentStrategyType).
+		WithRollingUpdate(appsv1ac.RollingUpdateDeployment().
+			WithMaxUnavailable(intstr.FromInt32(0)).
+			WithMaxSurge(intstr.FromInt32(1)))
 }
 
 // ConsumedHash is the hash of the secret bytes that the server reads at start.
@@ -135,8 +147,8 @@ func container(av *v1alpha1.AppView, s Settings) *corev1ac.ContainerApplyConfigu
 			corev1ac.VolumeMount().WithName(volumeDID).WithMountPath(names.DirDID).WithReadOnly(true),
 			corev1ac.VolumeMount().WithName(volumeSealing).WithMountPath(names.DirSealing).WithReadOnly(true),
 			corev1ac.VolumeMount().WithName(volumeRuntime).WithMountPath(names.DirRuntime).WithReadOnly(true),
-			corev1ac.VolumeMount().WithName(volumeData).WithMountPath(names.DirData),
 			corev1ac.VolumeMount().WithName(volumeTmp).WithMountPath("/tmp")).
+		WithTerminationMessagePath(names.PathTermination).
 		WithStartupProbe(corev1ac.Probe().WithHTTPGet(get(names.PathLive)).WithPeriodSeconds(1).WithFailureThreshold(120)).
 		WithReadinessProbe(corev1ac.Probe().WithHTTPGet(get(names.PathReady)).WithPeriodSeconds(5).WithTimeoutSeconds(3)).
 		WithLivenessProbe(corev1ac.Probe().WithHTTPGet(get(names.PathLive)).WithPeriodSeconds(10).WithTimeoutSeconds(5)).
@@ -145,6 +157,11 @@ func container(av *v1alpha1.AppView, s Settings) *corev1ac.ContainerApplyConfigu
 			WithReadOnlyRootFilesystem(true).
 			WithRunAsNonRoot(true).
 			WithCapabilities(corev1ac.Capabilities().WithDrop("ALL")))
+	if s.PostgreSQL {
+		c.WithVolumeMounts(databaseMounts(av.Spec.Database.PostgreSQL)...)
+	} else {
+		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(volumeData).WithMountPath(names.DirData))
+	}
 	if r := av.Spec.PodTemplate.Resources; len(r.Requests)+len(r.Limits) > 0 {
 		resources := corev1ac.ResourceRequirements()
 		if len(r.Requests) > 0 {
@@ -176,7 +193,12 @@ func environment(av *v1alpha1.AppView, s Settings) []*corev1ac.EnvVarApplyConfig
 	set(names.SealingKeyPath, names.DirSealing+"/"+names.FileSealingKey)
 	set(names.AuthKeyRequired, "true")
 	set(names.TokenExpiration, strconv.Itoa(int(s.TokenExpiration.Seconds())))
-	set(names.UIDatabasePath, names.DirData+"/ui.db")
+	if s.PostgreSQL {
+		databaseEnvironment(av.Spec.Database.PostgreSQL, set)
+	} else {
+		set(names.UIDatabasePath, names.DirData+"/ui.db")
+	}
+	set(names.TerminationLog, names.PathTermination)
 	set(names.RuntimeFile, names.DirRuntime+"/"+names.FileRuntime)
 	set(names.LogLevel, s.LogLevel)
 	set(names.LogFormatter, s.LogFormat)
@@ -215,7 +237,7 @@ func volumes(av *v1alpha1.AppView, s Settings) []*corev1ac.VolumeApplyConfigurat
 		}
 		return corev1ac.Volume().WithName(volume).WithSecret(v)
 	}
-	return []*corev1ac.VolumeApplyConfiguration{
+	out := []*corev1ac.VolumeApplyConfiguration{
 		secret(volumeSigning, SigningSecretName(av.Name), names.FileSigningKey, names.FileSigningCert, names.FileJWKS),
 		secret(volumeOAuth, OAuthSecretName(av.Name), names.FileOAuthKey),
 		secret(volumeDID, DIDSecretName(av.Name), names.FileDIDKey),
@@ -224,10 +246,13 @@ func volumes(av *v1alpha1.AppView, s Settings) []*corev1ac.VolumeApplyConfigurat
 			WithName(RuntimeName(av.Name)).
 			WithDefaultMode(0o444).
 			WithItems(corev1ac.KeyToPath().WithKey(names.FileRuntime).WithPath(names.FileRuntime))),
-		corev1ac.Volume().WithName(volumeData).WithPersistentVolumeClaim(
-			corev1ac.PersistentVolumeClaimVolumeSource().WithClaimName(s.ClaimName)),
 		corev1ac.Volume().WithName(volumeTmp).WithEmptyDir(corev1ac.EmptyDirVolumeSource()),
 	}
+	if s.PostgreSQL {
+		return append(out, databaseVolumes(av.Spec.Database.PostgreSQL, s)...)
+	}
+	return append(out, corev1ac.Volume().WithName(volumeData).WithPersistentVolumeClaim(
+		corev1ac.PersistentVolumeClaimVolumeSource().WithClaimName(s.ClaimName)))
 }
 
 func toleration(t corev1.Toleration) *corev1ac.TolerationApplyConfiguration {

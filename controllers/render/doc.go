@@ -4,5 +4,6 @@
 //
 //   - settings.go: the spec with its defaults
 //   - metadata.go: names, labels, owner references
-//   - secrets.go, claim.go, service.go, runtime.go, deployment.go: one object each
+//   - secrets.go, claim.go, service.go, runtime.go, deployment.go, autoscaler.go: one object each
+//   - postgresql.go: what the pods are given of a PostgreSQL's Secrets
 package render

@@ -65,6 +65,12 @@ func NamedSecrets(av *v1alpha1.AppView) []string {
 			out = append(out, string(ref.Name))
 		}
 	}
+	if p := av.Spec.Database.PostgreSQL; p != nil {
+		out = append(out, string(p.SecretRef.Name))
+		if p.CASecretRef != nil {
+			out = append(out, string(p.CASecretRef.Name))
+		}
+	}
 	return out
 }
 

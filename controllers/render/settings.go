@@ -33,6 +33,8 @@ type Settings struct {
 	Rotation          keyset.Policy // of the signing key
 	OAuthRotation     keyset.OAuthPolicy
 	TokenExpiration   time.Duration
+	PostgreSQL        bool     // else SQLite
+	DatabaseFiles     []string // of the database's Secret that the server is given; found by reading it
 	ClaimName         string
 	OwnClaim          bool // the operator makes the claim
 	ClaimSize         resource.Quantity
@@ -55,6 +57,7 @@ func Resolve(av *v1alpha1.AppView, d Defaults) Settings {
 		Image:             cmp.Or(s.Image, d.Image),
 		Replicas:          1,
 		TokenExpiration:   Duration(s.Tokens.Expiration, 5*time.Minute),
+		PostgreSQL:        s.Database.Type == v1alpha1.DatabasePostgreSQL && s.Database.PostgreSQL != nil,
 		ClaimName:         cmp.Or(string(s.Database.SQLite.ExistingClaim), ClaimName(av.Name)),
 		OwnClaim:          s.Database.SQLite.ExistingClaim == "",
 		ClaimSize:         resource.MustParse("1Gi"),

@@ -26,8 +26,18 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.AppViewSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AppViewStatus"):
 		return &apiv1alpha1.AppViewStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Autoscaling"):
+		return &apiv1alpha1.AutoscalingApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CASecretReference"):
+		return &apiv1alpha1.CASecretReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Database"):
 		return &apiv1alpha1.DatabaseApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("DatabasePool"):
+		return &apiv1alpha1.DatabasePoolApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("DatabaseSecretKeys"):
+		return &apiv1alpha1.DatabaseSecretKeysApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("DatabaseSecretReference"):
+		return &apiv1alpha1.DatabaseSecretReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("DatabaseStatus"):
 		return &apiv1alpha1.DatabaseStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("DefaultHold"):
@@ -90,6 +100,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.OAuthKeyStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PodTemplate"):
 		return &apiv1alpha1.PodTemplateApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PostgreSQL"):
+		return &apiv1alpha1.PostgreSQLApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RetiredKeyStatus"):
 		return &apiv1alpha1.RetiredKeyStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Service"):

@@ -71,6 +71,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: io.atcr.operator.api.v1alpha1.Host
           elementRelationship: associative
+    - name: autoscaling
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.Autoscaling
     - name: baseURL
       type:
         namedType: io.atcr.operator.api.v1alpha1.Origin
@@ -205,6 +208,27 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: version
       type:
         scalar: string
+- name: io.atcr.operator.api.v1alpha1.Autoscaling
+  map:
+    fields:
+    - name: max
+      type:
+        scalar: numeric
+    - name: min
+      type:
+        scalar: numeric
+    - name: targetCPU
+      type:
+        scalar: numeric
+- name: io.atcr.operator.api.v1alpha1.CASecretReference
+  map:
+    fields:
+    - name: key
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.SecretKey
+    - name: name
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.ObjectName
 - name: io.atcr.operator.api.v1alpha1.CIDR
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.DID
@@ -212,12 +236,54 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: io.atcr.operator.api.v1alpha1.Database
   map:
     fields:
+    - name: postgresql
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.PostgreSQL
     - name: sqlite
       type:
         namedType: io.atcr.operator.api.v1alpha1.SQLite
     - name: type
       type:
         namedType: io.atcr.operator.api.v1alpha1.DatabaseType
+- name: io.atcr.operator.api.v1alpha1.DatabasePool
+  map:
+    fields:
+    - name: maxIdle
+      type:
+        scalar: numeric
+    - name: maxOpen
+      type:
+        scalar: numeric
+- name: io.atcr.operator.api.v1alpha1.DatabaseSecretKeys
+  map:
+    fields:
+    - name: dbname
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.SecretKey
+    - name: host
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.SecretKey
+    - name: password
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.SecretKey
+    - name: port
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.SecretKey
+    - name: uri
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.SecretKey
+    - name: username
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.SecretKey
+- name: io.atcr.operator.api.v1alpha1.DatabaseSecretReference
+  map:
+    fields:
+    - name: keys
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.DatabaseSecretKeys
+    - name: name
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.ObjectName
 - name: io.atcr.operator.api.v1alpha1.DatabaseStatus
   map:
     fields:
@@ -664,6 +730,21 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: atomic
 - name: io.atcr.operator.api.v1alpha1.Policy
   scalar: string
+- name: io.atcr.operator.api.v1alpha1.PostgreSQL
+  map:
+    fields:
+    - name: caSecretRef
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.CASecretReference
+    - name: pool
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.DatabasePool
+    - name: secretRef
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.DatabaseSecretReference
+    - name: sslMode
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.SSLMode
 - name: io.atcr.operator.api.v1alpha1.Reconciliation
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.RetiredKeyStatus
@@ -694,6 +775,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: storageClassName
       type:
         namedType: io.atcr.operator.api.v1alpha1.ObjectName
+- name: io.atcr.operator.api.v1alpha1.SSLMode
+  scalar: string
 - name: io.atcr.operator.api.v1alpha1.SecretKey
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.Service

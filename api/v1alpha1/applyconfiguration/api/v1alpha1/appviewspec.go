@@ -24,7 +24,10 @@ type AppViewSpecApplyConfiguration struct {
 	// ServiceName is the issuer and service of registry tokens. Immutable once set. Default: the host of baseURL.
 	ServiceName *string `json:"serviceName,omitempty"`
 	// Replicas of the server, 0 or 1 with SQLite. Default: 1, written by the API server: kubectl scale needs the field.
+	// With autoscaling, the autoscaler writes it: leave it out of what you apply.
 	Replicas *int32 `json:"replicas,omitempty"`
+	// Autoscaling of replicas by CPU, with PostgreSQL. Default: none.
+	Autoscaling *AutoscalingApplyConfiguration `json:"autoscaling,omitempty"`
 	// DefaultHold serves users whose profile names no hold. Default: the only accepted HoldLink of role Candidate.
 	DefaultHold *DefaultHoldApplyConfiguration `json:"defaultHold,omitempty"`
 	// HoldLinks says which HoldLinks may attach.
@@ -115,6 +118,14 @@ func (b *AppViewSpecApplyConfiguration) WithServiceName(value string) *AppViewSp
 // If called multiple times, the Replicas field is set to the value of the last call.
 func (b *AppViewSpecApplyConfiguration) WithReplicas(value int32) *AppViewSpecApplyConfiguration {
 	b.Replicas = &value
+	return b
+}
+
+// WithAutoscaling sets the Autoscaling field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Autoscaling field is set to the value of the last call.
+func (b *AppViewSpecApplyConfiguration) WithAutoscaling(value *AutoscalingApplyConfiguration) *AppViewSpecApplyConfiguration {
+	b.Autoscaling = value
 	return b
 }
 

@@ -9,12 +9,15 @@ import (
 // DatabaseApplyConfiguration represents a declarative configuration of the Database type for use
 // with apply.
 //
-// Database of the server.
+// Database of the server. A change of type leaves the old database as it is and begins with an empty one: data is not
+// moved. Users log in again, and their records are read from their own servers again.
 type DatabaseApplyConfiguration struct {
-	// Type: SQLite (default), one file on a claim.
+	// Type: SQLite (default), one file on a claim, for one replica; or PostgreSQL, which replicas share.
 	Type *apiv1alpha1.DatabaseType `json:"type,omitempty"`
-	// SQLite settings.
+	// SQLite settings. With type PostgreSQL they say nothing, and may stay.
 	SQLite *SQLiteApplyConfiguration `json:"sqlite,omitempty"`
+	// PostgreSQL settings, with type PostgreSQL.
+	PostgreSQL *PostgreSQLApplyConfiguration `json:"postgresql,omitempty"`
 }
 
 // DatabaseApplyConfiguration constructs a declarative configuration of the Database type for use with
@@ -36,5 +39,13 @@ func (b *DatabaseApplyConfiguration) WithType(value apiv1alpha1.DatabaseType) *D
 // If called multiple times, the SQLite field is set to the value of the last call.
 func (b *DatabaseApplyConfiguration) WithSQLite(value *SQLiteApplyConfiguration) *DatabaseApplyConfiguration {
 	b.SQLite = value
+	return b
+}
+
+// WithPostgreSQL sets the PostgreSQL field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PostgreSQL field is set to the value of the last call.
+func (b *DatabaseApplyConfiguration) WithPostgreSQL(value *PostgreSQLApplyConfiguration) *DatabaseApplyConfiguration {
+	b.PostgreSQL = value
 	return b
 }
