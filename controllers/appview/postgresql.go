@@ -116,9 +116,9 @@ func hasCertificate(b []byte) bool {
 
 // reportSwitch tells once that another database begins empty.
 func (sc *scope) reportSwitch(r *Reconciler, to v1alpha1.DatabaseType) {
-	switch from := sc.appView.Status.Database; {
-	case from.Type == "" || from.Type == to:
-	case from.Type == v1alpha1.DatabaseSQLite:
+	switch from := sc.appView.Status.Database; from.Type {
+	case "", to:
+	case v1alpha1.DatabaseSQLite:
 		r.warn(sc.appView, "DatabaseSwitched", "the server uses PostgreSQL now; data is not moved, and PersistentVolumeClaim %s with the SQLite database is kept", from.ClaimName)
 	default:
 		r.warn(sc.appView, "DatabaseSwitched", "the server uses SQLite now, in PersistentVolumeClaim %s; data is not moved, and the PostgreSQL database is left as it is", sc.settings.ClaimName)
