@@ -151,7 +151,7 @@ func (r *Reconciler) reportPostgres(ctx context.Context, sc *scope, d *appsv1.De
 	}
 	waiting := 0
 	for _, p := range pods {
-		if !p.DeletionTimestamp.IsZero() || p.Status.Phase != corev1.PodRunning || p.Status.PodIP == "" || serves(&p) {
+		if !p.DeletionTimestamp.IsZero() || !runs(&p) || ready(&p) {
 			continue
 		}
 		waiting++
@@ -174,6 +174,12 @@ func (r *Reconciler) reportPostgres(ctx context.Context, sc *scope, d *appsv1.De
 		sc.conditions.False(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonConnecting, fmt.Sprintf("no server has reached the database that Secret %s names yet%s", secret, left))
 	}
 	return nil
+}
+
+func ready(p *corev1.Pod) bool {
+	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 // lastWord is what the newest server that ended left behind, when it is not ready again; see [names.Termination].
