@@ -56,8 +56,8 @@ func (r *roster) reload(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read crew records: %w", err)
 		}
-		var m crewMember
-		if err := decode(rec.Value, &m); err != nil {
+		m, err := readMember(rec.Value)
+		if err != nil {
 			continue // a record that an admin wrote wrongly gives nobody anything
 		}
 		did := canonical(m.Member)

@@ -102,7 +102,7 @@ func TestTheHoldStartsWithItsCaptainAndOwner(t *testing.T) {
 func TestSettingsAreSyncedAtEachStartAndOtherFieldsStay(t *testing.T) {
 	w := newWorld(t, public)
 	before := w.records("io.atcr.hold.captain")[0].Value
-	before["region"] = "eu"
+	before["region"], before["successor"] = "eu", "did:web:next.example.com"
 	a := w.call(alice, "com.atproto.repo.putRecord", object{"repo": w.hold.DID(), "collection": "io.atcr.hold.captain", "rkey": "self", "record": before})
 	require.Equal(t, http.StatusOK, a.status, "%s", a.body)
 
@@ -112,6 +112,7 @@ func TestSettingsAreSyncedAtEachStartAndOtherFieldsStay(t *testing.T) {
 	require.Equal(t, true, after["allowAllCrew"])
 	require.Equal(t, w.did(bob).String(), after["owner"])
 	require.Equal(t, "eu", after["region"])
+	require.Equal(t, "did:web:next.example.com", after["successor"])
 	require.Equal(t, before["deployedAt"], after["deployedAt"])
 	crew := w.records("io.atcr.hold.crew")
 	require.Len(t, crew, 1, "the old owner is none any more")
@@ -196,4 +197,21 @@ func TestACaptainRecordThatAnAdminWroteWronglyTakesNothingFromTheRoster(t *testi
 
 	w.restart(nil)
 	require.Equal(t, http.StatusOK, w.call(alice, "io.atcr.hold.initiateUpload", object{"digest": "x"}).status, "the settings are written again")
+}
+
+func TestTheSuccessorOfAHoldIsASetting(t *testing.T) {
+	w := newWorld(t, func(c *hold.Config) { c.Successor = "did:web:next.example.com" })
+	successor := func() any { return w.records("io.atcr.hold.captain")[0].Value["successor"] }
+	require.Equal(t, "did:web:next.example.com", successor())
+	w.restart(func(c *hold.Config) { c.Successor = "" })
+	require.Equal(t, "did:web:next.example.com", successor(), "it stays until it is taken away")
+	w.restart(func(c *hold.Config) { c.Successor = "none" })
+	require.Nil(t, successor())
+
+	w.close()
+	w.cfg.Successor = w.hold.DID().String()
+	_, err := hold.New(t.Context(), w.cfg, w.deps)
+	require.ErrorContains(t, err, "HOLD_SUCCESSOR: "+w.hold.DID().String()+" is this hold itself")
+	w.cfg.Successor = "https://next.example.com"
+	require.ErrorContains(t, w.cfg.Validate(), `HOLD_SUCCESSOR: "https://next.example.com" is not the DID of a hold`)
 }

@@ -170,8 +170,7 @@ func (a *Admin) Crew(ctx context.Context) ([]Member, error) {
 		}
 		for _, r := range page.Records {
 			m := Member{uri: r.URI, record: r.Value}
-			var v crewMember
-			if err := decode(r.Value, &v); err == nil {
+			if v, err := readMember(r.Value); err == nil {
 				m.DID, m.Role, m.Tier, m.AddedAt = canonical(v.Member), v.Role, v.Tier, v.AddedAt
 				for _, p := range v.Permissions {
 					m.Permissions = append(m.Permissions, string(p))

@@ -26,6 +26,7 @@ type Config struct {
 	HTTPAddr            string         `env:"HOLD_HTTP_ADDR" envDefault:":8080"`
 	PublicURL           string         `env:"HOLD_PUBLIC_URL"`
 	Owner               string         `env:"HOLD_OWNER"`
+	Successor           string         `env:"HOLD_SUCCESSOR"`
 	Public              bool           `env:"HOLD_PUBLIC" envDefault:"false"`
 	AllowAllCrew        bool           `env:"HOLD_ALLOW_ALL_CREW" envDefault:"false"`
 	DatabaseDir         string         `env:"HOLD_DATABASE_DIR" envDefault:"/var/lib/atcr-hold"`
@@ -74,6 +75,9 @@ const (
 	didMethodWeb = "web"
 	didMethodPLC = "plc"
 )
+
+// noSuccessor as HOLD_SUCCESSOR takes a successor away again.
+const noSuccessor = "none"
 
 // Load reads the configuration from the environment and validates it.
 func Load() (Config, error) { return LoadFrom(env.ToMap(os.Environ())) }
@@ -130,6 +134,9 @@ func (c Config) Validate() error {
 		bad(names.HoldOwner, "required: the DID of the captain, e.g. did:plc:... (find yours by resolving your handle)")
 	} else if _, err := syntax.ParseDID(c.Owner); err != nil {
 		bad(names.HoldOwner, "%q is not a DID; a handle must be resolved to its DID first", c.Owner)
+	}
+	if _, err := syntax.ParseDID(c.Successor); err != nil && c.Successor != "" && c.Successor != noSuccessor {
+		bad(names.HoldSuccessor, "%q is not the DID of a hold; write none for no successor", c.Successor)
 	}
 	if c.DatabaseDir == "" {
 		bad(names.HoldDatabaseDir, "must not be empty")

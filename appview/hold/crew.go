@@ -9,6 +9,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
 
+	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/hold/xrpc"
 	"atcr.io/operator/appview/pds"
 )
@@ -62,6 +63,18 @@ func (s *Server) syncCaptain(ctx context.Context) error {
 	value["owner"] = canonical(syntax.DID(s.cfg.Owner)).String()
 	value["public"] = s.cfg.Public
 	value["allowAllCrew"] = s.cfg.AllowAllCrew
+	switch next := canonical(syntax.DID(s.cfg.Successor)); next {
+	case "":
+	case noSuccessor:
+		delete(value, "successor")
+	case s.self.did:
+		return fmt.Errorf("%s: %s is this hold itself; name the one that takes its place", names.HoldSuccessor, next)
+	default:
+		value["successor"] = next.String()
+	}
+	if next, ok := value["successor"].(string); ok {
+		s.log.InfoContext(ctx, "this hold has a successor: registries push there, and ask it first", "successor", next)
+	}
 	_, err = s.put(ctx, captainCollection, captainKey, value)
 	return err
 }
@@ -74,8 +87,7 @@ func (s *Server) syncOwner(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read crew records: %w", err)
 		}
-		var m crewMember
-		if decode(rec.Value, &m) == nil && m.Role == roleOwner && canonical(m.Member) != owner {
+		if m, err := readMember(rec.Value); err == nil && m.Role == roleOwner && canonical(m.Member) != owner {
 			gone = append(gone, pds.Write{Op: pds.Delete, Collection: crewCollection, RKey: rec.RKey})
 			s.log.WarnContext(ctx, "the hold has a new owner: the crew record of the old one is removed", "old", m.Member, "new", owner)
 		}
@@ -229,8 +241,7 @@ func (s *Server) setTier(ctx context.Context, member syntax.DID, name string) er
 		if err != nil {
 			return fmt.Errorf("read crew records: %w", err)
 		}
-		var m crewMember
-		if decode(rec.Value, &m) == nil && canonical(m.Member) == member {
+		if m, err := readMember(rec.Value); err == nil && canonical(m.Member) == member {
 			rec.Value["tier"] = name
 			// Whoever is removed meanwhile is not put back.
 			writes = append(writes, pds.Write{Op: pds.Update, Collection: crewCollection, RKey: rec.RKey, Value: rec.Value, Swap: &pds.SwapRecord{CID: rec.CID}})

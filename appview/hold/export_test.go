@@ -3,6 +3,8 @@ package hold
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -20,4 +22,9 @@ func (s *Server) WrapDriver(wrap func(storage.Driver) storage.Driver) { s.driver
 // Stored is the size of a blob in the storage, whoever may read it.
 func (s *Server) Stored(ctx context.Context, d digest.Digest) (int64, error) {
 	return s.driver.Stat(ctx, d)
+}
+
+// Methods are the io.atcr.* methods that are served: queries and procedures.
+func (s *Server) Methods() (queries, procedures []string) {
+	return slices.Collect(maps.Keys(s.queries())), slices.Collect(maps.Keys(s.procedures()))
 }

@@ -219,6 +219,32 @@ func (s *Server) writeLayers(ctx context.Context, in notification, d digest.Dige
 	return created, nil
 }
 
+// getLayersForManifest answers io.atcr.hold.getLayersForManifest with the layer records of a manifest. They are public, as
+// all records of the hold.
+func (s *Server) getLayersForManifest(w http.ResponseWriter, r *http.Request) error {
+	manifest, err := syntax.ParseATURI(r.URL.Query().Get("manifest"))
+	if err != nil {
+		return xrpc.Errorf(http.StatusBadRequest, "InvalidRequest", "manifest must be the at:// URI of a manifest record; correct it.")
+	}
+	kept, err := s.ledger.LayersOf(r.Context(), manifest)
+	if err != nil {
+		return err
+	}
+	layers := []map[string]any{}
+	for _, l := range kept {
+		rec, err := s.engine.GetRecord(r.Context(), s.self.did, layerCollection, l.RKey)
+		if errors.Is(err, pds.ErrRecordNotFound) {
+			continue // it is written, or deleted, just now
+		}
+		if err != nil {
+			return fmt.Errorf("read layer record: %w", err)
+		}
+		layers = append(layers, rec.Value)
+	}
+	xrpc.WriteJSON(w, http.StatusOK, map[string]any{"layers": layers})
+	return nil
+}
+
 // mediaType keeps what the lexicon takes.
 func mediaType(s string) string {
 	if s == "" || len(s) > 128 {

@@ -39,6 +39,15 @@ type crewMember struct {
 	Plankowner  bool         `json:"plankowner,omitempty"` // aboard from the beginning: another tier than newcomers; ours
 }
 
+// readMember reads a crew record. The first holds called the member did.
+func readMember(value map[string]any) (m crewMember, err error) {
+	err = decode(value, &m)
+	if did, ok := value["did"].(string); ok && m.Member == "" {
+		m.Member = syntax.DID(did)
+	}
+	return m, err
+}
+
 // layer is io.atcr.hold.layer: one for each (manifest, layer).
 type layer struct {
 	Digest    string       `json:"digest"`

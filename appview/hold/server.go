@@ -190,27 +190,20 @@ func (c Config) directory(log *slog.Logger, observed func(*http.Client) *http.Cl
 func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	const x = "/xrpc/"
-	for pattern, h := range map[string]http.HandlerFunc{
+	handlers := map[string]http.HandlerFunc{
 		"GET " + diddoc.WellKnown:                         s.serveDocument,
 		"GET /.well-known/atproto-did":                    s.serveAtprotoDID,
 		"GET " + x + "_health":                            s.serveHealth,
 		"GET " + x + "com.atproto.identity.resolveHandle": s.resolveHandle,
-
-		"GET " + x + methodGetBlob:                    s.answer(s.getBlob),
-		"GET " + x + "io.atcr.hold.getQuota":          s.answer(s.getQuota),
-		"GET " + x + "io.atcr.hold.listTiers":         s.answer(s.listTiers),
-		"POST " + x + "io.atcr.hold.reserveManifest":  s.answer(s.reserveManifest),
-		"POST " + x + methodUpdateCrewTier:            s.answer(s.updateCrewTier),
-		"GET " + x + "io.atcr.hold.exportUserData":    s.answer(s.exportUserData),
-		"POST " + x + "io.atcr.hold.deleteUserData":   s.answer(s.deleteUserData),
-		"POST " + x + "io.atcr.hold.requestCrew":      s.answer(s.requestCrew),
-		"POST " + x + "io.atcr.hold.initiateUpload":   s.answer(s.initiateUpload),
-		"POST " + x + "io.atcr.hold.getPartUploadUrl": s.answer(s.getPartUploadURL),
-		"POST " + x + "io.atcr.hold.completeUpload":   s.answer(s.completeUpload),
-		"POST " + x + "io.atcr.hold.abortUpload":      s.answer(s.abortUpload),
-		"POST " + x + "io.atcr.hold.deleteBlob":       s.answer(s.deleteBlob),
-		"POST " + x + "io.atcr.hold.notifyManifest":   s.answer(s.notifyManifest),
-	} {
+		"GET " + x + methodGetBlob:                        s.answer(s.getBlob),
+	}
+	for name, h := range s.queries() {
+		handlers["GET "+x+name] = s.answer(h)
+	}
+	for name, h := range s.procedures() {
+		handlers["POST "+x+name] = s.answer(h)
+	}
+	for pattern, h := range handlers {
 		mux.Handle(pattern, s.metrics.measured(label(pattern), timely(h)))
 	}
 	// Bodies of blobs and repositories take as long as they move.
@@ -222,6 +215,34 @@ func (s *Server) routes() *http.ServeMux {
 	mux.Handle(x, s.metrics.measured("pds", s.reloading(s.repo)))
 	mux.Handle("/", s.metrics.measured("other", http.HandlerFunc(notFound)))
 	return mux
+}
+
+type method = func(http.ResponseWriter, *http.Request) error
+
+// queries are the io.atcr.* methods that are asked by GET; their lexicons are in atproto/lexicons.
+func (s *Server) queries() map[string]method {
+	return map[string]method{
+		"io.atcr.hold.getQuota":             s.getQuota,
+		"io.atcr.hold.listTiers":            s.listTiers,
+		"io.atcr.hold.exportUserData":       s.exportUserData,
+		"io.atcr.hold.getLayersForManifest": s.getLayersForManifest,
+	}
+}
+
+// procedures are those that are called by POST.
+func (s *Server) procedures() map[string]method {
+	return map[string]method{
+		"io.atcr.hold.reserveManifest":  s.reserveManifest,
+		methodUpdateCrewTier:            s.updateCrewTier,
+		"io.atcr.hold.deleteUserData":   s.deleteUserData,
+		"io.atcr.hold.requestCrew":      s.requestCrew,
+		"io.atcr.hold.initiateUpload":   s.initiateUpload,
+		"io.atcr.hold.getPartUploadUrl": s.getPartUploadURL,
+		"io.atcr.hold.completeUpload":   s.completeUpload,
+		"io.atcr.hold.abortUpload":      s.abortUpload,
+		"io.atcr.hold.deleteBlob":       s.deleteBlob,
+		"io.atcr.hold.notifyManifest":   s.notifyManifest,
+	}
 }
 
 // Handler is the hold's public HTTP surface.

@@ -37,8 +37,7 @@ func (s *Server) dataOf(ctx context.Context, did syntax.DID) (userData, error) {
 		if err != nil {
 			return all, fmt.Errorf("read crew records: %w", err)
 		}
-		var m crewMember
-		if decode(rec.Value, &m) == nil && canonical(m.Member) == did {
+		if m, err := readMember(rec.Value); err == nil && canonical(m.Member) == did {
 			all.crew = append(all.crew, rec)
 		}
 	}

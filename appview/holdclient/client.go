@@ -59,6 +59,9 @@ type Client struct {
 	resolving singleflight.Group
 	now       func() time.Time
 	partIdle  time.Duration
+
+	successors *lru.Cache[syntax.DID, succession]
+	following  singleflight.Group
 }
 
 // New makes a client.
@@ -71,7 +74,8 @@ func New(c Config) *Client {
 	}
 	c.Guarded, c.Trusted = &guarded, &trusted
 	located, _ := lru.New[locationKey, location](20_000)
-	return &Client{Config: c, located: located, holds: map[syntax.DID]resolved{}, crews: map[[2]syntax.DID]time.Time{}, simple: map[syntax.DID]time.Time{}, now: time.Now, partIdle: partIdle}
+	successors, _ := lru.New[syntax.DID, succession](maxHolds)
+	return &Client{Config: c, located: located, successors: successors, holds: map[syntax.DID]resolved{}, crews: map[[2]syntax.DID]time.Time{}, simple: map[syntax.DID]time.Time{}, now: time.Now, partIdle: partIdle}
 }
 
 func (c *Client) httpFor(h *Hold) *http.Client {

@@ -7,3 +7,6 @@ func (c *Client) WithPartIdle(d time.Duration) *Client {
 	c.partIdle = d
 	return c
 }
+
+// WithClock makes what is remembered older.
+func (c *Client) WithClock(now func() time.Time) { c.now = now }

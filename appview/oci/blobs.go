@@ -7,6 +7,7 @@ import (
 	"hash"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -28,10 +29,16 @@ func (r *Registry) headBlob(w http.ResponseWriter, q *request) error {
 		return invalidDigest(q.Ref)
 	}
 	var size int64
-	_, err := r.findBlob(q, d, func(ctx context.Context, h *holdclient.Hold) (err error) {
+	stat := func(ctx context.Context, h *holdclient.Hold) (err error) {
 		size, err = r.Holds.Stat(ctx, h, q.Owner, q.reader(), d)
 		return err
-	})
+	}
+	var err error
+	if hold := r.pushing(q); hold != nil {
+		err = stat(q.Context(), hold)
+	} else {
+		_, err = r.findBlob(q, d, stat)
+	}
 	if err != nil {
 		return r.blobError(w, q, d, err)
 	}
@@ -41,6 +48,20 @@ func (r *Registry) headBlob(w http.ResponseWriter, q *request) error {
 	h.Set("Accept-Ranges", "bytes")
 	w.WriteHeader(http.StatusOK)
 	return nil
+}
+
+// pushing is the hold of a push in progress, by the token that came with a HEAD: the client asks what it need not upload,
+// and the manifest that follows names blobs in one hold only. Blobs that the owner has in a former hold are not there.
+// It is nil when nobody pushes, and when the owner's PDS, which chooses the hold, cannot say so: then nobody can push.
+func (r *Registry) pushing(q *request) *holdclient.Hold {
+	if q.reader() != q.Owner || !q.Grant.Allows("repository", q.Name.String(), string(push)) {
+		return nil
+	}
+	hold, err := r.chosenHold(q)
+	if err != nil {
+		return nil
+	}
+	return hold
 }
 
 // getBlob answers GET of a blob with a redirect to the hold. Only for holds that clients cannot reach do the bytes pass
@@ -167,13 +188,20 @@ func (r *Registry) findBlob(q *request, d digest.Digest, try func(context.Contex
 	if err != nil {
 		return nil, err
 	}
-	for _, did := range candidates {
-		if did == last || ctx.Err() != nil {
-			continue
+	tried := map[syntax.DID]bool{last: true}
+	for _, named := range candidates {
+		if ctx.Err() != nil {
+			break
 		}
-		if hold := at(did); hold != nil {
-			r.blobs.remember(q.Owner, d, did)
-			return hold, nil
+		for _, did := range slices.Backward(r.Holds.Lineage(ctx, named)) { // the holds that took its place first
+			if tried[did] || ctx.Err() != nil {
+				continue
+			}
+			tried[did] = true
+			if hold := at(did); hold != nil {
+				r.blobs.remember(q.Owner, d, did)
+				return hold, nil
+			}
 		}
 	}
 	if worst != nil {
@@ -185,28 +213,14 @@ func (r *Registry) findBlob(q *request, d digest.Digest, try func(context.Contex
 // candidates are the holds that may have a blob: those that manifests naming it name, and the one that the owner pushes
 // to now.
 func (r *Registry) candidates(q *request, d digest.Digest) ([]syntax.DID, error) {
-	var list []syntax.DID
-	add := func(did syntax.DID) {
-		for _, l := range list {
-			if l == did {
-				return
-			}
-		}
-		if did != "" {
-			list = append(list, did)
-		}
-	}
-	named, err := r.Records.Holds(q.Context(), q.Owner, d)
+	list, err := r.Records.Holds(q.Context(), q.Owner, d)
 	if err != nil {
 		return nil, err
-	}
-	for _, did := range named {
-		add(did)
 	}
 	// A PDS that is down must not keep a blob from being pulled whose hold is known.
 	hold, err := r.Records.PushHold(q.Context(), q.Owner, r.DefaultHold())
 	if err == nil {
-		add(holdclient.CanonicalDID(hold))
+		list = append(list, holdclient.CanonicalDID(hold))
 	} else if len(list) == 0 && !errors.Is(err, index.ErrNoHold) {
 		return nil, err
 	}

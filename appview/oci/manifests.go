@@ -122,11 +122,8 @@ func (r *Registry) putManifest(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return invalidManifest(err.Error())
 	}
-	hold, err := r.pushHold(q)
+	hold, err := r.place(q, d, doc)
 	if err != nil {
-		return err
-	}
-	if err := r.checkReferences(q, hold, d, doc); err != nil {
 		return err
 	}
 	if err := r.Records.Put(q.Context(), q.Owner, index.Push{Repository: q.Name.Repository, Digest: d, Raw: body,
@@ -202,6 +199,35 @@ func (r *Registry) readManifest(w http.ResponseWriter, q *request) ([]byte, erro
 	return body, nil
 }
 
+// place finds the hold that the manifest will name: the one that the owner pushes to, or another of the owner's that
+// has all of the blobs. So an image of before a change of hold gets another tag without being uploaded again.
+func (r *Registry) place(q *request, d digest.Digest, doc *spec.Document) (*holdclient.Hold, error) {
+	hold, err := r.pushHold(q)
+	if err != nil {
+		return nil, err
+	}
+	problem := r.checkReferences(q, hold, d, doc)
+	var missing *Error
+	if !errors.As(problem, &missing) || missing.Code != errcode.ErrorCodeManifestBlobUnknown {
+		return hold, problem
+	}
+	blobs := doc.Blobs()
+	former, err := r.Records.Holds(q.Context(), q.Owner, blobs[0].Digest)
+	if err != nil {
+		return nil, err
+	}
+	for _, did := range former {
+		if did == hold.DID {
+			continue
+		}
+		other, err := r.Holds.Resolve(q.Context(), did)
+		if err == nil && r.reserve(q.Context(), q, other, d, doc, blobs) == nil {
+			return other, nil
+		}
+	}
+	return nil, problem
+}
+
 // checkReferences insists that what the manifest names is there: blobs in the hold that it will name, entries of an
 // index among the owner's manifests. A subject may be missing. The hold keeps the blobs, and their place in the owner's
 // quota, for the manifest d from here on.
@@ -217,7 +243,8 @@ func (r *Registry) checkReferences(q *request, hold *holdclient.Hold, d digest.D
 	return group.Wait()
 }
 
-// reserve has the hold check the manifest's blobs and keep them.
+// reserve has the hold check the manifest's blobs and keep them. A hold to which no upload went yet has to know the owner
+// first.
 func (r *Registry) reserve(ctx context.Context, q *request, hold *holdclient.Hold, d digest.Digest, doc *spec.Document, blobs []spec.Descriptor) error {
 	var info holdclient.ManifestInfo
 	for i, b := range blobs {
@@ -227,6 +254,9 @@ func (r *Registry) reserve(ctx context.Context, q *request, hold *holdclient.Hol
 		} else {
 			info.Layers = append(info.Layers, item)
 		}
+	}
+	if err := r.Holds.EnsureCrew(ctx, hold, q.Owner); err != nil {
+		return err
 	}
 	known, err := r.Holds.Reserve(ctx, hold, q.Owner, d, info)
 	var refused *holdclient.Error

@@ -91,15 +91,20 @@ func (r *Registry) mount(q *request, d digest.Digest, from string) (bool, error)
 
 // pushHold finds the hold that the owner's pushes go to.
 func (r *Registry) pushHold(q *request) (*holdclient.Hold, error) {
-	fallback := r.DefaultHold()
-	if err := r.Records.EnsureProfile(q.Context(), q.Owner, fallback); err != nil {
+	if err := r.Records.EnsureProfile(q.Context(), q.Owner, r.DefaultHold()); err != nil {
 		return nil, err
 	}
-	did, err := r.Records.PushHold(q.Context(), q.Owner, fallback)
+	return r.chosenHold(q)
+}
+
+// chosenHold is the hold that the owner has chosen, or whichever took its place.
+func (r *Registry) chosenHold(q *request) (*holdclient.Hold, error) {
+	did, err := r.Records.PushHold(q.Context(), q.Owner, r.DefaultHold())
 	if err != nil {
 		return nil, err
 	}
-	return r.Holds.Resolve(q.Context(), holdclient.CanonicalDID(did))
+	line := r.Holds.Lineage(q.Context(), holdclient.CanonicalDID(did))
+	return r.Holds.Resolve(q.Context(), line[len(line)-1])
 }
 
 // uploadStatus answers GET of an upload: how far it is.

@@ -79,7 +79,8 @@ func startAppView(t *testing.T, pds *referencepds.PDS, hold holdUnderTest) appVi
 		names.HTTPAddr + "=" + api.Addr().String(), names.DebugAddr + "=" + debug.Addr().String(), names.BaseURL + "=" + address,
 		names.DefaultHoldDID + "=" + hold.did, names.TestMode + "=true", names.PLCURL + "=" + pds.PLCURL, names.HandleResolverURL + "=" + pds.URL,
 		names.AuthKeyPath + "=" + filepath.Join(dir, names.FileSigningKey), names.AuthCertPath + "=" + filepath.Join(dir, names.FileSigningCert),
-		names.SealingKeyPath + "=" + filepath.Join(dir, names.FileSealingKey), names.UIDatabasePath + "=" + filepath.Join(dir, "ui.db"),
+		names.SealingKeyPath + "=" + filepath.Join(dir, names.FileSealingKey), names.DIDKeyPath + "=" + filepath.Join(dir, "did.key"),
+		names.UIDatabasePath + "=" + filepath.Join(dir, "ui.db"),
 	})
 	require.NoError(t, err)
 	srv, err := server.New(t.Context(), cfg, logger())

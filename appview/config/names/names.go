@@ -57,6 +57,7 @@ const (
 	HoldHTTPAddr            = "HOLD_HTTP_ADDR"
 	HoldPublicURL           = "HOLD_PUBLIC_URL"
 	HoldOwner               = "HOLD_OWNER"
+	HoldSuccessor           = "HOLD_SUCCESSOR"
 	HoldPublic              = "HOLD_PUBLIC"
 	HoldAllowAllCrew        = "HOLD_ALLOW_ALL_CREW"
 	HoldDatabaseDir         = "HOLD_DATABASE_DIR"

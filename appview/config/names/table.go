@@ -66,6 +66,7 @@ var HoldVariables = []Variable{
 	{HoldHTTPAddr, ":8080", Active, false, "Listen address."},
 	{HoldPublicURL, "", Required, false, "URL that clients and AppViews reach the hold under; its host and port make the did:web, or the handle of a did:plc."},
 	{HoldOwner, "", Required, false, "DID of the captain."},
+	{HoldSuccessor, "", Active, false, "DID of the hold that takes this one's place: pushes go there, reads ask it first. none: there is none any more. Empty: as the captain record says."},
 	{HoldPublic, "false", Active, false, "Anonymous reads."},
 	{HoldAllowAllCrew, "false", Active, false, "Any authenticated user may join the crew."},
 	{HoldDatabaseDir, "/var/lib/atcr-hold", Active, false, "Embedded PDS and blob ownership."},

@@ -14,13 +14,17 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/ipfs/go-cid"
 	"github.com/stretchr/testify/require"
 
 	"atcr.io/operator/appview/cmd/atcr-dev/world"
 	"atcr.io/operator/appview/config"
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/devnet"
+	"atcr.io/operator/appview/hold"
+	"atcr.io/operator/appview/pds"
 	"atcr.io/operator/appview/server"
 )
 
@@ -99,6 +103,51 @@ func (w *World) Do(handle, method, path, repository string, body io.Reader, head
 	return resp
 }
 
+// Hold is one more hold of a world.
+type Hold struct {
+	*hold.Server
+	world     *World
+	dir, addr string
+	stop      func() error
+}
+
+// AnotherHold starts one more hold, whose captain is alice too; env goes over the variables of the world's own. It ends
+// with the test.
+func (w *World) AnotherHold(env map[string]string) *Hold {
+	h := &Hold{world: w, dir: w.t.TempDir()}
+	h.start(env)
+	w.t.Cleanup(h.Stop)
+	return h
+}
+
+func (h *Hold) start(env map[string]string) {
+	var err error
+	h.Server, h.addr, h.stop, err = h.world.World.AnotherHold(h.world.t.Context(), h.dir, h.addr, env)
+	require.NoError(h.world.t, err)
+}
+
+// Stop switches the hold off; twice is fine.
+func (h *Hold) Stop() {
+	if h.stop != nil {
+		require.NoError(h.world.t, h.stop())
+		h.stop = nil
+	}
+}
+
+// Restart stops the hold and starts it again with other variables, at the same address with the same data.
+func (h *Hold) Restart(env map[string]string) {
+	h.Stop()
+	h.start(env)
+}
+
+// SetDefaultHold writes an account's profile: its pushes go to the hold from then on.
+func (w *World) SetDefaultHold(handle string, did syntax.DID) {
+	w.t.Helper()
+	_, _, err := w.Devnet.Engine().ApplyWrites(w.t.Context(), w.Account(handle).DID, []pds.Write{{Op: pds.Put, Collection: "io.atcr.sailor.profile", RKey: "self",
+		Value: map[string]any{"defaultHold": string(did), "createdAt": "2026-01-01T00:00:00Z"}}}, cid.Undef)
+	require.NoError(w.t, err)
+}
+
 // Replica starts another AppView of the world: the same configuration and database, in other memory. Its requests go
 // to it alone. It ends with the test.
 func (w *World) Replica() *World { return w.another(w.Environ()) }
@@ -110,15 +159,15 @@ func (w *World) Fresh() *World {
 
 func (w *World) another(environ []string) *World {
 	w.t.Helper()
-	cfg, err := config.Load(environ)
+	api, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(w.t, err)
+	cfg, err := config.Load(append(environ, names.AllowedHosts+"="+api.Addr().String())) // clients take no token from another private address
 	require.NoError(w.t, err)
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("ATCR_TEST_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	s, err := server.New(w.t.Context(), cfg, log.With("part", "replica"))
-	require.NoError(w.t, err)
-	api, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(w.t, err)
 	debug, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(w.t, err)

@@ -108,15 +108,8 @@ func (w *World) startHold(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start hold: %w", err)
 	}
-	w.HoldURL = "http://localhost:" + port(l)
-	env := map[string]string{
-		names.HoldPublicURL: w.HoldURL, names.HoldOwner: string(w.Devnet.Accounts()[0].DID),
-		names.HoldPublic: "true", names.HoldAllowAllCrew: "true", names.HoldPLCURL: w.Devnet.URL(), names.TestMode: "true",
-		names.HoldDatabaseDir: filepath.Join(w.opts.Dir, "hold"), names.StorageDriver: "filesystem",
-		names.StorageRootDir: filepath.Join(w.opts.Dir, "hold", "blobs"),
-	}
-	maps.Copy(env, w.opts.HoldEnv)
-	cfg, err := hold.LoadFrom(env)
+	w.HoldURL = holdURL(l)
+	cfg, err := hold.LoadFrom(w.holdEnv(filepath.Join(w.opts.Dir, "hold"), w.HoldURL, w.opts.HoldEnv))
 	if err == nil {
 		w.Hold, err = hold.New(ctx, cfg, hold.Deps{Logger: w.log.With("part", "hold"), Tracing: w.opts.HoldTracing})
 	}
@@ -127,6 +120,44 @@ func (w *World) startHold(ctx context.Context) error {
 	w.closers = append(w.closers, func() error { return w.Hold.Close(context.Background()) })
 	w.serveHold(l)
 	return nil
+}
+
+func holdURL(l net.Listener) string { return "http://localhost:" + port(l) }
+
+// holdEnv is the environment of a hold of this world that keeps everything in dir; over goes over it.
+func (w *World) holdEnv(dir, url string, over map[string]string) map[string]string {
+	env := map[string]string{
+		names.HoldPublicURL: url, names.HoldOwner: string(w.Devnet.Accounts()[0].DID),
+		names.HoldPublic: "true", names.HoldAllowAllCrew: "true", names.HoldPLCURL: w.Devnet.URL(), names.TestMode: "true",
+		names.HoldDatabaseDir: dir, names.StorageDriver: "filesystem", names.StorageRootDir: filepath.Join(dir, "blobs"),
+	}
+	maps.Copy(env, over)
+	return env
+}
+
+// AnotherHold starts one more hold of the first account, which keeps everything in dir: env goes over the variables of
+// the world's own. addr is where it listens, a free port when empty. Stop it before the world.
+func (w *World) AnotherHold(ctx context.Context, dir, addr string, env map[string]string) (h *hold.Server, at string, stop func() error, err error) {
+	l, err := listen(addr)
+	if err != nil {
+		return nil, "", nil, fmt.Errorf("start hold: %w", err)
+	}
+	cfg, err := hold.LoadFrom(w.holdEnv(dir, holdURL(l), env))
+	if err == nil {
+		h, err = hold.New(ctx, cfg, hold.Deps{Logger: w.log.With("part", "another hold")})
+	}
+	if err != nil {
+		l.Close()
+		return nil, "", nil, fmt.Errorf("start hold: %w", err)
+	}
+	srv := &http.Server{Handler: h.Handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(w.log.Handler(), slog.LevelDebug)}
+	served := make(chan struct{})
+	go func() { defer close(served); _ = srv.Serve(l) }() // ends by Close
+	return h, l.Addr().String(), func() error {
+		err := srv.Close()
+		<-served
+		return errors.Join(err, h.Close(context.Background()))
+	}, nil
 }
 
 func (w *World) serveHold(l net.Listener) {
