@@ -46,7 +46,9 @@ func pulls(t *testing.T, w *servertest.World, tag string) {
 	require.NoError(t, validate.Image(img))
 }
 
-func named(did syntax.DID) map[string]string { return map[string]string{names.HoldSuccessor: string(did)} }
+func named(did syntax.DID) map[string]string {
+	return map[string]string{names.HoldSuccessor: string(did)}
+}
 
 func TestPushesFollowTheSuccessorsOfAHold(t *testing.T) {
 	w := servertest.Start(t, servertest.Options{})

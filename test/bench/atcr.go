@@ -99,6 +99,7 @@ func (r *run) startNetwork(ctx context.Context, name string, store storage, fron
 			"ATCR_AUTH_KEY_PATH=" + filepath.Join(dir, "keys", "private-key.pem"),
 			"ATCR_AUTH_CERT_PATH=" + filepath.Join(dir, "keys", "private-key.crt"),
 			"ATCR_SEALING_KEY_PATH=" + filepath.Join(dir, "keys", "sealing.key"),
+			"ATCR_DID_KEY_PATH=" + filepath.Join(dir, "keys", "did.key"),
 			"ATCR_UI_DATABASE_PATH=" + filepath.Join(dir, "ui.db"), "ATCR_SERVICE_NAME=bench.test",
 		}}
 	server, err := r.launch(ctx, n.appview)

@@ -96,6 +96,7 @@ func startNetwork(t *testing.T, holdEnv map[string]string) *network {
 		names.DefaultHoldDID: "did:web:localhost%3A" + holdPort, names.PLCURL: dev.URL(), names.HandleResolverURL: dev.URL(),
 		names.AuthKeyPath: filepath.Join(keys, names.FileSigningKey), names.AuthCertPath: filepath.Join(keys, names.FileSigningCert),
 		names.SealingKeyPath: filepath.Join(keys, names.FileSealingKey), names.UIDatabasePath: filepath.Join(keys, "ui.db"),
+		names.DIDKeyPath: filepath.Join(keys, "did.key"),
 	})
 	n.token = registryToken(t, n.url, servertest.Alice, dev.Account(servertest.Alice).AppPassword, "repository:"+huge+":pull,push")
 	return n
