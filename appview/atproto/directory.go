@@ -43,6 +43,7 @@ type DirectoryConfig struct {
 	Operator          *http.Client // for the two URLs above, which the operator chose
 	Guarded           *http.Client // for hosts that strangers chose: did:web, well-known
 	Logger            *slog.Logger
+	Memory            Memory           // optional
 	CacheSize         int              // identities; 0 is 10,000
 	Now               func() time.Time // nil is time.Now
 }
@@ -71,6 +72,7 @@ type cached struct {
 	err      error
 	until    time.Time // fresh until
 	usable   time.Time // until when a stale identity still serves during an outage
+	kept     time.Time // in the [Memory]
 }
 
 // NewDirectory checks nothing and asks nobody; errors show at the first look-up.
@@ -124,7 +126,8 @@ func (d *Directory) ResolveDID(ctx context.Context, did syntax.DID) (*Identity, 
 	return d.Resolve(ctx, did.AtIdentifier())
 }
 
-// Purge forgets what is known of a DID or handle, e.g. because a signature did not verify.
+// Purge forgets what is known of a DID or handle, e.g. because a signature did not verify. What a [Memory] keeps is used
+// when the directory cannot be asked, and only then.
 func (d *Directory) Purge(id syntax.AtIdentifier) { d.cache.Remove(string(normalize(id))) }
 
 func (d *Directory) refresh(ctx context.Context, id syntax.AtIdentifier, old cached) (*Identity, error) {
@@ -132,7 +135,10 @@ func (d *Directory) refresh(ctx context.Context, id syntax.AtIdentifier, old cac
 	now := d.now()
 	switch {
 	case err == nil:
-		fresh := cached{identity: found, until: now.Add(ttl), usable: now.Add(ttl + staleTTL)}
+		fresh := cached{identity: found, until: now.Add(ttl), usable: now.Add(ttl + staleTTL), kept: old.kept}
+		if ttl == positiveTTL { // else its handle is in doubt
+			fresh.kept = d.keep(ctx, found, old, now)
+		}
 		d.cache.Add(string(id), fresh)
 		if id.IsHandle() {
 			d.cache.Add(string(found.DID), fresh)
@@ -140,11 +146,18 @@ func (d *Directory) refresh(ctx context.Context, id syntax.AtIdentifier, old cac
 		return found, nil
 	case errors.Is(err, ErrUnknownIdentity):
 		d.cache.Add(string(id), cached{err: err, until: now.Add(negativeTTL)})
+		d.forget(ctx, id)
 		return nil, err
 	case old.identity != nil && now.Before(old.usable):
 		d.log.WarnContext(ctx, "identity could not be refreshed; using what was known", "identity", string(id), "error", err)
-		d.cache.Add(string(id), cached{identity: old.identity, until: now.Add(negativeTTL), usable: old.usable})
+		d.cache.Add(string(id), cached{identity: old.identity, until: now.Add(negativeTTL), usable: old.usable, kept: old.kept})
 		return old.identity, nil
+	}
+	if known, ok := d.recall(ctx, id, now); ok {
+		d.log.WarnContext(ctx, "identity could not be found; using what was known before", "identity", string(id), "error", err)
+		known.until = now.Add(negativeTTL)
+		d.cache.Add(string(id), known)
+		return known.identity, nil
 	}
 	return nil, err
 }
@@ -192,18 +205,7 @@ func (d *Directory) document(ctx context.Context, did syntax.DID) (*Identity, sy
 	if err != nil {
 		return nil, "", err
 	}
-	found := &Identity{DID: did, Handle: syntax.HandleInvalid, Document: doc}
-	if e, err := diddoc.PDSEndpoint(doc); err == nil {
-		found.PDSEndpoint = e
-	}
-	parsed := identity.ParseIdentity(indigoDocument(doc))
-	if k, err := parsed.PublicKey(); err == nil {
-		found.SigningKey = k
-	}
-	declared, err := parsed.DeclaredHandle()
-	if err != nil {
-		return found, "", nil
-	}
+	found, declared := read(did, doc)
 	return found, declared, nil
 }
 

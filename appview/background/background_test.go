@@ -34,9 +34,7 @@ func TestAPanicThatCallersShareIsAnErrorForEachOfThem(t *testing.T) {
 	var flight singleflight.Group
 	r := <-flight.DoChan("x", func() (v any, err error) {
 		defer Caught(t.Context(), discard, "resolving", &err)
-		var m map[string]int
-		m["x"] = 1
-		return nil, nil
+		panic("x")
 	})
 	require.EqualError(t, r.Err, "resolving: panic")
 }

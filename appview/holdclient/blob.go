@@ -30,6 +30,11 @@ func (c *Client) Locate(ctx context.Context, h *Hold, owner, reader syntax.DID, 
 			return l.Location, nil
 		}
 	}
+	return c.locateNow(ctx, h, owner, reader, d, method)
+}
+
+// locateNow is [Client.Locate], but the hold is asked in any case.
+func (c *Client) locateNow(ctx context.Context, h *Hold, owner, reader syntax.DID, d digest.Digest, method string) (Location, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	as := syntax.DID("")
@@ -113,6 +118,18 @@ func (c *Client) locate(ctx context.Context, h *Hold, owner, reader syntax.DID, 
 // Stat is the size of owner's blob; an [Error] of kind NotFound when the hold does not have it for owner.
 func (c *Client) Stat(ctx context.Context, h *Hold, owner, reader syntax.DID, d digest.Digest) (int64, error) {
 	loc, err := c.Locate(ctx, h, owner, reader, d, http.MethodHead)
+	return c.size(ctx, h, loc, err)
+}
+
+// StatNow is [Client.Stat] for decisions that last, like taking a manifest: the hold is asked in any case, since a blob
+// whose place is remembered may have been deleted through another replica.
+func (c *Client) StatNow(ctx context.Context, h *Hold, owner, reader syntax.DID, d digest.Digest) (int64, error) {
+	loc, err := c.locateNow(ctx, h, owner, reader, d, http.MethodHead)
+	return c.size(ctx, h, loc, err)
+}
+
+// size is that of a blob that was located.
+func (c *Client) size(ctx context.Context, h *Hold, loc Location, err error) (int64, error) {
 	if err != nil || loc.Size >= 0 {
 		return loc.Size, err
 	}

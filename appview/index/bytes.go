@@ -22,9 +22,12 @@ var ErrCorrupt = errors.New("the record does not match its bytes")
 // Bytes are the bytes of a manifest exactly as they were pushed: from memory, else the store, else the user's PDS, which
 // is asked once for all who want them at the same time. Whatever does not hash to the digest is never returned.
 func (m *Mirror) Bytes(ctx context.Context, row *Manifest) ([]byte, error) {
+	lookups := m.counts.lookups[CacheBytes]
 	if b, ok := m.bytes.get(row.Digest); ok {
+		lookups[Hit].Add(1)
 		return b, nil
 	}
+	lookups[Miss].Add(1)
 	// By owner too: one whose PDS has no such blob must not fail for another.
 	ch := m.flight.DoChan("bytes "+string(row.DID)+" "+string(row.Digest), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -69,12 +72,14 @@ func (m *Mirror) fetchBytes(ctx context.Context, row *Manifest) ([]byte, error) 
 	}
 	b, err := m.PDS.GetBlob(ctx, row.DID, row.BlobCID, spec.MaxManifestSize)
 	if errors.Is(err, atproto.ErrBlobTooLarge) {
+		m.counts.corrupt[CorruptPDS].Add(1)
 		return nil, fmt.Errorf("manifest %s: %w", row.Digest, ErrCorrupt)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if row.Digest.Algorithm().FromBytes(b) != row.Digest {
+		m.counts.corrupt[CorruptPDS].Add(1)
 		m.Log.WarnContext(ctx, "a manifest record does not match its blob and is not served", "did", row.DID, "digest", row.Digest)
 		return nil, fmt.Errorf("manifest %s: %w", row.Digest, ErrCorrupt)
 	}
@@ -92,6 +97,7 @@ func (m *Mirror) storedBytes(ctx context.Context, d digest.Digest) ([]byte, erro
 		return nil, fmt.Errorf("read manifest: %w", err)
 	}
 	if d.Algorithm().FromBytes(b) != d {
+		m.counts.corrupt[CorruptStore].Add(1)
 		m.Log.ErrorContext(ctx, "stored manifest bytes are damaged and are read again from the PDS", "digest", d)
 		return nil, nil
 	}

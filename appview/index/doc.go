@@ -9,6 +9,7 @@
 //   - write.go, delete.go: one atomic applyWrites per change, in a queue per DID
 //   - rows.go: the SQL
 //   - outbox.go: notifications to holds, kept until they are acknowledged, in a queue per hold
+//   - counts.go: what the metrics tell
 //   - children.go: the entries of an index; sweep.go: how many manifest bytes the store keeps
 //
 // The records are the truth. When a PDS is down, what was mirrored is served.

@@ -190,6 +190,13 @@ func TestARecordThatDoesNotMatchItsBytesIsNeverServed(t *testing.T) {
 			return status == 502 && strings.Contains(body, "MANIFEST_UNVERIFIED")
 		}, 10*time.Second, 20*time.Millisecond)
 		require.Equal(t, 502, w.status(http.MethodHead, "app", "/manifests/"+string(claimed)), "a HEAD promises no more than GET")
+		resp, err := http.Get(w.DebugURL + "/metrics")
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		metrics, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.Regexp(t, `\natcr_corrupt_manifests_total{where="pds"} [1-9]`, string(metrics), "whoever looks after the server learns of it")
+		require.Contains(t, string(metrics), `atcr_corrupt_manifests_total{where="store"} 0`)
 	})
 }
 

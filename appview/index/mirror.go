@@ -60,6 +60,8 @@ type Mirror struct {
 
 	chosen   *lru.Cache[syntax.DID, chosenHold]
 	profiled *lru.Cache[syntax.DID, struct{}] // users whose profile is known to exist
+
+	counts *counters
 }
 
 // queue orders the writes and syncs of one DID in this process, and remembers what the database does not.
@@ -82,7 +84,8 @@ func New(c Config) *Mirror {
 	profiled, _ := lru.New[syntax.DID, struct{}](50_000)
 	recent, _ := lru.New[answerKey, answer](20_000)
 	absent, _ := lru.New[answerKey, answer](5_000)
-	return &Mirror{Config: c, queues: queues, bytes: newByteCache(c.CacheBytes), recent: recent, absent: absent, chosen: chosen, profiled: profiled}
+	return &Mirror{Config: c, queues: queues, bytes: newByteCache(c.CacheBytes), recent: recent, absent: absent, chosen: chosen, profiled: profiled,
+		counts: newCounters()}
 }
 
 func (m *Mirror) queue(did syntax.DID) *queue {
@@ -176,6 +179,7 @@ func (m *Mirror) Fresh(ctx context.Context, did syntax.DID, maxAge time.Duration
 	if !h.known || errors.Is(failure, atproto.ErrUnknownIdentity) {
 		return failure
 	}
+	m.counts.stale.Add(1)
 	m.Log.DebugContext(ctx, "answering from the mirror", "did", did, "age", now.Sub(h.at).Round(time.Second), "error", failure)
 	return nil
 }
@@ -227,7 +231,11 @@ func (m *Mirror) syncUnlessWriting(ctx context.Context, did syntax.DID, q *queue
 
 // sync brings the mirror up to the repository's head. The caller holds q.mu.
 func (m *Mirror) sync(ctx context.Context, did syntax.DID, q *queue) (head, error) {
-	h, err := m.syncOnce(ctx, did, q)
+	h, result, err := m.syncOnce(ctx, did, q)
+	if err != nil {
+		result = SyncFailed
+	}
+	m.counts.syncs[result].Add(1)
 	q.state.Lock()
 	defer q.state.Unlock()
 	if err != nil {
@@ -238,26 +246,26 @@ func (m *Mirror) sync(ctx context.Context, did syntax.DID, q *queue) (head, erro
 	return h, nil
 }
 
-func (m *Mirror) syncOnce(ctx context.Context, did syntax.DID, q *queue) (head, error) {
+func (m *Mirror) syncOnce(ctx context.Context, did syntax.DID, q *queue) (_ head, result string, err error) {
 	before, err := m.head(ctx, did)
 	if err != nil {
-		return head{}, err
+		return head{}, "", err
 	}
 	started := m.Now()
 	commit, rev, err := m.PDS.LatestCommit(ctx, did)
 	if err != nil {
-		return head{}, err
+		return head{}, "", err
 	}
 	now := head{rev: rev, commit: commit, known: true}
 	if before.known && before.rev == rev && before.commit == commit {
-		return now, nil // nothing to write: this happens for every active DID every few seconds
+		return now, SyncUnchanged, nil // nothing to write: this happens for every active DID every few seconds
 	}
 	list, err := m.list(ctx, did)
 	if err != nil {
-		return head{}, err
+		return head{}, "", err
 	}
 	defer q.generation.Add(1)
-	return now, m.Store.WriteAlone(ctx, mirrorLock(did), func(tx store.Tx) error {
+	err = m.Store.WriteAlone(ctx, mirrorLock(did), func(tx store.Tx) error {
 		current, err := readHead(ctx, tx, did)
 		if err != nil {
 			return err
@@ -275,6 +283,7 @@ func (m *Mirror) syncOnce(ctx context.Context, did syntax.DID, q *queue) (head, 
 		}
 		return writeHead(ctx, tx, did, now, started)
 	})
+	return now, SyncRead, err
 }
 
 // listed is what listRecords answered.

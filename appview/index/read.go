@@ -15,7 +15,7 @@ func (m *Mirror) Tagged(ctx context.Context, did syntax.DID, repository, tag str
 	if err := m.Fresh(ctx, did, m.TTL); err != nil {
 		return nil, err
 	}
-	return remember(ctx, m, answerKey{did, repository, tag}, func() (*Manifest, error) {
+	return remember(ctx, m, CacheTag, answerKey{did, repository, tag}, func() (*Manifest, error) {
 		return read(ctx, m.Store, func(q querier) (*Manifest, error) {
 			var d digest.Digest
 			err := q.QueryRowContext(ctx, `SELECT digest FROM tags WHERE did = $1 AND repository = $2 AND tag = $3
@@ -63,7 +63,7 @@ func after(last string) string {
 
 // HasRepository says whether the DID has anything under this name.
 func (m *Mirror) HasRepository(ctx context.Context, did syntax.DID, repository string) (bool, error) {
-	return remember(ctx, m, answerKey{did, repository, ""}, func() (has bool, err error) {
+	return remember(ctx, m, CacheRepository, answerKey{did, repository, ""}, func() (has bool, err error) {
 		return readOne(ctx, m.Store, func(q querier) (bool, error) {
 			var n int
 			err := q.QueryRowContext(ctx, `SELECT count(*) FROM (
@@ -99,7 +99,8 @@ func (m *Mirror) Repositories(ctx context.Context, did syntax.DID, last string, 
 // its digest cannot change.
 func (m *Mirror) Manifest(ctx context.Context, did syntax.DID, repository string, d digest.Digest) (*Manifest, error) {
 	get := func() (*Manifest, error) {
-		return remember(ctx, m, answerKey{did, repository, string(d)}, func() (*Manifest, error) { return m.manifest(ctx, did, repository, d) })
+		return remember(ctx, m, CacheManifest, answerKey{did, repository, string(d)},
+			func() (*Manifest, error) { return m.manifest(ctx, did, repository, d) })
 	}
 	found, err := get()
 	if !errors.Is(err, ErrNotFound) {
@@ -123,17 +124,21 @@ type answer struct {
 
 // remember answers from memory what was read at the DID's present generation, also that something is not there. Other
 // failures are not remembered.
-func remember[T any](ctx context.Context, m *Mirror, key answerKey, query func() (T, error)) (v T, err error) {
+func remember[T any](ctx context.Context, m *Mirror, cache string, key answerKey, query func() (T, error)) (v T, err error) {
 	generation, err := m.generation(ctx, key.did) // before the query: a change meanwhile makes the answer old
 	if err != nil {
 		return v, err
 	}
+	lookups := m.counts.lookups[cache]
 	if a, ok := m.recent.Get(key); ok && a.generation == generation {
+		lookups[Hit].Add(1)
 		return a.value.(T), nil
 	}
 	if a, ok := m.absent.Get(key); ok && a.generation == generation {
+		lookups[Absent].Add(1)
 		return v, ErrNotFound
 	}
+	lookups[Miss].Add(1)
 	v, err = query()
 	switch {
 	case err == nil:

@@ -248,10 +248,7 @@ func (r *Registry) blobError(w http.ResponseWriter, q *request, d digest.Digest,
 
 // statBlob is the size of one of the owner's blobs in a hold.
 func (r *Registry) statBlob(ctx context.Context, hold *holdclient.Hold, owner, reader syntax.DID, d digest.Digest) (int64, error) {
-	if size, ok := r.blobs.size(owner, hold.DID, d); ok {
-		return size, nil
-	}
-	size, err := r.Holds.Stat(ctx, hold, owner, reader, d)
+	size, err := r.Holds.StatNow(ctx, hold, owner, reader, d)
 	if err != nil {
 		return 0, fmt.Errorf("check blob %s: %w", d, err)
 	}
@@ -283,7 +280,7 @@ func (r *Registry) deleteBlob(w http.ResponseWriter, q *request) error {
 	if err := r.Holds.Delete(q.Context(), hold, q.Owner, d); err != nil {
 		return r.blobError(w, q, d, err)
 	}
-	r.blobs.forget(q.Owner, hold.DID, d)
+	r.blobs.forget(q.Owner, d)
 	w.WriteHeader(http.StatusAccepted)
 	return nil
 }

@@ -144,7 +144,14 @@ func (r *Registry) finishUpload(w http.ResponseWriter, q *request) error {
 	}
 	s, err := r.session(q)
 	if err != nil {
-		if r.blobs.finished(q.Owner, q.Ref, d) { // the answer to the first PUT was lost on its way
+		var unknown *Error
+		if !errors.As(err, &unknown) {
+			return err
+		}
+		switch became, err := r.became(q, d); {
+		case err != nil:
+			return err
+		case became: // the answer to the first PUT was lost on its way
 			return r.blobCreated(w, q, d)
 		}
 		return err
@@ -161,8 +168,26 @@ func (r *Registry) finishUpload(w http.ResponseWriter, q *request) error {
 	if err := r.finish(q, s, d); err != nil {
 		return err
 	}
-	r.blobs.finish(q.Owner, s.ID, d)
 	return r.blobCreated(w, q, d)
+}
+
+// became says whether the upload, which is over, has become the blob d, at whatever replica, and the blob is still there.
+func (r *Registry) became(q *request, d digest.Digest) (bool, error) {
+	did, err := r.Uploads.Sessions.Ended(q.Context(), q.Owner, q.Name.Repository, q.Ref, d)
+	if errors.Is(err, upload.ErrUnknown) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	hold, err := r.Holds.Resolve(q.Context(), did)
+	if err == nil {
+		_, err = r.statBlob(q.Context(), hold, q.Owner, q.reader(), d)
+	}
+	if kind, ok := holdclient.KindOf(err); ok && kind == holdclient.NotFound {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // finish makes the blob visible.
@@ -172,7 +197,7 @@ func (r *Registry) finish(q *request, s *upload.Session, d digest.Digest) error 
 		return wrongDigest(map[string]string{"digest": string(d)}).because(err)
 	}
 	if err == nil {
-		r.blobs.pushed(q.Owner, s.Hold, d, s.Offset)
+		r.blobs.remember(q.Owner, d, s.Hold)
 	}
 	return err
 }

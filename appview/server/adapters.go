@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"atcr.io/operator/appview/auth"
 	"atcr.io/operator/appview/index"
 	"atcr.io/operator/appview/oci"
+	"atcr.io/operator/appview/store"
 )
 
 // owners finds accounts by the first component of a repository name.
@@ -99,6 +101,28 @@ type grant struct{ claims *auth.Claims }
 func (g grant) Subject() syntax.DID { return syntax.DID(g.claims.Subject) }
 
 func (g grant) Allows(kind, name, action string) bool { return g.claims.AllowsOn(kind, name, action) }
+
+// identities keeps identities in the store.
+type identities struct{ db *store.DB }
+
+func (i identities) Keep(ctx context.Context, k atproto.Known) error {
+	return i.db.SaveIdentity(ctx, store.Identity{DID: string(k.DID), Handle: string(k.Handle), Document: string(k.Document), FoundAt: k.FoundAt})
+}
+
+func (i identities) Find(ctx context.Context, id syntax.AtIdentifier) (*atproto.Known, error) {
+	found, err := i.db.Identity(ctx, string(id))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &atproto.Known{DID: syntax.DID(found.DID), Handle: syntax.Handle(found.Handle), Document: []byte(found.Document), FoundAt: found.FoundAt}, nil
+}
+
+func (i identities) Forget(ctx context.Context, id syntax.AtIdentifier) error {
+	return i.db.ForgetIdentity(ctx, string(id))
+}
 
 // profiled makes a user's profile at the first login, as other AppViews do. A login never fails for it.
 type profiled struct {

@@ -9,6 +9,7 @@ import (
 
 	"atcr.io/operator/appview/auth"
 	"atcr.io/operator/appview/config/version"
+	"atcr.io/operator/appview/index"
 	"atcr.io/operator/appview/observe"
 	"atcr.io/operator/appview/store"
 )
@@ -72,13 +73,17 @@ func (m *metrics) reloaded(file string) func(error) {
 type state struct {
 	keys     *auth.Keys
 	verifier *auth.Verifier
+	mirror   *index.Mirror
 	db       *store.DB
 }
 
 var (
 	keyInfo = prometheus.NewDesc("atcr_token_key_set_info", "The loaded token keys: the key id that signs, and the hash that /readyz names; always 1.", []string{"signer", "hash"}, nil)
 	keyN    = prometheus.NewDesc("atcr_token_keys", "Keys whose tokens are accepted.", nil, nil)
-	cacheN  = prometheus.NewDesc("atcr_cache_requests_total", "Look-ups in memory by cache and result, hit or miss.", []string{"cache", "result"}, nil)
+	cacheN  = prometheus.NewDesc("atcr_cache_requests_total", "Look-ups in memory by cache and result: hit, miss, or absent, when it is known not to be there.", []string{"cache", "result"}, nil)
+	syncN   = prometheus.NewDesc("atcr_mirror_syncs_total", "Comparisons of an account's mirrored records with its PDS: unchanged, read (again), or failed.", []string{"result"}, nil)
+	staleN  = prometheus.NewDesc("atcr_mirror_stale_answers_total", "Requests answered from mirrored records because the account's PDS could not be asked.", nil, nil)
+	wrongN  = prometheus.NewDesc("atcr_corrupt_manifests_total", "Manifests whose bytes do not hash to their digest, by where they were found: pds or store. They are not served.", []string{"where"}, nil)
 	outboxN = prometheus.NewDesc("atcr_outbox_notifications", "Notifications that holds have not acknowledged yet.", nil, nil)
 	outboxS = prometheus.NewDesc("atcr_outbox_overdue_seconds", "How long the notification that waits longest should have been delivered.", nil, nil)
 	uploadN = prometheus.NewDesc("atcr_upload_sessions", "Blob uploads in progress, over all replicas.", nil, nil)
@@ -86,7 +91,7 @@ var (
 )
 
 func (s state) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{keyInfo, keyN, cacheN, outboxN, outboxS, uploadN, dbUp} {
+	for _, d := range []*prometheus.Desc{keyInfo, keyN, cacheN, syncN, staleN, wrongN, outboxN, outboxS, uploadN, dbUp} {
 		ch <- d
 	}
 }
@@ -99,8 +104,24 @@ func (s state) Collect(ch chan<- prometheus.Metric) {
 	gauge(keyInfo, 1, set.SignerKID(), set.Hash())
 	gauge(keyN, float64(len(set.KIDs())))
 	hits, misses := s.verifier.Counts()
-	ch <- prometheus.MustNewConstMetric(cacheN, prometheus.CounterValue, float64(hits), "token", "hit")
-	ch <- prometheus.MustNewConstMetric(cacheN, prometheus.CounterValue, float64(misses), "token", "miss")
+	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	counter(cacheN, hits, "token", index.Hit)
+	counter(cacheN, misses, "token", index.Miss)
+	counts := s.mirror.Counts()
+	for cache, results := range counts.Lookups {
+		for result, n := range results {
+			counter(cacheN, n, cache, result)
+		}
+	}
+	for result, n := range counts.Syncs {
+		counter(syncN, n, result)
+	}
+	for where, n := range counts.Corrupt {
+		counter(wrongN, n, where)
+	}
+	counter(staleN, counts.Stale)
 
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()

@@ -1,14 +1,17 @@
 package server_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/crane"
 	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/stretchr/testify/require"
 
@@ -46,6 +49,46 @@ func TestMetricsOfAPushAndAPullAreRightAndClean(t *testing.T) {
 	for _, p := range problems {
 		require.False(t, strings.HasPrefix(p.Metric, "atcr_"), "%s: %s", p.Metric, p.Text)
 	}
+}
+
+func TestMetricsTellWhatTheReadPathCosts(t *testing.T) {
+	var pds calls
+	w := servertest.Start(t, servertest.Options{WrapPDS: pds.wrap})
+	config, layer := push(t, w, app, []byte("{}")), push(t, w, app, []byte("layer"))
+	body := manifestOf(config, layer, 2, 5)
+	require.Equal(t, http.StatusCreated, putManifest(w, servertest.Alice, app, "v1", body).StatusCode)
+	other := w.Fresh()
+	nobody := client{t, other.Token("", "repository:"+app+":pull")}
+	count := func(line string) (n int) {
+		_, rest, found := strings.Cut(scrape(t, other.DebugURL), "\n"+line+" ")
+		require.True(t, found, line)
+		_, err := fmt.Sscan(rest, &n)
+		require.NoError(t, err)
+		return n
+	}
+	cache := func(name, result string) int {
+		return count(`atcr_cache_requests_total{cache="` + name + `",result="` + result + `"}`)
+	}
+	for range 3 {
+		require.NotEmpty(t, nobody.digestOf(other, "v1"))
+		require.NotEmpty(t, nobody.digestOf(other, string(digest.FromBytes(body))))
+		require.Empty(t, nobody.digestOf(other, "none"))
+	}
+	require.Equal(t, 5, cache("bytes", "hit"))
+	require.Equal(t, 1, cache("bytes", "miss"))
+	require.Equal(t, 2, cache("tag", "hit"))
+	require.Equal(t, 2, cache("tag", "miss"))
+	require.Equal(t, 2, cache("tag", "absent"))
+	require.Equal(t, 2, cache("manifest", "hit"))
+	require.Equal(t, 1, count(`atcr_mirror_syncs_total{result="read"}`))
+	require.Zero(t, count(`atcr_mirror_syncs_total{result="failed"}`))
+
+	pds.down.Store(true)
+	require.Eventually(t, func() bool {
+		require.NotEmpty(t, nobody.digestOf(other, "v1"))
+		return count(`atcr_mirror_syncs_total{result="failed"}`) > 0
+	}, 20*time.Second, 20*time.Millisecond, "asked again when the mirror is two seconds old")
+	require.Positive(t, count(`atcr_mirror_stale_answers_total`))
 }
 
 func scrape(t *testing.T, debug string) string {

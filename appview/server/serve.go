@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"atcr.io/operator/appview/atproto"
 	"atcr.io/operator/appview/background"
 	"atcr.io/operator/appview/config"
 	"atcr.io/operator/appview/config/accesslog"
@@ -99,8 +100,8 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 }
 
-// sweep forgets uploads that nobody continued, PDS sessions that can no longer be refreshed, old refresh tokens, and
-// manifest bytes that are not in use.
+// sweep forgets uploads that nobody continued, PDS sessions that can no longer be refreshed, old refresh tokens and
+// identities, and manifest bytes that are not in use.
 func (s *Server) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -117,7 +118,7 @@ func (s *Server) sweep(ctx context.Context) {
 			s.log.InfoContext(ctx, "idle uploads forgotten", "count", n)
 		}
 		_, err = s.db.SweepSessions(ctx, time.Now())
-		if err = errors.Join(err, s.refresh.Sweep(ctx), s.mirror.Sweep(ctx)); err != nil && ctx.Err() == nil {
+		if err = errors.Join(err, s.refresh.Sweep(ctx), s.mirror.Sweep(ctx), s.db.SweepIdentities(ctx, time.Now().Add(-atproto.StaleTTL))); err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "sweep", "error", err)
 		}
 	}

@@ -123,7 +123,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	operator := diddoc.NewClient(s.runtime.OperatorPolicy(), endless)
 	to := s.metrics.upstream.Client
 	directory := atproto.NewDirectory(atproto.DirectoryConfig{
-		PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, Logger: s.log,
+		PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, Logger: s.log, Memory: identities{s.db},
 		Operator: to(diddoc.NewClient(s.runtime.OperatorPolicy(), diddoc.Options{}), observe.Identity),
 		Guarded:  to(diddoc.NewClient(s.runtime.Policy(), diddoc.Options{}), observe.Identity),
 	})
@@ -138,7 +138,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	s.uploads = upload.New(s.holds, &upload.Sessions{Store: s.db, Now: time.Now}, s.log)
 
 	verifier := auth.NewVerifier(s.keys, s.cfg.ServiceName, time.Now)
-	s.metrics.registry.MustRegister(append(s.db.Collectors(), state{s.keys, verifier, s.db})...)
+	s.metrics.registry.MustRegister(append(s.db.Collectors(), state{s.keys, verifier, s.mirror, s.db})...)
 	counting := pulls.Config{Holds: s.holds, CameAlong: s.mirror.CameAlong, Now: time.Now, Log: s.log}
 	if s.self, err = newSelf(s.cfg, s.log); err != nil {
 		return err

@@ -81,7 +81,7 @@ func (s *Session) Digest() (digest.Digest, error) {
 	return digest.NewDigest(s.Algorithm, h), nil
 }
 
-// Sessions keeps uploads in the store (table uploads).
+// Sessions keeps uploads in the store (tables uploads and ended_uploads).
 type Sessions struct {
 	Store *store.DB
 	Now   func() time.Time
@@ -184,6 +184,40 @@ func (t *Sessions) claim(ctx context.Context, s *Session) (int, error) {
 	return s.claimed, t.advance(ctx, s)
 }
 
+// RepeatTTL is how long it is remembered what an upload became, in which a client may repeat its last PUT.
+const RepeatTTL = 5 * time.Minute
+
+// end forgets an upload that has become a blob, and remembers what it became.
+func (t *Sessions) end(ctx context.Context, s *Session, d digest.Digest) error {
+	err := t.Store.Write(ctx, func(tx store.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM uploads WHERE id = $1`, s.ID); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO ended_uploads (id, did, repository, hold, digest, ended_at) VALUES ($1, $2, $3, $4, $5, $6)
+			ON CONFLICT (id) DO NOTHING`, s.ID, string(s.DID), s.Repository, string(s.Hold), string(d), t.Now().UnixMicro())
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("end upload: %w", err)
+	}
+	return nil
+}
+
+// Ended is the hold in which an upload of a repository has become the blob d, or [ErrUnknown].
+func (t *Sessions) Ended(ctx context.Context, did syntax.DID, repository, id string, d digest.Digest) (hold syntax.DID, err error) {
+	err = t.Store.ReadOne(ctx, func(q store.Querier) error {
+		return q.QueryRowContext(ctx, `SELECT hold FROM ended_uploads WHERE id = $1 AND did = $2 AND repository = $3 AND digest = $4 AND ended_at > $5`,
+			id, string(did), repository, string(d), t.Now().Add(-RepeatTTL).UnixMicro()).Scan(&hold)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", ErrUnknown
+	}
+	if err != nil {
+		return "", fmt.Errorf("read upload: %w", err)
+	}
+	return hold, nil
+}
+
 func (t *Sessions) delete(ctx context.Context, id string) error {
 	if _, err := t.exec(ctx, `DELETE FROM uploads WHERE id = $1`, id); err != nil {
 		return fmt.Errorf("forget upload: %w", err)
@@ -191,8 +225,12 @@ func (t *Sessions) delete(ctx context.Context, id string) error {
 	return nil
 }
 
-// Forget drops uploads without progress since before; the holds sweep their halves themselves.
+// Forget drops uploads without progress since before, and what is past [RepeatTTL]; the holds sweep their halves
+// themselves.
 func (t *Sessions) Forget(ctx context.Context, before time.Time) (int64, error) {
+	if _, err := t.exec(ctx, `DELETE FROM ended_uploads WHERE ended_at < $1`, t.Now().Add(-RepeatTTL).UnixMicro()); err != nil {
+		return 0, fmt.Errorf("forget ended uploads: %w", err)
+	}
 	n, err := t.exec(ctx, `DELETE FROM uploads WHERE updated_at < $1`, before.UnixMicro())
 	if err != nil {
 		return 0, fmt.Errorf("forget idle uploads: %w", err)

@@ -218,7 +218,7 @@ func (u *Uploader) Finish(ctx context.Context, s *Session, d digest.Digest) erro
 	default:
 		return err
 	}
-	return u.Sessions.delete(context.WithoutCancel(ctx), s.ID)
+	return u.Sessions.end(context.WithoutCancel(ctx), s, d)
 }
 
 // Cancel gives the upload up.
