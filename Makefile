@@ -40,6 +40,10 @@ test-rotation: ## Twenty key rotations under 200 pulls a second over three repli
 test-e2e: ## The cluster path of the demo, on a real kubelet and containerd
 	hack/test/e2e.sh
 
+.PHONY: chaos
+chaos: ## 500 pushes with parallel pulls while every server is killed by kill -9, over both kinds of hold
+	CHAOS_PUSHES=$${CHAOS_PUSHES:-500} go test -race -count=1 -v -timeout 90m ./test/chaos
+
 lint: lint-go lint-fresh ## golangci-lint with the import rules, and generated files up to date
 
 lint-go:

@@ -7,5 +7,6 @@
 //   - chart: the Helm chart renders what config/ installs, and a release lives and dies on a real API server
 //   - rotation: signing keys rotate under a steady load of pulls, and no pull fails (`make test-rotation`)
 //   - bench: side by side with distribution (`make bench`), never a timed assertion
+//   - chaos: AppViews, hold, PDS and database are killed during pushes and pulls; no acknowledged push is lost
 //   - testenv: what may be skipped, and where a skip is a failure
 package test

@@ -38,6 +38,7 @@ type Cluster struct {
 	dir  string
 	bin  string
 	cred *syscall.Credential // nobody when the tests run as root, which PostgreSQL refuses to
+	set  []string            // settings over those for speed
 
 	mu      sync.Mutex
 	running *server
@@ -67,19 +68,22 @@ func Postgres(t testing.TB) *Cluster {
 	if bin == "" {
 		testenv.Missing(t, "PostgreSQL", "run hack/test/deps.sh, or install postgresql with your package manager")
 	}
-	shared.once.Do(func() { shared.cluster, shared.err = create(bin) })
+	shared.once.Do(func() { shared.cluster, shared.err = create(bin, nil) })
 	require.NoError(t, shared.err)
 	return shared.cluster
 }
 
-// StartPostgres is a cluster of the test's own, to be stopped and started.
-func StartPostgres(t testing.TB) *Cluster {
+// Durable are the settings of a cluster that keeps what it has acknowledged, as everybody's but a test's does.
+var Durable = []string{"fsync=on", "synchronous_commit=on", "full_page_writes=on", "autovacuum=on"}
+
+// StartPostgres is a cluster of the test's own, to be stopped and started. Settings go over those that make tests fast.
+func StartPostgres(t testing.TB, settings ...string) *Cluster {
 	t.Helper()
 	bin := binaries()
 	if bin == "" {
 		testenv.Missing(t, "PostgreSQL", "run hack/test/deps.sh, or install postgresql with your package manager")
 	}
-	c, err := create(bin)
+	c, err := create(bin, settings)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		c.Stop()
@@ -103,8 +107,8 @@ func binaries() string {
 }
 
 // create makes a cluster and starts it.
-func create(bin string) (*Cluster, error) {
-	c := &Cluster{bin: bin}
+func create(bin string, settings []string) (*Cluster, error) {
+	c := &Cluster{bin: bin, set: settings}
 	if os.Getuid() == 0 {
 		nobody, err := user.Lookup("nobody")
 		if err != nil {
@@ -165,6 +169,9 @@ func (c *Cluster) Start() error {
 	cmd := c.command("/bin/sh", "-c", script, filepath.Join(c.bin, "postgres"), "-D", c.data(), "-p", strconv.Itoa(c.port),
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="+c.dir, "-c", "fsync=off", "-c", "synchronous_commit=off",
 		"-c", "full_page_writes=off", "-c", "max_connections=200", "-c", "shared_buffers=32MB", "-c", "autovacuum=off")
+	for _, setting := range c.set {
+		cmd.Args = append(cmd.Args, "-c", setting) // the last one of a name counts
+	}
 	alive, err := cmd.StdinPipe()
 	if err != nil {
 		return err
@@ -250,6 +257,46 @@ func (c *Cluster) ServeTLS(t testing.TB) []byte {
 	require.NoError(t, errors.Join(err, conf.Close()))
 	require.NoError(t, c.Start())
 	return public
+}
+
+// Kill ends every process of the server by SIGKILL, as the kernel does with a container that has used too much memory:
+// the next Start recovers what was acknowledged. It is Linux's /proc that knows the processes.
+func (c *Cluster) Kill() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running == nil {
+		return errors.New("PostgreSQL is not running")
+	}
+	data, err := filepath.EvalSymlinks(c.data())
+	if err != nil {
+		return err
+	}
+	// Again until none is left: the postmaster may just have made another. Until all are gone, a new one refuses to start.
+	for left := true; left; {
+		left = false
+		working, err := filepath.Glob("/proc/[0-9]*/cwd")
+		if err != nil {
+			return err
+		}
+		for _, link := range working {
+			if dir, err := os.Readlink(link); err != nil || dir != data {
+				continue // another's, or gone
+			}
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link)))
+			if err != nil {
+				return err
+			}
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return err
+			}
+			left = true
+		}
+	}
+	_, _ = io.WriteString(c.running.alive, "keep\n") // the shell waits for this
+	c.running.alive.Close()
+	<-c.running.ended
+	c.running = nil
+	return nil
 }
 
 // URL of a database of the cluster.
