@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"testing/iotest"
@@ -36,6 +37,7 @@ type hold struct {
 	parts     map[string][]byte
 	lengths   []int64 // Content-Length of each part received
 	failures  int     // parts to refuse with 503
+	unwilling int     // completions to refuse with 503
 	completed []byte
 	aborted   int
 }
@@ -54,6 +56,11 @@ func (h *hold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/xrpc/io.atcr.hold.completeUpload":
 		var in struct{ Parts []struct{ ETag string } }
 		_ = json.Unmarshal(body, &in)
+		if h.unwilling > 0 {
+			h.unwilling--
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
 		h.completed = []byte{}
 		for _, p := range in.Parts {
 			h.completed = append(h.completed, h.parts[p.ETag]...)
@@ -206,6 +213,78 @@ func TestARequestThatComesLateOverwritesNothing(t *testing.T) {
 		require.ErrorIs(t, <-lateErr, upload.ErrConflict)
 		require.NoError(t, u.Finish(t.Context(), second, digest.FromBytes(bytesOf(1500))))
 		require.True(t, bytes.Equal(bytesOf(1500), h.completed))
+	}
+}
+
+// holdsOfAllKinds answer initiateUpload so: in parts, as a stream, and as a foreign hold that takes none after a short one.
+var holdsOfAllKinds = []string{`,"partSize":1000`, `,"partSize":1000,"streaming":true`, ""}
+
+func TestALastRequestThatTheHoldFailedToCompleteIsRepeatedWithItsBytes(t *testing.T) {
+	for _, initiated := range holdsOfAllKinds {
+		h, u, s := start(t, initiated)
+		unit := 1000
+		if initiated == "" {
+			unit = 1 << 20 // foreign holds take no part below 5 MiB but the last
+		}
+		blob, before := bytesOf(6*unit), 5*unit
+		require.NoError(t, u.Append(t.Context(), s, bytes.NewReader(blob[:before]), int64(before)))
+		h.unwilling = 2
+		for range 2 {
+			last, err := u.Sessions.Get(t.Context(), alice, "app", s.ID)
+			require.NoError(t, err)
+			require.EqualValues(t, before, last.Offset, "a client that asks is told of what was acknowledged only")
+			require.NoError(t, u.AppendLast(t.Context(), last, bytes.NewReader(blob[before:]), int64(len(blob)-before)))
+			kind, _ := holdclient.KindOf(u.Finish(t.Context(), last, digest.FromBytes(blob)))
+			require.Equal(t, holdclient.Unavailable, kind)
+			require.Nil(t, h.completed)
+		}
+		last, err := u.Sessions.Get(t.Context(), alice, "app", s.ID)
+		require.NoError(t, err)
+		require.NoError(t, u.AppendLast(t.Context(), last, bytes.NewReader(blob[before:]), int64(len(blob)-before)))
+		require.NoError(t, u.Finish(t.Context(), last, digest.FromBytes(blob)))
+		require.True(t, bytes.Equal(blob, h.completed), "no byte lost or doubled")
+		_, err = u.Sessions.Get(t.Context(), alice, "app", s.ID)
+		require.ErrorIs(t, err, upload.ErrUnknown)
+	}
+}
+
+func TestAChunkAndALastRequestAtOnce(t *testing.T) {
+	for _, initiated := range holdsOfAllKinds[:2] {
+		for _, lastIsFirst := range []bool{true, false} {
+			h, u, s := start(t, initiated)
+			require.NoError(t, u.Append(t.Context(), s, bytes.NewReader([]byte("first ")), 6))
+			slow, quick := u.AppendLast, u.Append
+			if !lastIsFirst {
+				slow, quick = quick, slow
+			}
+			body, client := io.Pipe()
+			one := *s
+			done := make(chan error, 1)
+			go func() { done <- slow(t.Context(), &one, body, 10) }()
+			_, err := client.Write([]byte("slow "))
+			require.NoError(t, err)
+			two, err := u.Sessions.Get(t.Context(), alice, "app", s.ID)
+			require.NoError(t, err)
+			require.EqualValues(t, 6, two.Offset)
+			quickErr := quick(t.Context(), two, bytes.NewReader([]byte("quick")), 5)
+			_, err = client.Write([]byte("bytes"))
+			require.NoError(t, err)
+			client.Close()
+			slowErr := <-done
+
+			require.NoError(t, quickErr)
+			if streaming := strings.Contains(initiated, "streaming"); lastIsFirst && streaming {
+				// It had its part's number first. All that it completes is hashed, so it is right whatever came meanwhile.
+				require.NoError(t, slowErr)
+				require.NoError(t, u.Finish(t.Context(), &one, digest.FromString("first slow bytes")))
+				require.Equal(t, "first slow bytes", string(h.completed))
+				require.ErrorIs(t, u.Append(t.Context(), two, strings.NewReader("more"), 4), upload.ErrConflict, "the upload is over")
+				continue
+			}
+			require.ErrorIs(t, slowErr, upload.ErrConflict)
+			require.NoError(t, u.Finish(t.Context(), two, digest.FromString("first quick")))
+			require.Equal(t, "first quick", string(h.completed))
+		}
 	}
 }
 
