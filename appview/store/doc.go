@@ -10,5 +10,5 @@
 //   - storetest: every engine, for tests
 //
 // Queries are written once, with $1 parameters, for both engines. Other packages (index) add their own migration files
-// here and run their queries through [DB.Read], [DB.ReadOne], [DB.Write] and [DB.WriteAlone].
+// here and run their queries through [DB.Read], [DB.ReadOne], [DB.Write], [DB.WriteAlone] and [DB.WriteSoon].
 package store

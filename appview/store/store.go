@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"atcr.io/operator/appview/sqlitesoon"
 )
 
 // ErrRefused: the database takes neither user, password nor its own name. Trying later may help once they are changed.
@@ -130,6 +132,30 @@ const writeTries = 6
 // it (READ COMMITTED), and fn runs again when PostgreSQL could not serialize it or broke a deadlock: fn must not rely
 // on what an earlier run left in its variables. See [DB.WriteAlone].
 func (d *DB) Write(ctx context.Context, fn func(Tx) error) error {
+	return d.retried(ctx, func(ctx context.Context) error { return transact(ctx, d.writer, d.log, fn) })
+}
+
+// WriteSoon is Write for what a power cut may take back, though the end of this process may not: it does not wait for
+// the disk. See package sqlitesoon, and synchronous_commit of PostgreSQL.
+func (d *DB) WriteSoon(ctx context.Context, fn func(Tx) error) error {
+	switch {
+	case d.pool != nil:
+		return d.Write(ctx, func(tx Tx) error {
+			if _, err := tx.ExecContext(ctx, `SET LOCAL synchronous_commit = off`); err != nil {
+				return fmt.Errorf("writing the store: %w", err)
+			}
+			return fn(tx)
+		})
+	case d.reader == d.writer: // in memory
+		return d.Write(ctx, fn)
+	}
+	return d.retried(ctx, func(ctx context.Context) error {
+		return sqlitesoon.Do(ctx, d.writer, func(c *sql.Conn) error { return transact(ctx, c, d.log, fn) })
+	})
+}
+
+// retried runs one attempt of a write after another, until it does not fail because of others.
+func (d *DB) retried(ctx context.Context, once func(context.Context) error) error {
 	var err error
 	for try := range writeTries {
 		if try > 0 {
@@ -137,7 +163,10 @@ func (d *DB) Write(ctx context.Context, fn func(Tx) error) error {
 				return errors.Join(err, e)
 			}
 		}
-		if err = d.writeOnce(ctx, fn); !isContention(err) {
+		limited, cancel := context.WithTimeout(ctx, writeLimit)
+		err = once(limited)
+		cancel()
+		if !isContention(err) {
 			return d.classify(ctx, err)
 		}
 	}
@@ -158,16 +187,17 @@ func (d *DB) WriteAlone(ctx context.Context, name string, fn func(Tx) error) err
 	})
 }
 
-func (d *DB) writeOnce(ctx context.Context, fn func(Tx) error) error {
-	limited, cancel := context.WithTimeout(ctx, writeLimit)
-	defer cancel()
-	tx, err := d.writer.BeginTx(limited, nil)
+// transact runs fn in a transaction of a handle or connection.
+func transact(ctx context.Context, on interface {
+	BeginTx(ctx context.Context, o *sql.TxOptions) (*sql.Tx, error)
+}, log *slog.Logger, fn func(Tx) error) error {
+	tx, err := on.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("writing the store: %w", err)
 	}
-	if err := fn(boundTx{bound{tx, limited}, tx}); err != nil {
+	if err := fn(boundTx{bound{tx, ctx}, tx}); err != nil {
 		if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) && !errors.Is(rerr, driver.ErrBadConn) {
-			d.log.DebugContext(ctx, "rolling back", "error", rerr)
+			log.DebugContext(ctx, "rolling back", "error", rerr)
 		}
 		return err
 	}

@@ -2,12 +2,15 @@ package ledger
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
+
+	"atcr.io/operator/appview/sqlitesoon"
 )
 
 // Linked is the size of a blob that the DID may have read from here, or [ErrNotFound].
@@ -47,9 +50,19 @@ type Upload struct {
 // ErrTooMany is the answer when a DID has as many uploads in progress as it may.
 var ErrTooMany = errors.New("too many uploads in progress")
 
+// soon runs a statement about an upload in progress. It does not wait for the disk, as the parts do not: after a power
+// cut clients start again, and the sweeper finds parts without a row.
+func (l *Ledger) soon(ctx context.Context, statement string, args ...any) (res sql.Result, err error) {
+	err = sqlitesoon.Do(ctx, l.write, func(c *sql.Conn) error {
+		res, err = c.ExecContext(ctx, statement, args...)
+		return err
+	})
+	return res, err
+}
+
 // BeginUpload remembers a new upload, unless the DID has most in progress: the error is [ErrTooMany] then.
 func (l *Ledger) BeginUpload(ctx context.Context, id string, did syntax.DID, most int, now time.Time) error {
-	res, err := l.write.ExecContext(ctx, `INSERT INTO uploads (id, did, touched_at)
+	res, err := l.soon(ctx, `INSERT INTO uploads (id, did, touched_at)
 		SELECT ?1, ?2, ?3 WHERE (SELECT count(*) FROM uploads WHERE did = ?2 AND digest = '') < ?4`, id, string(did), millis(now), most)
 	if err != nil {
 		return fmt.Errorf("begin upload: %w", err)
@@ -78,7 +91,7 @@ const touchEvery = 10 * time.Second
 
 // TouchUpload notes that an upload made progress, unless that was noted less than touchEvery ago.
 func (l *Ledger) TouchUpload(ctx context.Context, id string, now time.Time) error {
-	if _, err := l.write.ExecContext(ctx, `UPDATE uploads SET touched_at = ? WHERE id = ? AND touched_at <= ?`,
+	if _, err := l.soon(ctx, `UPDATE uploads SET touched_at = ? WHERE id = ? AND touched_at <= ?`,
 		millis(now), id, millis(now.Add(-touchEvery))); err != nil {
 		return fmt.Errorf("touch upload: %w", err)
 	}
@@ -109,7 +122,7 @@ func (l *Ledger) CompleteUpload(ctx context.Context, u Upload, now time.Time) er
 
 // ForgetUpload removes the row of an upload.
 func (l *Ledger) ForgetUpload(ctx context.Context, id string) error {
-	if _, err := l.write.ExecContext(ctx, `DELETE FROM uploads WHERE id = ?`, id); err != nil {
+	if _, err := l.soon(ctx, `DELETE FROM uploads WHERE id = ?`, id); err != nil {
 		return fmt.Errorf("forget upload: %w", err)
 	}
 	return nil
