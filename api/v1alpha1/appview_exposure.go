@@ -5,11 +5,91 @@ import (
 )
 
 // Exposure says how clients reach the server.
+// +kubebuilder:validation:AtMostOneOf=ingress;gateway
 type Exposure struct {
 	// Service in front of the server's pods; it has the AppView's name.
 	// +optional
 	Service Service `json:"service,omitempty,omitzero"`
+
+	// Ingress in front of the Service; it has the AppView's name. Not with gateway.
+	// +optional
+	Ingress *Ingress `json:"ingress,omitempty"`
+
+	// Gateway that routes to the Service, by an HTTPRoute of the AppView's name. Not with ingress.
+	// +optional
+	Gateway *Gateway `json:"gateway,omitempty"`
 }
+
+// Ingress in front of the Service.
+type Ingress struct {
+	// ClassName of the controller that serves it. Default: the cluster's.
+	// +optional
+	ClassName ObjectName `json:"className,omitempty"`
+
+	// Hosts that it answers for. The first is that of baseURL, unless baseURL names another; the others are allowed hosts.
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Hosts []Hostname `json:"hosts"`
+
+	// TLSSecretName is the Secret with the certificate of the hosts, which the Ingress controller reads. Default: the
+	// controller's own certificate.
+	// +optional
+	TLSSecretName ObjectName `json:"tlsSecretName,omitempty"`
+
+	// Annotations of the Ingress, for example for its controller or for cert-manager.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.atcr.io/'))",message="keys under operator.atcr.io/ are the operator's"
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// Gateway that routes to the Service.
+type Gateway struct {
+	// ParentRefs name the Gateways.
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	ParentRefs []ParentReference `json:"parentRefs"`
+
+	// Hostnames of the route. The first is that of baseURL, unless baseURL names another; the others are allowed hosts.
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Hostnames []Hostname `json:"hostnames"`
+}
+
+// ParentReference names a Gateway, as in the Gateway API.
+type ParentReference struct {
+	// Name of the Gateway.
+	// +required
+	Name ObjectName `json:"name"`
+
+	// Namespace of the Gateway. Default: the AppView's. The Gateway's listener must admit routes from there.
+	// +optional
+	Namespace NamespaceName `json:"namespace,omitempty"`
+
+	// SectionName is the listener. Default: every listener that fits.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	SectionName string `json:"sectionName,omitempty"`
+
+	// Port of the listener. Default: any.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port,omitempty"`
+}
+
+// Hostname is a host's name in DNS, without a port and without a wildcard: image references name one host.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=253
+// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+type Hostname string
 
 // Service in front of the server's pods.
 // +kubebuilder:validation:XValidation:rule="!has(self.nodePort) || (has(self.type) && self.type in ['NodePort','LoadBalancer'])",message="nodePort needs type NodePort or LoadBalancer"

@@ -16,10 +16,11 @@ type Keys struct {
 // signs and verify with it until its last token is over.
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.source) && self.source == 'SecretRef') == has(self.secretRef)",message="secretRef is needed with source: SecretRef, and only then"
+// +kubebuilder:validation:XValidation:rule="(has(self.source) && self.source == 'CertManager') == has(self.certManager)",message="certManager is needed with source: CertManager, and only then"
 // +kubebuilder:validation:XValidation:rule="!has(self.rotation) || !has(self.rotation.interval) || !has(self.source) || self.source == 'Generated'",message="rotation.interval is for generated keys: a provided key changes when its source does"
 type SigningKey struct {
-	// Source: Generated (default), the operator makes keys; or SecretRef, a Secret of yours. A provided key is copied,
-	// never mounted: replace it at any time.
+	// Source: Generated (default), the operator makes keys; SecretRef, a Secret of yours; CertManager, a Certificate that
+	// the operator asks cert-manager for. A provided key is copied, never mounted: replace it at any time.
 	// +optional
 	Source KeySource `json:"source,omitempty"`
 
@@ -35,15 +36,20 @@ type SigningKey struct {
 	// SecretRef names the Secret with your key, with source SecretRef.
 	// +optional
 	SecretRef *KeySecretReference `json:"secretRef,omitempty"`
+
+	// CertManager asks for a Certificate, with source CertManager.
+	// +optional
+	CertManager *CertManagerKey `json:"certManager,omitempty"`
 }
 
 // KeySource says who makes a key.
-// +kubebuilder:validation:Enum=Generated;SecretRef
+// +kubebuilder:validation:Enum=Generated;SecretRef;CertManager
 type KeySource string
 
 const (
-	KeyGenerated KeySource = "Generated"
-	KeySecretRef KeySource = "SecretRef"
+	KeyGenerated   KeySource = "Generated"
+	KeySecretRef   KeySource = "SecretRef"
+	KeyCertManager KeySource = "CertManager"
 )
 
 // KeyAlgorithm is a JWS algorithm (RFC 7518 section 3.1).
@@ -102,6 +108,37 @@ type KeySecretReference struct {
 // +kubebuilder:validation:MaxLength=253
 // +kubebuilder:validation:Pattern=`^[-._a-zA-Z0-9]+$`
 type SecretKey string
+
+// CertManagerKey is a Certificate called NAME-signing-source, with a new private key at each renewal.
+type CertManagerKey struct {
+	// IssuerRef names the issuer.
+	// +required
+	IssuerRef IssuerReference `json:"issuerRef"`
+
+	// Duration of the certificate, 24h or more. Default: 2160h, 90 days.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('24h') && duration(self) <= duration('87600h')",message="duration must be between 24h and 87600h, ten years"
+	Duration Duration `json:"duration,omitempty"`
+}
+
+// IssuerReference names a cert-manager issuer.
+type IssuerReference struct {
+	// Name of the issuer.
+	// +required
+	Name ObjectName `json:"name"`
+
+	// Kind: Issuer (default), ClusterIssuer, or a kind of another group.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[A-Z][A-Za-z0-9]*$`
+	Kind string `json:"kind,omitempty"`
+
+	// Group of the issuer. Default: cert-manager.io.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	Group string `json:"group,omitempty"`
+}
 
 // OAuthClientKey says where the key comes from and when it changes. It changes the other way around from a signing key: a
 // retired key stays, with its private half, until the sessions that began with it are over.

@@ -9,7 +9,7 @@ type AppViewStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// Conditions: Ready, Reconciling, Stalled, Accepted, KeysReady, DatabaseReady, DefaultHoldResolved, Available,
-	// HoldsHealthy.
+	// Exposed, HoldsHealthy.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

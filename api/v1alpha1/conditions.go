@@ -51,6 +51,10 @@ const (
 	// ConditionAvailable: every replica runs the current pod template and is ready, and none of an older one is left.
 	ConditionAvailable = "Available"
 
+	// ConditionExposed: the Ingress or the HTTPRoute that the spec asks for is there, and its controller takes it. Part of
+	// Ready only when one is asked for.
+	ConditionExposed = "Exposed"
+
 	// ConditionHoldsHealthy: the holds answer. Not part of Ready: a registry whose hold is down still serves manifests.
 	ConditionHoldsHealthy = "HoldsHealthy"
 )
@@ -75,6 +79,22 @@ const (
 	ReasonKeyMismatch = "KeyMismatch"
 	// ReasonSecretNotOwned: a Secret of that name is not the operator's.
 	ReasonSecretNotOwned = "SecretNotOwned"
+)
+
+// Reasons of KeysReady and Exposed.
+const (
+	// ReasonCertificateNotReady: cert-manager has not issued the certificate yet.
+	ReasonCertificateNotReady = "CertificateNotReady"
+	// ReasonCRDNotServed: the cluster does not know the kind that the spec asks for.
+	ReasonCRDNotServed = "CRDNotServed"
+)
+
+// Reasons of Exposed, besides ReasonAccepted, ReasonPending, ReasonNotPermitted and ReasonInvalidSpec.
+const (
+	// ReasonNotAccepted: a Gateway does not take the route.
+	ReasonNotAccepted = "NotAccepted"
+	// ReasonNotRequested: the spec asks for neither ingress nor gateway; the Service is there.
+	ReasonNotRequested = "NotRequested"
 )
 
 // Reasons of DatabaseReady.

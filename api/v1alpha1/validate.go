@@ -49,6 +49,7 @@ func ValidateAppView(a *AppView) field.ErrorList {
 		errs = append(errs, field.Invalid(at.Child("exposure", "service", "nodePort"), svc.NodePort, "needs type NodePort or LoadBalancer"))
 	}
 	errs = append(errs, validateAnnotations(s.Exposure.Service.Annotations, at.Child("exposure", "service", "annotations"))...)
+	errs = append(errs, validateExposure(&s.Exposure, at.Child("exposure"))...)
 	for i, c := range s.Network.AllowedPrivateCIDRs {
 		if _, err := netip.ParsePrefix(string(c)); err != nil {
 			errs = append(errs, field.Invalid(at.Child("network", "allowedPrivateCIDRs").Index(i), c, "must be a range of addresses such as 10.0.0.0/8"))
@@ -101,6 +102,37 @@ func validateBaseURL(s *AppViewSpec, at *field.Path) field.ErrorList {
 			"must be https for a public host: use https, or set insecure: Allowed if passwords may cross the network in clear")}
 	}
 	return nil
+}
+
+func validateExposure(e *Exposure, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if e.Ingress != nil && e.Gateway != nil {
+		errs = append(errs, field.Invalid(at, "", "set at most one of ingress and gateway"))
+	}
+	if i := e.Ingress; i != nil {
+		errs = append(errs, validateHostnames(i.Hosts, at.Child("ingress", "hosts"))...)
+		errs = append(errs, validateAnnotations(i.Annotations, at.Child("ingress", "annotations"))...)
+	}
+	if g := e.Gateway; g != nil {
+		errs = append(errs, validateHostnames(g.Hostnames, at.Child("gateway", "hostnames"))...)
+		if len(g.ParentRefs) == 0 {
+			errs = append(errs, field.Required(at.Child("gateway", "parentRefs"), "name a Gateway"))
+		}
+	}
+	return errs
+}
+
+func validateHostnames(hosts []Hostname, at *field.Path) field.ErrorList {
+	if len(hosts) == 0 {
+		return field.ErrorList{field.Required(at, "name a host")}
+	}
+	var errs field.ErrorList
+	for i, h := range hosts {
+		for _, msg := range content.IsDNS1123Subdomain(string(h)) {
+			errs = append(errs, field.Invalid(at.Index(i), h, msg))
+		}
+	}
+	return errs
 }
 
 func validateOrigin(o Origin, at *field.Path) field.ErrorList {
@@ -172,8 +204,12 @@ const (
 func validateKeys(k *Keys, at *field.Path) field.ErrorList {
 	s, p := &k.Signing, at.Child("signing")
 	errs := validateUnion(s.Source == KeySecretRef, s.SecretRef != nil, p.Child("secretRef"), "is needed with source: SecretRef, and only then")
+	errs = append(errs, validateUnion(s.Source == KeyCertManager, s.CertManager != nil, p.Child("certManager"), "is needed with source: CertManager, and only then")...)
+	if c := s.CertManager; c != nil {
+		errs = append(errs, validateDuration(c.Duration, oneDay, tenYears, p.Child("certManager", "duration"))...)
+	}
 	errs = append(errs, validateDuration(s.Rotation.Interval, oneDay, tenYears, p.Child("rotation", "interval"))...)
-	if r := s.Rotation; r.Interval != "" && (r.Mode == RotationManual || s.Source == KeySecretRef) {
+	if r := s.Rotation; r.Interval != "" && (r.Mode == RotationManual || s.Source == KeySecretRef || s.Source == KeyCertManager) {
 		errs = append(errs, field.Invalid(p.Child("rotation", "interval"), r.Interval, "is for generated keys in mode Scheduled"))
 	}
 	o, p := &k.OAuthClient, at.Child("oauthClient")

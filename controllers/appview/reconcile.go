@@ -17,6 +17,7 @@ import (
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/internal/apply"
 	"atcr.io/operator/controllers/internal/conditions"
+	"atcr.io/operator/controllers/internal/optional"
 	"atcr.io/operator/controllers/internal/outcome"
 	"atcr.io/operator/controllers/internal/usersecret"
 	"atcr.io/operator/controllers/render"
@@ -38,6 +39,8 @@ type Options struct {
 	Readiness Readiness
 	// WatchedSecrets knows the users' Secrets with [v1alpha1.LabelWatch].
 	WatchedSecrets cache.Cache
+	// Kinds that the cluster may not serve.
+	Kinds *optional.Kinds
 }
 
 // Reconciler brings one AppView at a time to what its spec asks for.
@@ -69,13 +72,14 @@ var (
 		{"make the deployment", (*Reconciler).deployment},
 		{"make the autoscaler", (*Reconciler).autoscaler},
 		{"look at the pods", (*Reconciler).observe},
+		{"expose the service", (*Reconciler).expose},
 	}
 	parts = []string{
 		v1alpha1.ConditionAccepted, v1alpha1.ConditionKeysReady, v1alpha1.ConditionDefaultHoldResolved,
 		v1alpha1.ConditionAvailable, v1alpha1.ConditionDatabaseReady,
 	}
 	// evented are the conditions whose changes are events.
-	evented = append([]string{v1alpha1.ConditionReady, v1alpha1.ConditionHoldsHealthy}, parts...)
+	evented = append([]string{v1alpha1.ConditionReady, v1alpha1.ConditionHoldsHealthy, v1alpha1.ConditionExposed}, parts...)
 )
 
 // Reconcile implements reconcile.Reconciler.
@@ -157,13 +161,14 @@ func (r *Reconciler) summarize(sc *scope, failed error) (ctrl.Result, error) {
 // parts are what Ready sums up, the most important first: a database that keeps the server from running comes before the
 // server that does not run.
 func (sc *scope) parts() []string {
-	c := sc.conditions.Get(v1alpha1.ConditionDatabaseReady)
-	if c == nil || !slices.Contains(databaseIsTheCause, c.Reason) {
-		return parts
-	}
 	out := slices.Clone(parts)
-	at := len(out) - 1
-	out[at-1], out[at] = out[at], out[at-1]
+	if c := sc.conditions.Get(v1alpha1.ConditionDatabaseReady); c != nil && slices.Contains(databaseIsTheCause, c.Reason) {
+		at := len(out) - 1
+		out[at-1], out[at] = out[at], out[at-1]
+	}
+	if len(render.ExposedHosts(sc.appView)) > 0 {
+		out = append(out, v1alpha1.ConditionExposed)
+	}
 	return out
 }
 

@@ -54,6 +54,13 @@ func (sc *scope) keysFailed(unfit bool, reason, format string, args ...any) {
 	}
 }
 
+// keysAwaited says what a key waits for; the first word counts, but for that of a key that is fine.
+func (sc *scope) keysAwaited(reason, format string, args ...any) {
+	if sc.keys.ok || sc.keys.reason == "" {
+		sc.keys = keysReport{false, reason, fmt.Sprintf(format, args...)}
+	}
+}
+
 func (sc *scope) keysFine(reason, format string, args ...any) {
 	if sc.keys.reason == "" {
 		sc.keys = keysReport{true, reason, fmt.Sprintf(format, args...)}

@@ -9,7 +9,9 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -24,6 +26,7 @@ import (
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/internal/apply"
 	"atcr.io/operator/controllers/internal/links"
+	"atcr.io/operator/controllers/internal/optional"
 	"atcr.io/operator/controllers/internal/usersecret"
 	"atcr.io/operator/controllers/render"
 )
@@ -40,6 +43,10 @@ import (
 // +kubebuilder:rbac:groups="",resources=configmaps;services;serviceaccounts,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=ingresses,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=cert-manager.io,resources=certificates,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=list;watch
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
@@ -67,6 +74,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, o controller.Options) er
 		Owns(&appsv1.Deployment{}).
 		Owns(&corev1.Service{}).
 		Owns(&corev1.ConfigMap{}).
+		Owns(&networkingv1.Ingress{}).
 		Owns(&corev1.ServiceAccount{}).
 		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(autoscalerChanged())).
 		// These three carry no owner reference: retained things must not be collected, pods belong to a ReplicaSet.
@@ -74,6 +82,12 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, o controller.Options) er
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(byLabel), builder.WithPredicates(podTroubleChanged())).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(r.byClaim)).
 		Watches(&v1alpha1.HoldLink{}, handler.EnqueueRequestsFromMapFunc(byLink), builder.WithPredicates(linkChanged())).
+		WatchesRawSource(r.options.Kinds.Source(optional.Handler{
+			Object: func(ctx context.Context, _ schema.GroupVersionKind, o client.Object) []reconcile.Request {
+				return byLabel(ctx, o)
+			},
+			Served: r.byKind,
+		})).
 		WatchesRawSource(source.Kind(r.options.WatchedSecrets, &corev1.Secret{},
 			handler.TypedEnqueueRequestsFromMapFunc(func(ctx context.Context, s *corev1.Secret) []reconcile.Request { return r.bySecret(ctx, s) })))
 	if len(r.options.Namespaces) == 0 {
@@ -144,6 +158,22 @@ func (r *Reconciler) bySecret(ctx context.Context, s *corev1.Secret) []reconcile
 	var out []reconcile.Request
 	for _, av := range list.Items {
 		if slices.Contains(render.NamedSecrets(&av), s.Name) {
+			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&av)})
+		}
+	}
+	return out
+}
+
+// byKind finds the AppViews whose spec needs a kind that the cluster may not serve.
+func (r *Reconciler) byKind(ctx context.Context, kind schema.GroupVersionKind) []reconcile.Request {
+	var list v1alpha1.AppViewList
+	if err := r.client.List(ctx, &list); err != nil {
+		return nil
+	}
+	var out []reconcile.Request
+	for _, av := range list.Items {
+		if av.Spec.Exposure.Gateway != nil && kind == optional.HTTPRoute.GroupVersionKind ||
+			av.Spec.Keys.Signing.Source == v1alpha1.KeyCertManager && kind == optional.Certificate.GroupVersionKind {
 			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&av)})
 		}
 	}

@@ -28,7 +28,7 @@ const maxActions = 8
 // signing brings the signing keys one write after the other to where [keyset.Decide] wants them. Each state in between
 // can be gone on from, by this operator or another.
 func (r *Reconciler) signing(ctx context.Context, sc *scope) error {
-	provided := r.provided(ctx, sc, sc.appView.Spec.Keys.Signing.Source, sc.appView.Spec.Keys.Signing.SecretRef, "spec.keys.signing.secretRef")
+	provided := r.signingSource(ctx, sc)
 	if provided.err != nil {
 		return provided.err
 	}
@@ -254,6 +254,11 @@ func (r *Reconciler) provided(ctx context.Context, sc *scope, source v1alpha1.Ke
 	if source != v1alpha1.KeySecretRef || ref == nil {
 		return provided{}
 	}
+	return r.keyOf(ctx, sc, ref, at)
+}
+
+// keyOf reads the key in a Secret.
+func (r *Reconciler) keyOf(ctx context.Context, sc *scope, ref *v1alpha1.KeySecretReference, at string) provided {
 	out := provided{wanted: true, name: string(ref.Name)}
 	key := sc.key(out.name)
 	s, again, err := r.userSecrets.Get(ctx, key)

@@ -4,6 +4,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -41,6 +42,7 @@ func cacheOptions(namespaces []string) cache.Options {
 			&corev1.ServiceAccount{}:                 ours,
 			&appsv1.Deployment{}:                     ours,
 			&autoscalingv2.HorizontalPodAutoscaler{}: ours,
+			&networkingv1.Ingress{}:                  ours,
 			&corev1.Pod{}:                            pods,
 			// An AppView may use a claim of the user's, and needs to see its phase only.
 			&corev1.PersistentVolumeClaim{}: {},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -21,10 +22,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/appview"
 	"atcr.io/operator/controllers/holdlink"
 	"atcr.io/operator/controllers/internal/apply"
 	"atcr.io/operator/controllers/internal/links"
+	"atcr.io/operator/controllers/internal/optional"
 	"atcr.io/operator/controllers/probe"
 	"atcr.io/operator/controllers/render"
 )
@@ -127,6 +130,13 @@ func controllers(ctx context.Context, mgr ctrl.Manager, o Options) error {
 	if err := mgr.Add(watched); err != nil {
 		return fmt.Errorf("adding the cache of users' Secrets: %w", err)
 	}
+	kinds, err := optional.New(mgr, optional.Options{
+		Kinds: optional.All(), Namespaces: o.Namespaces,
+		Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy}),
+	})
+	if err != nil {
+		return err
+	}
 	if o.Readiness == nil {
 		o.Readiness = newReadiness()
 	}
@@ -136,6 +146,7 @@ func controllers(ctx context.Context, mgr ctrl.Manager, o Options) error {
 		Namespaces:     o.Namespaces,
 		Readiness:      o.Readiness,
 		WatchedSecrets: watched,
+		Kinds:          kinds,
 	})
 	if err != nil {
 		return err

@@ -23,6 +23,7 @@ import (
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/controltest"
+	"atcr.io/operator/controllers/internal/optional"
 	"atcr.io/operator/controllers/manager"
 )
 
@@ -65,6 +66,8 @@ func TestTheRightsInConfigAreEnough(t *testing.T) {
 	install(t, e, "manager") // the namespace; nobody runs its Deployment here
 	install(t, e, "rbac")
 	var denied controltest.Denied
+	e.Install(optional.HTTPRoute)
+	e.Install(optional.Certificate)
 	e.Operator(controltest.Everywhere(), asServiceAccount, denied.Watch)
 	e.Kubelet()
 	hold := e.NewHold()
@@ -73,6 +76,12 @@ func TestTheRightsInConfigAreEnough(t *testing.T) {
 	av := &v1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Name: "registry"}}
 	av.Spec.HoldLinks.AllowedNamespaces = v1alpha1.AllowedNamespaces{
 		From: v1alpha1.FromSelector, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "a"}},
+	}
+	av.Spec.Exposure.Gateway = &v1alpha1.Gateway{
+		ParentRefs: []v1alpha1.ParentReference{{Name: "edge"}}, Hostnames: []v1alpha1.Hostname{"registry.example.com"},
+	}
+	av.Spec.Keys.Signing = v1alpha1.SigningKey{
+		Source: v1alpha1.KeyCertManager, CertManager: &v1alpha1.CertManagerKey{IssuerRef: v1alpha1.IssuerReference{Name: "ca"}},
 	}
 	link := &v1alpha1.HoldLink{ObjectMeta: metav1.ObjectMeta{Name: "hold", Namespace: other}}
 	link.Spec.AppViewRef = v1alpha1.AppViewReference{Name: "registry", Namespace: v1alpha1.NamespaceName(e.Namespace)}
@@ -84,7 +93,10 @@ func TestTheRightsInConfigAreEnough(t *testing.T) {
 	e.HoldLinkIn(other, "hold", "Ready=True", "Healthy=True")
 	e.HoldLink("service", "Resolved=False/ServiceNotFound")
 
+	e.AppView("registry", "KeysReady=False/CertificateNotReady", "Exposed=False/Pending")
 	controltest.Update(e, av, func(av *v1alpha1.AppView) {
+		av.Spec.Exposure = v1alpha1.Exposure{Ingress: &v1alpha1.Ingress{Hosts: []v1alpha1.Hostname{"registry.example.com"}}}
+		av.Spec.Keys.Signing = v1alpha1.SigningKey{}
 		av.Spec.DefaultHold = &v1alpha1.DefaultHold{HoldLinkRef: &v1alpha1.HoldLinkReference{Name: "hold", Namespace: v1alpha1.NamespaceName(other)}}
 		av.Spec.DeletionPolicy = v1alpha1.DeletionPolicy{Data: v1alpha1.Delete, Keys: v1alpha1.Retain}
 	})

@@ -22,6 +22,9 @@ const (
 // Names of the objects of the AppView called name. Deployment, Service and ServiceAccount have the AppView's own name.
 func SigningSecretName(name string) string { return name + "-signing" }
 
+// SigningSourceName is the Certificate that cert-manager makes signing keys by, and its Secret. No pod mounts it.
+func SigningSourceName(name string) string { return name + "-signing-source" }
+
 // StagedSecretName is the Secret with the private half of the next signing key. No pod mounts it.
 func StagedSecretName(name string) string { return name + "-signing-next" }
 

@@ -60,6 +60,9 @@ func FillOAuth(s *corev1.Secret, set *keyset.OAuthSet) error {
 // NamedSecrets are the names of the user's Secrets that av's spec needs read.
 func NamedSecrets(av *v1alpha1.AppView) []string {
 	var out []string
+	if av.Spec.Keys.Signing.Source == v1alpha1.KeyCertManager {
+		out = append(out, SigningSourceName(av.Name))
+	}
 	for _, ref := range []*v1alpha1.KeySecretReference{av.Spec.Keys.Signing.SecretRef, av.Spec.Keys.OAuthClient.SecretRef} {
 		if ref != nil {
 			out = append(out, string(ref.Name))

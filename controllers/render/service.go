@@ -83,6 +83,9 @@ func AllowedHosts(av *v1alpha1.AppView, s Settings, live *corev1.Service) []stri
 		add("localhost", n)
 		add("127.0.0.1", n)
 	}
+	for _, h := range ExposedHosts(av) {
+		hosts = append(hosts, string(h))
+	}
 	for _, h := range av.Spec.AllowedHosts {
 		hosts = append(hosts, strings.ToLower(string(h)))
 	}

@@ -78,7 +78,7 @@ func Resolve(av *v1alpha1.AppView, d Defaults) Settings {
 	if s.Database.SQLite.Size != nil {
 		out.ClaimSize = *s.Database.SQLite.Size
 	}
-	out.BaseURL = cmp.Or(string(s.BaseURL), "http://"+hostPort(out.ServiceHosts[0], out.ServicePort, 80))
+	out.BaseURL = cmp.Or(string(s.BaseURL), exposedURL(av), "http://"+hostPort(out.ServiceHosts[0], out.ServicePort, 80))
 	out.ServiceName = cmp.Or(s.ServiceName, hostOf(out.BaseURL))
 	out.Rotation = rotation(s.Keys.Signing, out.TokenExpiration, d)
 	out.OAuthRotation = oauthRotation(s.Keys.OAuthClient)

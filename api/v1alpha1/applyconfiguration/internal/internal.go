@@ -231,6 +231,15 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: io.atcr.operator.api.v1alpha1.ObjectName
 - name: io.atcr.operator.api.v1alpha1.CIDR
   scalar: string
+- name: io.atcr.operator.api.v1alpha1.CertManagerKey
+  map:
+    fields:
+    - name: duration
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.Duration
+    - name: issuerRef
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.IssuerReference
 - name: io.atcr.operator.api.v1alpha1.DID
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.Database
@@ -354,11 +363,32 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: io.atcr.operator.api.v1alpha1.Exposure
   map:
     fields:
+    - name: gateway
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.Gateway
+    - name: ingress
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.Ingress
     - name: service
       type:
         namedType: io.atcr.operator.api.v1alpha1.Service
 - name: io.atcr.operator.api.v1alpha1.FromNamespaces
   scalar: string
+- name: io.atcr.operator.api.v1alpha1.Gateway
+  map:
+    fields:
+    - name: hostnames
+      type:
+        list:
+          elementType:
+            namedType: io.atcr.operator.api.v1alpha1.Hostname
+          elementRelationship: associative
+    - name: parentRefs
+      type:
+        list:
+          elementType:
+            namedType: io.atcr.operator.api.v1alpha1.ParentReference
+          elementRelationship: atomic
 - name: io.atcr.operator.api.v1alpha1.HealthCheck
   map:
     fields:
@@ -520,6 +550,8 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: io.atcr.operator.api.v1alpha1.Origin
 - name: io.atcr.operator.api.v1alpha1.Host
   scalar: string
+- name: io.atcr.operator.api.v1alpha1.Hostname
+  scalar: string
 - name: io.atcr.operator.api.v1alpha1.Identity
   map:
     fields:
@@ -529,8 +561,40 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: plcURL
       type:
         namedType: io.atcr.operator.api.v1alpha1.Origin
+- name: io.atcr.operator.api.v1alpha1.Ingress
+  map:
+    fields:
+    - name: annotations
+      type:
+        map:
+          elementType:
+            scalar: string
+    - name: className
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.ObjectName
+    - name: hosts
+      type:
+        list:
+          elementType:
+            namedType: io.atcr.operator.api.v1alpha1.Hostname
+          elementRelationship: associative
+    - name: tlsSecretName
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.ObjectName
 - name: io.atcr.operator.api.v1alpha1.InsecurePolicy
   scalar: string
+- name: io.atcr.operator.api.v1alpha1.IssuerReference
+  map:
+    fields:
+    - name: group
+      type:
+        scalar: string
+    - name: kind
+      type:
+        scalar: string
+    - name: name
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.ObjectName
 - name: io.atcr.operator.api.v1alpha1.KeyAlgorithm
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.KeyRotation
@@ -697,6 +761,21 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.Origin
   scalar: string
+- name: io.atcr.operator.api.v1alpha1.ParentReference
+  map:
+    fields:
+    - name: name
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.ObjectName
+    - name: namespace
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.NamespaceName
+    - name: port
+      type:
+        scalar: numeric
+    - name: sectionName
+      type:
+        scalar: string
 - name: io.atcr.operator.api.v1alpha1.PodTemplate
   map:
     fields:
@@ -814,6 +893,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: algorithm
       type:
         namedType: io.atcr.operator.api.v1alpha1.KeyAlgorithm
+    - name: certManager
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.CertManagerKey
     - name: rotation
       type:
         namedType: io.atcr.operator.api.v1alpha1.KeyRotation

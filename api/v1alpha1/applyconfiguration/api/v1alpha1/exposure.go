@@ -9,6 +9,10 @@ package v1alpha1
 type ExposureApplyConfiguration struct {
 	// Service in front of the server's pods; it has the AppView's name.
 	Service *ServiceApplyConfiguration `json:"service,omitempty"`
+	// Ingress in front of the Service; it has the AppView's name. Not with gateway.
+	Ingress *IngressApplyConfiguration `json:"ingress,omitempty"`
+	// Gateway that routes to the Service, by an HTTPRoute of the AppView's name. Not with ingress.
+	Gateway *GatewayApplyConfiguration `json:"gateway,omitempty"`
 }
 
 // ExposureApplyConfiguration constructs a declarative configuration of the Exposure type for use with
@@ -22,5 +26,21 @@ func Exposure() *ExposureApplyConfiguration {
 // If called multiple times, the Service field is set to the value of the last call.
 func (b *ExposureApplyConfiguration) WithService(value *ServiceApplyConfiguration) *ExposureApplyConfiguration {
 	b.Service = value
+	return b
+}
+
+// WithIngress sets the Ingress field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Ingress field is set to the value of the last call.
+func (b *ExposureApplyConfiguration) WithIngress(value *IngressApplyConfiguration) *ExposureApplyConfiguration {
+	b.Ingress = value
+	return b
+}
+
+// WithGateway sets the Gateway field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Gateway field is set to the value of the last call.
+func (b *ExposureApplyConfiguration) WithGateway(value *GatewayApplyConfiguration) *ExposureApplyConfiguration {
+	b.Gateway = value
 	return b
 }

@@ -12,8 +12,8 @@ import (
 // SigningKey says where the key comes from and when it changes. Whatever the source, servers know a key before it
 // signs and verify with it until its last token is over.
 type SigningKeyApplyConfiguration struct {
-	// Source: Generated (default), the operator makes keys; or SecretRef, a Secret of yours. A provided key is copied,
-	// never mounted: replace it at any time.
+	// Source: Generated (default), the operator makes keys; SecretRef, a Secret of yours; CertManager, a Certificate that
+	// the operator asks cert-manager for. A provided key is copied, never mounted: replace it at any time.
 	Source *apiv1alpha1.KeySource `json:"source,omitempty"`
 	// Algorithm of keys that are made: ES256 (default) or RS256 (2048 bits), which costs the server 20 times more per
 	// token. A change rotates the key.
@@ -22,6 +22,8 @@ type SigningKeyApplyConfiguration struct {
 	Rotation *KeyRotationApplyConfiguration `json:"rotation,omitempty"`
 	// SecretRef names the Secret with your key, with source SecretRef.
 	SecretRef *KeySecretReferenceApplyConfiguration `json:"secretRef,omitempty"`
+	// CertManager asks for a Certificate, with source CertManager.
+	CertManager *CertManagerKeyApplyConfiguration `json:"certManager,omitempty"`
 }
 
 // SigningKeyApplyConfiguration constructs a declarative configuration of the SigningKey type for use with
@@ -59,5 +61,13 @@ func (b *SigningKeyApplyConfiguration) WithRotation(value *KeyRotationApplyConfi
 // If called multiple times, the SecretRef field is set to the value of the last call.
 func (b *SigningKeyApplyConfiguration) WithSecretRef(value *KeySecretReferenceApplyConfiguration) *SigningKeyApplyConfiguration {
 	b.SecretRef = value
+	return b
+}
+
+// WithCertManager sets the CertManager field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CertManager field is set to the value of the last call.
+func (b *SigningKeyApplyConfiguration) WithCertManager(value *CertManagerKeyApplyConfiguration) *SigningKeyApplyConfiguration {
+	b.CertManager = value
 	return b
 }
