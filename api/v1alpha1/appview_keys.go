@@ -144,10 +144,10 @@ type IssuerReference struct {
 // retired key stays, with its private half, until the sessions that began with it are over.
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.source) && self.source == 'SecretRef') == has(self.secretRef)",message="secretRef is needed with source: SecretRef, and only then"
+// +kubebuilder:validation:XValidation:rule="!has(self.source) || self.source != 'CertManager'",message="source is Generated or SecretRef: sessions are bound to this key, and each renewal would bring another"
 type OAuthClientKey struct {
 	// Source: Generated (default) or SecretRef.
 	// +optional
-	// +kubebuilder:validation:Enum=Generated;SecretRef
 	Source KeySource `json:"source,omitempty"`
 
 	// SecretRef names the Secret with your key, with source SecretRef: EC P-256.

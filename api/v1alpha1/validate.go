@@ -214,6 +214,9 @@ func validateKeys(k *Keys, at *field.Path) field.ErrorList {
 	}
 	o, p := &k.OAuthClient, at.Child("oauthClient")
 	errs = append(errs, validateUnion(o.Source == KeySecretRef, o.SecretRef != nil, p.Child("secretRef"), "is needed with source: SecretRef, and only then")...)
+	if o.Source == KeyCertManager {
+		errs = append(errs, field.NotSupported(p.Child("source"), o.Source, []KeySource{KeyGenerated, KeySecretRef}))
+	}
 	errs = append(errs, validateDuration(o.Rotation.Interval, 30*oneDay, tenYears, p.Child("rotation", "interval"))...)
 	errs = append(errs, validateDuration(o.Rotation.RetireAfter, time.Hour, tenYears, p.Child("rotation", "retireAfter"))...)
 	if r := o.Rotation; r.Interval != "" && r.Mode != RotationScheduled {
