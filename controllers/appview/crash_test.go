@@ -2,6 +2,7 @@ package appview_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -10,10 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/controllers/controltest"
 	"atcr.io/operator/controllers/keyset"
 	"atcr.io/operator/controllers/manager"
@@ -265,5 +268,87 @@ func TestARequestLongerThanStatusCanShowIsCarriedOutOnce(t *testing.T) {
 	e.Until("it is carried out", func() bool {
 		keys := e.AppView("registry", "Ready=True").Status.Keys.Signing
 		return keys.Current.Kid == before.Next.Kid && keys.LastRequest == long[:2*253]
+	})
+}
+
+func TestASigningSecretWhoseRecordWasRemovedKeepsEveryKey(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator(propagation(10 * time.Millisecond))
+	e.Kubelet()
+	av := appView("registry")
+	e.Create(av)
+	e.AppView("registry", "Ready=True")
+	controltest.Annotate(e, av, v1alpha1.AnnotationRotate, "1")
+	e.Until("it is rotated", func() bool { s := signing(e, "registry"); return len(s.Retired) == 1 && s.Next != nil })
+	before := signing(e, "registry")
+	s := &corev1.Secret{}
+	e.Get("registry-signing", s)
+	controltest.Update(e, s, func(s *corev1.Secret) { delete(s.Annotations, v1alpha1.AnnotationKeySet) })
+	// What was asked for is carried out once more, since nobody knows that it was; nothing else changes.
+	e.Until("it is well again", func() bool {
+		s := signing(e, "registry")
+		return s.Current.Kid == before.Next.Kid && s.Next != nil && s.Request == "1"
+	})
+	for _, k := range before.Verifying() {
+		require.True(t, verifies(signing(e, "registry"), k.Kid))
+	}
+}
+
+func TestAnImmutableSigningSecretIsSaidToBeOneAndTheServerKeepsItsKey(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator(propagation(10 * time.Millisecond))
+	e.Kubelet()
+	av := appView("registry")
+	e.Create(av)
+	e.AppView("registry", "Ready=True")
+	before := currentKid(e, "registry")
+	s := &corev1.Secret{}
+	e.Get("registry-signing", s)
+	controltest.Update(e, s, func(s *corev1.Secret) { s.Immutable = new(true) })
+	controltest.Annotate(e, av, v1alpha1.AnnotationRotate, "1")
+	got := e.AppView("registry", "KeysReady=False/KeyInvalid", "Available=True")
+	require.Contains(t, condition(got, "KeysReady").Message, "immutable")
+	require.Equal(t, before, currentKid(e, "registry"))
+
+	again := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: s.Name, Labels: s.Labels, Annotations: s.Annotations}, Type: s.Type, Data: s.Data}
+	require.NoError(t, e.Client.Delete(t.Context(), s))
+	e.Create(again)
+	e.Until("the rotation is carried out", func() bool { return currentKid(e, "registry") != before })
+	e.AppView("registry", "Ready=True", "KeysReady=True/Generated")
+}
+
+// mutes are servers that cannot be asked, each of them slowly.
+type mutes struct{ wait time.Duration }
+
+// Ready implements appview.Readiness.
+func (m mutes) Ready(ctx context.Context, _ string) (out names.Ready, err error) {
+	timeout := time.NewTimer(m.wait)
+	defer timeout.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timeout.C:
+	}
+	return out, errors.New("no connection")
+}
+
+func TestFiftyServersThatCannotBeAskedHoldUpARotationForAWhileOnly(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator(propagation(10*time.Millisecond), func(_ *rest.Config, o *manager.Options) { o.Readiness = mutes{200 * time.Millisecond} })
+	e.Kubelet()
+	av := appView("registry")
+	e.Create(av)
+	e.AppView("registry", "Ready=True")
+	d := &appsv1.Deployment{}
+	e.Get("registry", d)
+	for i := range 50 {
+		e.Serving(d, fmt.Sprintf("10.1.1.%d", i+1))
+	}
+	controltest.Annotate(e, av, v1alpha1.AnnotationRotate, "1")
+	e.Until("the rotation ends", func() bool {
+		keys := e.AppView("registry").Status.Keys.Signing
+		return keys.LastRequest == "1" && len(keys.Retired) == 1 && keys.Retired[0].Until != nil
 	})
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/controllers/controltest"
 )
@@ -66,8 +67,7 @@ func TestAKeyWhoseCreationWasNotAcknowledgedIsUsed(t *testing.T) {
 	})
 	first := &corev1.Secret{}
 	e.Eventually("the Secret is there", func() error {
-		e.Get("registry-signing-next", first)
-		return nil
+		return e.Client.Get(t.Context(), client.ObjectKey{Namespace: e.Namespace, Name: "registry-signing-next"}, first)
 	})
 	lost.Off()
 	e.AppView("registry", "Ready=True")

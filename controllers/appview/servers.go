@@ -3,8 +3,10 @@ package appview
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -32,6 +34,9 @@ type servers struct {
 // the way, and the kubelet has long updated the pod's files by then. A pod that answers with other keys always does.
 const mute = 10
 
+// askAtOnce bounds how many pods are asked at the same time: fifty that do not answer must not outlast a reconcile.
+const askAtOnce = 16
+
 // loaded says whether every server that runs has loaded the set as it is.
 func (s *servers) loaded(ctx context.Context, sc *scope, set *keyset.Set) bool {
 	var pods corev1.PodList
@@ -44,20 +49,28 @@ func (s *servers) loaded(ctx context.Context, sc *scope, set *keyset.Set) bool {
 		changed = set.Published
 	}
 	patient := sc.now.Time.Before(changed.Add(mute * sc.settings.Rotation.Propagation))
-	for _, p := range pods.Items {
-		if !runs(&p) {
+	var behind atomic.Bool
+	var asking errgroup.Group
+	asking.SetLimit(askAtOnce)
+	for i := range pods.Items {
+		p := &pods.Items[i]
+		if !runs(p) {
 			continue
 		}
-		got, err := s.readiness.Ready(ctx, p.Status.PodIP)
-		switch {
-		case err != nil && patient:
-			log.FromContext(ctx).V(1).Info("a server cannot be asked which keys it has", "pod", p.Name, "error", err.Error())
-			return false
-		case err == nil && (got.KeySetHash != set.Hash() || got.SigningKey != set.Current.Kid):
-			return false
-		}
+		asking.Go(func() error {
+			got, err := s.readiness.Ready(ctx, p.Status.PodIP)
+			switch {
+			case err != nil && (patient || ctx.Err() != nil):
+				log.FromContext(ctx).V(1).Info("a server cannot be asked which keys it has", "pod", p.Name, "error", err.Error())
+				behind.Store(true)
+			case err == nil && (got.KeySetHash != set.Hash() || got.SigningKey != set.Current.Kid):
+				behind.Store(true)
+			}
+			return nil
+		})
 	}
-	return true
+	_ = asking.Wait() // none returns an error
+	return !behind.Load()
 }
 
 // runs says whether a server in a pod serves clients, or may in a moment: one that is not ready now, because its database

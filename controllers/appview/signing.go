@@ -57,6 +57,8 @@ func (r *Reconciler) signing(ctx context.Context, sc *scope) error {
 		}
 		if err := r.carry(ctx, sc, state, held, plan.Action); movedOn(err) {
 			break
+		} else if errors.Is(err, errImmutable) {
+			return nil
 		} else if err != nil {
 			return err
 		}
@@ -66,6 +68,9 @@ func (r *Reconciler) signing(ctx context.Context, sc *scope) error {
 	sc.again(time.Second)
 	return nil
 }
+
+// errImmutable says that a Secret was made so that it cannot change, which is explained.
+var errImmutable = errors.New("the Secret is immutable")
 
 // heldKeys are the Secrets behind a state; nil: not there.
 type heldKeys struct{ signing, staged *corev1.Secret }
@@ -126,7 +131,13 @@ func (r *Reconciler) carry(ctx context.Context, sc *scope, state *keyset.State, 
 		return err
 	}
 	// The version keeps a decision about one state from being carried out on another.
-	if err := r.client.Patch(ctx, after, client.MergeFromWithOptions(held.signing, client.MergeFromWithOptimisticLock{}), apply.FieldOwner); err != nil {
+	err := r.client.Patch(ctx, after, client.MergeFromWithOptions(held.signing, client.MergeFromWithOptimisticLock{}), apply.FieldOwner)
+	if immutable := held.signing.Immutable; apierrors.IsInvalid(err) && immutable != nil && *immutable {
+		sc.keysFailed(false, v1alpha1.ReasonKeyInvalid,
+			"Secret %s is immutable, so keys cannot change: delete it and create it again at once with the same data, labels and annotations, without immutable", after.Name)
+		return errImmutable
+	}
+	if err != nil {
 		return fmt.Errorf("%s of Secret %s: %w", strings.ToLower(string(action)), after.Name, err)
 	}
 	switch before := state.Set.Current.Kid; action {

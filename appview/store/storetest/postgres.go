@@ -32,8 +32,9 @@ import (
 	"atcr.io/operator/test/testenv"
 )
 
-// Cluster is a running PostgreSQL on loopback.
+// Cluster is a running PostgreSQL.
 type Cluster struct {
+	host string // address that it listens on
 	port int
 	dir  string
 	bin  string
@@ -68,7 +69,7 @@ func Postgres(t testing.TB) *Cluster {
 	if bin == "" {
 		testenv.Missing(t, "PostgreSQL", "run hack/test/deps.sh, or install postgresql with your package manager")
 	}
-	shared.once.Do(func() { shared.cluster, shared.err = create(bin, nil) })
+	shared.once.Do(func() { shared.cluster, shared.err = create(bin, loopback, nil) })
 	require.NoError(t, shared.err)
 	return shared.cluster
 }
@@ -76,18 +77,27 @@ func Postgres(t testing.TB) *Cluster {
 // Durable are the settings of a cluster that keeps what it has acknowledged, as everybody's but a test's does.
 var Durable = []string{"fsync=on", "synchronous_commit=on", "full_page_writes=on", "autovacuum=on"}
 
+// loopback is where clusters are that only the tests reach.
+const loopback = "127.0.0.1"
+
 // StartPostgres is a cluster of the test's own, to be stopped and started. Settings go over those that make tests fast.
 func StartPostgres(t testing.TB, settings ...string) *Cluster {
+	t.Helper()
+	return StartPostgresAt(t, loopback, settings...)
+}
+
+// StartPostgresAt is a cluster of the test's own that others reach at an address of this machine, with the password.
+func StartPostgresAt(t testing.TB, address string, settings ...string) *Cluster {
 	t.Helper()
 	bin := binaries()
 	if bin == "" {
 		testenv.Missing(t, "PostgreSQL", "run hack/test/deps.sh, or install postgresql with your package manager")
 	}
-	c, err := create(bin, settings)
+	c, err := create(bin, address, settings)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		c.Stop()
-		require.NoError(t, os.RemoveAll(c.dir))
+		os.RemoveAll(c.dir)
 	})
 	return c
 }
@@ -107,8 +117,8 @@ func binaries() string {
 }
 
 // create makes a cluster and starts it.
-func create(bin string, settings []string) (*Cluster, error) {
-	c := &Cluster{bin: bin, set: settings}
+func create(bin, address string, settings []string) (*Cluster, error) {
+	c := &Cluster{bin: bin, host: address, set: settings}
 	if os.Getuid() == 0 {
 		nobody, err := user.Lookup("nobody")
 		if err != nil {
@@ -131,7 +141,7 @@ func create(bin string, settings []string) (*Cluster, error) {
 	if err := os.WriteFile(pw, []byte(password), 0o644); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +153,22 @@ func create(bin string, settings []string) (*Cluster, error) {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w: %s", err, out)
 	}
+	if address != loopback {
+		const everybody = "host all all all scram-sha-256\n"
+		if err := appendTo(filepath.Join(c.data(), "pg_hba.conf"), everybody); err != nil {
+			return nil, err
+		}
+	}
 	return c, c.Start()
+}
+
+func appendTo(file, line string) error {
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(line)
+	return errors.Join(err, f.Close())
 }
 
 func (c *Cluster) data() string { return filepath.Join(c.dir, "data") }
@@ -167,7 +192,7 @@ func (c *Cluster) Start() error {
 	// removes the files.
 	script := `"$0" "$@" >log 2>&1 & pid=$!; read how; kill -INT $pid; wait $pid; [ "$how" = keep ] || { dir=$PWD; cd /; rm -rf "$dir"; }`
 	cmd := c.command("/bin/sh", "-c", script, filepath.Join(c.bin, "postgres"), "-D", c.data(), "-p", strconv.Itoa(c.port),
-		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="+c.dir, "-c", "fsync=off", "-c", "synchronous_commit=off",
+		"-c", "listen_addresses="+c.host, "-c", "unix_socket_directories="+c.dir, "-c", "fsync=off", "-c", "synchronous_commit=off",
 		"-c", "full_page_writes=off", "-c", "max_connections=200", "-c", "shared_buffers=32MB", "-c", "autovacuum=off")
 	for _, setting := range c.set {
 		cmd.Args = append(cmd.Args, "-c", setting) // the last one of a name counts
@@ -301,10 +326,13 @@ func (c *Cluster) Kill() error {
 
 // URL of a database of the cluster.
 func (c *Cluster) URL(database string) string {
-	u := url.URL{Scheme: "postgres", User: url.UserPassword("atcr", password), Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)),
+	u := url.URL{Scheme: "postgres", User: url.UserPassword("atcr", password), Host: net.JoinHostPort(c.host, strconv.Itoa(c.port)),
 		Path: "/" + database, RawQuery: "sslmode=disable"}
 	return u.String()
 }
+
+// Port that it listens on.
+func (c *Cluster) Port() int { return c.port }
 
 // Password of the URL.
 func (*Cluster) Password() string { return password }
