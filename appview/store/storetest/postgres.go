@@ -97,7 +97,7 @@ func StartPostgresAt(t testing.TB, address string, settings ...string) *Cluster 
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		c.Stop()
-		os.RemoveAll(c.dir)
+		require.NoError(t, os.RemoveAll(c.dir))
 	})
 	return c
 }
