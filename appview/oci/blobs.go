@@ -184,30 +184,43 @@ func (r *Registry) findBlob(q *request, d digest.Digest, try func(context.Contex
 			return hold, nil
 		}
 	}
-	candidates, err := r.candidates(q, d)
-	if err != nil {
-		return nil, err
-	}
 	tried := map[syntax.DID]bool{last: true}
-	for _, named := range candidates {
-		if ctx.Err() != nil {
-			break
+	search := func() (*holdclient.Hold, error) {
+		candidates, err := r.candidates(q, d)
+		if err != nil {
+			return nil, err
 		}
-		for _, did := range slices.Backward(r.Holds.Lineage(ctx, named)) { // the holds that took its place first
-			if tried[did] || ctx.Err() != nil {
-				continue
+		for _, named := range candidates {
+			if ctx.Err() != nil {
+				break
 			}
-			tried[did] = true
-			if hold := at(did); hold != nil {
-				r.blobs.remember(q.Owner, d, did)
-				return hold, nil
+			for _, did := range slices.Backward(r.Holds.Lineage(ctx, named)) { // the holds that took its place first
+				if tried[did] || ctx.Err() != nil {
+					continue
+				}
+				tried[did] = true
+				if hold := at(did); hold != nil {
+					r.blobs.remember(q.Owner, d, did)
+					return hold, nil
+				}
 			}
 		}
+		return nil, index.ErrNotFound
+	}
+	hold, err := search()
+	if err == nil {
+		return hold, nil
+	}
+	// A client may begin with a blob: then nothing of the owner is known here, or not yet what was pushed elsewhere.
+	if fresh := r.Records.Fresh(ctx, q.Owner, r.Records.TTL); fresh != nil {
+		err = fresh
+	} else if hold, err = search(); err == nil {
+		return hold, nil
 	}
 	if worst != nil {
 		return nil, worst
 	}
-	return nil, index.ErrNotFound
+	return nil, err
 }
 
 // candidates are the holds that may have a blob: those that manifests naming it name, and the one that the owner pushes

@@ -7,9 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
 
+	"atcr.io/operator/appview/pds"
 	"atcr.io/operator/appview/server/servertest"
 )
 
@@ -148,4 +150,23 @@ func TestConditionalRequestsAndCaching(t *testing.T) {
 	resp := nobody.do(w, http.MethodGet, "/v2/"+app+"/manifests/none", nil)
 	require.Equal(t, "no-store", resp.Header.Get("Cache-Control"), "an absence is for now")
 	require.Empty(t, resp.Header.Get("ETag"))
+}
+
+// A client that has the manifest already, or that began its pull at another AppView, begins with a blob.
+func TestABlobIsFoundThoughNothingElseOfItsOwnerWasAskedForBefore(t *testing.T) {
+	w := servertest.Start(t, servertest.Options{})
+	config, layer := push(t, w, app, []byte("{}")), push(t, w, app, []byte("layer"))
+	require.Equal(t, http.StatusCreated, putManifest(w, servertest.Alice, app, "v1", manifestOf(config, layer, 2, 5)).StatusCode)
+	// The owner has opted out of default holds since, so that only the manifest says where its blobs are.
+	_, _, err := w.Devnet.Engine().ApplyWrites(t.Context(), w.Account(servertest.Alice).DID, []pds.Write{{Op: pds.Put,
+		Collection: "io.atcr.sailor.profile", RKey: "self", Value: map[string]any{"defaultHold": nil, "createdAt": "2026-01-01T00:00:00Z"}}}, cid.Undef)
+	require.NoError(t, err)
+	blobs, scope := "/v2/"+app+"/blobs/", "repository:"+app+":pull"
+	for method, status := range map[string]int{http.MethodGet: 307, http.MethodHead: 200} {
+		other := w.Fresh()
+		require.Equal(t, status, client{t, other.Token("", scope)}.do(other, method, blobs+string(layer), nil).StatusCode, method)
+	}
+	other := w.Fresh()
+	reader := client{t, other.Token("", scope)}
+	refuses(t, reader.do(other, http.MethodGet, blobs+string(digest.FromString("absent")), nil), 404, "BLOB_UNKNOWN", "no such blob")
 }
