@@ -70,6 +70,12 @@ func NewPDS(dir Resolver, client *http.Client, sessions Sessions) *PDS {
 	return &PDS{dir: dir, client: client, sessions: sessions, now: time.Now, tokens: tokens}
 }
 
+// At sets the clock by which service tokens are used again until they end; call it before the client is used.
+func (p *PDS) At(now func() time.Time) *PDS {
+	p.now = now
+	return p
+}
+
 // GetRecord reads one record; [ErrRecordNotFound] when it is not there.
 func (p *PDS) GetRecord(ctx context.Context, did syntax.DID, collection, rkey string) (*Record, error) {
 	q := url.Values{"repo": {string(did)}, "collection": {collection}, "rkey": {rkey}}

@@ -142,6 +142,38 @@ func (n *Net) refreshIdentity(ctx context.Context, a account) error {
 	return n.engine.AnnounceIdentity(ctx, a.DID, string(a.Handle))
 }
 
+// Rename gives an account another handle, which may have been another account's until now; that one gets a handle that
+// nobody knows.
+func (n *Net) Rename(ctx context.Context, did syntax.DID, to string) error {
+	handle, err := parseHandle(to)
+	if err != nil {
+		return fmt.Errorf("rename %s: %w", did, err)
+	}
+	if other, err := n.account(ctx, string(handle)); err == nil && other.DID != did {
+		if err := n.setHandle(ctx, other.DID, syntax.Handle(fmt.Sprintf("was-%d-%s", time.Now().UnixNano(), handle))); err != nil {
+			return err
+		}
+	}
+	return n.setHandle(ctx, did, handle)
+}
+
+func (n *Net) setHandle(ctx context.Context, did syntax.DID, handle syntax.Handle) error {
+	if _, err := n.db.ExecContext(ctx, `UPDATE account SET handle = ? WHERE did = ?`, handle, did); err != nil {
+		return fmt.Errorf("rename %s: %w", did, err)
+	}
+	n.naming.Lock()
+	for i := range n.accounts {
+		if n.accounts[i].DID == did {
+			n.accounts[i].Handle = handle
+		}
+	}
+	n.naming.Unlock()
+	if err := n.refreshIdentity(ctx, account{DID: did, Handle: handle}); err != nil {
+		return fmt.Errorf("rename %s: %w", did, err)
+	}
+	return nil
+}
+
 // ensureAccount creates a configured account, or sets the passwords of one that exists.
 func (n *Net) ensureAccount(ctx context.Context, want Account) (AccountInfo, error) {
 	handle, err := parseHandle(want.Handle)

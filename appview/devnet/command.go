@@ -117,7 +117,7 @@ func (n *Net) Print(w io.Writer) error {
 	fmt.Fprintf(w, "devnet: PLC directory and PDS at %s (not for production)\n\n", n.URL())
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "HANDLE\tDID\tPASSWORD\tAPP PASSWORD")
-	for _, a := range n.accounts {
+	for _, a := range n.Accounts() {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", a.Handle, a.DID, a.Password, a.AppPassword)
 	}
 	return t.Flush()

@@ -45,6 +45,7 @@ type Net struct {
 	server   *http.Server
 	served   chan struct{}
 
+	naming     sync.RWMutex // guards accounts
 	creating   sync.Mutex
 	refreshing sync.Mutex
 	counting   sync.Mutex
@@ -277,11 +278,15 @@ func (n *Net) URL() string { return n.cfg.PublicURL }
 func (n *Net) Addr() string { return n.listener.Addr().String() }
 
 // Accounts with their DIDs and passwords, in the order of Config.
-func (n *Net) Accounts() []AccountInfo { return append([]AccountInfo(nil), n.accounts...) }
+func (n *Net) Accounts() []AccountInfo {
+	n.naming.RLock()
+	defer n.naming.RUnlock()
+	return append([]AccountInfo(nil), n.accounts...)
+}
 
 // Account by handle; panics when there is none (tests name accounts that they configured).
 func (n *Net) Account(handle string) AccountInfo {
-	for _, a := range n.accounts {
+	for _, a := range n.Accounts() {
 		if string(a.Handle) == handle {
 			return a
 		}

@@ -36,7 +36,7 @@ type Tokens interface {
 	ServiceToken(ctx context.Context, user, hold syntax.DID) (string, error)
 }
 
-// Config is what a [Client] is made of; every field is needed.
+// Config is what a [Client] is made of; every field but Now is needed.
 type Config struct {
 	Directory Directory
 	Tokens    Tokens
@@ -46,6 +46,7 @@ type Config struct {
 	Trusted    *http.Client // for endpoints that the operator configured
 	// HandOut says whether clients may be sent to a URL that a hold gave out which no operator configured.
 	HandOut func(*url.URL) error
+	Now     func() time.Time // time.Now when nil
 }
 
 // Client calls holds. It is safe for concurrent use.
@@ -73,9 +74,12 @@ func New(c Config) *Client {
 		client.Timeout = 0 // calls have deadlines of their own; parts of a blob take as long as they move
 	}
 	c.Guarded, c.Trusted = &guarded, &trusted
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	located, _ := lru.New[locationKey, location](20_000)
 	successors, _ := lru.New[syntax.DID, succession](maxHolds)
-	return &Client{Config: c, located: located, successors: successors, holds: map[syntax.DID]resolved{}, crews: map[[2]syntax.DID]time.Time{}, simple: map[syntax.DID]time.Time{}, now: time.Now, partIdle: partIdle}
+	return &Client{Config: c, located: located, successors: successors, holds: map[syntax.DID]resolved{}, crews: map[[2]syntax.DID]time.Time{}, simple: map[syntax.DID]time.Time{}, now: c.Now, partIdle: partIdle}
 }
 
 func (c *Client) httpFor(h *Hold) *http.Client {

@@ -8,6 +8,7 @@
 //   - bytes.go: manifest bytes: memory, store, PDS, and never without checking the digest
 //   - write.go, delete.go: one atomic applyWrites per change, in a queue per DID
 //   - rows.go: the SQL
+//   - handles.go: whose images a handle has named, for the day when it moves to another account
 //   - outbox.go: notifications to holds, kept until they are acknowledged, in a queue per hold
 //   - counts.go: what the metrics tell
 //   - children.go: the entries of an index; sweep.go: how many manifest bytes the store keeps

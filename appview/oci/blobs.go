@@ -37,7 +37,10 @@ func (r *Registry) headBlob(w http.ResponseWriter, q *request) error {
 	if hold := r.pushing(q); hold != nil {
 		err = stat(q.Context(), hold)
 	} else {
-		_, err = r.findBlob(q, d, stat)
+		err = r.byDigest(q, func() error {
+			_, err := r.findBlob(q, d, stat)
+			return err
+		})
 	}
 	if err != nil {
 		return r.blobError(w, q, d, err)
@@ -71,9 +74,13 @@ func (r *Registry) getBlob(w http.ResponseWriter, q *request) error {
 	if !ok {
 		return invalidDigest(q.Ref)
 	}
+	var hold *holdclient.Hold
 	var at holdclient.Location
-	hold, err := r.findBlob(q, d, func(ctx context.Context, h *holdclient.Hold) (err error) {
-		at, err = r.Holds.Locate(ctx, h, q.Owner, q.reader(), d, http.MethodGet)
+	err := r.byDigest(q, func() (err error) {
+		hold, err = r.findBlob(q, d, func(ctx context.Context, h *holdclient.Hold) (err error) {
+			at, err = r.Holds.Locate(ctx, h, q.Owner, q.reader(), d, http.MethodGet)
+			return err
+		})
 		return err
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"atcr.io/operator/appview/atproto/alias"
 	"atcr.io/operator/appview/holdclient"
 	"atcr.io/operator/appview/index"
 	"atcr.io/operator/appview/oci/spec"
@@ -23,7 +24,7 @@ import (
 // getManifest answers GET and HEAD of a manifest by tag or digest, with the bytes exactly as they were pushed. HEAD
 // reads them too: it must not promise what GET cannot serve.
 func (r *Registry) getManifest(w http.ResponseWriter, q *request) error {
-	ctx := q.Context()
+	ctx, owner := q.Context(), q.Owner
 	d, byDigest := spec.ParseDigest(q.Ref)
 	h := w.Header()
 	var m *index.Manifest
@@ -31,13 +32,19 @@ func (r *Registry) getManifest(w http.ResponseWriter, q *request) error {
 	switch {
 	case byDigest:
 		h.Set("Cache-Control", "private, max-age=31536000, immutable")
-		m, err = r.Records.Manifest(ctx, q.Owner, q.Name.Repository, d)
+		err = r.byDigest(q, func() (err error) {
+			m, err = r.Records.Manifest(ctx, q.Owner, q.Name.Repository, d)
+			return err
+		})
 	case spec.LooksLikeDigest(q.Ref):
 		return invalidDigest(q.Ref)
 	case !spec.IsTag(q.Ref):
 		return invalidTag(q.Ref)
 	default:
 		h.Set("Cache-Control", "no-cache")
+		if err := r.byName(q); err != nil {
+			return err
+		}
 		m, err = r.Records.Tagged(ctx, q.Owner, q.Name.Repository, q.Ref)
 	}
 	if err != nil {
@@ -53,6 +60,9 @@ func (r *Registry) getManifest(w http.ResponseWriter, q *request) error {
 	if matches(q.Header.Get("If-None-Match"), etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
+	}
+	if q.Owner == owner {
+		r.served(ctx, q)
 	}
 	h.Set("Content-Type", servedType(m.MediaType))
 	h.Set("Content-Length", strconv.Itoa(len(body)))
@@ -129,6 +139,11 @@ func (r *Registry) putManifest(w http.ResponseWriter, q *request) error {
 	if err := r.Records.Put(q.Context(), q.Owner, index.Push{Repository: q.Name.Repository, Digest: d, Raw: body,
 		Document: doc, Hold: hold.DID, Tags: tags}); err != nil {
 		return err
+	}
+	if alias.IsHandle(q.Name.Owner) {
+		if err := r.Handles.Pushed(q.Context(), q.Name.Owner, q.Owner); err != nil {
+			return err
+		}
 	}
 	h := w.Header()
 	h.Set("Location", "/v2/"+q.Name.String()+"/manifests/"+string(d))

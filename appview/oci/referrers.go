@@ -31,27 +31,19 @@ func (r *Registry) listReferrers(w http.ResponseWriter, q *request) error {
 	query := q.URL.Query()
 	artifactType := query.Get("artifactType")
 	last := query.Get("last")
-	found, more, err := r.Records.Referrers(q.Context(), q.Owner, q.Name.Repository, d, artifactType, last, referrersPage)
-	if err != nil {
-		return err
-	}
-	list := []spec.Descriptor{}
-	for _, m := range found {
-		list = append(list, spec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size,
-			ArtifactType: m.ArtifactType, Annotations: m.Annotations})
-	}
-	tagged, err := r.taggedReferrers(q, d)
-	if err != nil {
-		return err
-	}
-	for _, t := range tagged {
-		behind := more && t.Digest > list[len(list)-1].Digest
-		if string(t.Digest) > last && !behind && (artifactType == "" || t.ArtifactType == artifactType) {
-			list = append(list, t)
+	var list []spec.Descriptor
+	var more bool
+	err := r.byDigest(q, func() (err error) {
+		if list, more, err = r.referrers(q, d, artifactType, last); err == nil && len(list) == 0 {
+			return index.ErrNotFound
 		}
+		return err
+	})
+	if errors.Is(err, index.ErrNotFound) {
+		list = []spec.Descriptor{}
+	} else if err != nil {
+		return err
 	}
-	slices.SortFunc(list, func(a, b spec.Descriptor) int { return strings.Compare(string(a.Digest), string(b.Digest)) })
-	list, more = cut(list, more)
 	out := struct {
 		SchemaVersion int               `json:"schemaVersion"`
 		MediaType     string            `json:"mediaType"`
@@ -69,6 +61,31 @@ func (r *Registry) listReferrers(w http.ResponseWriter, q *request) error {
 	}
 	w.Header().Set("Cache-Control", "no-cache")
 	return writeJSON(w, q.Request, spec.MediaTypeImageIndex, out)
+}
+
+// referrers is one page of them, of q.Owner's.
+func (r *Registry) referrers(q *request, d digest.Digest, artifactType, last string) (list []spec.Descriptor, more bool, err error) {
+	found, more, err := r.Records.Referrers(q.Context(), q.Owner, q.Name.Repository, d, artifactType, last, referrersPage)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, m := range found {
+		list = append(list, spec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size,
+			ArtifactType: m.ArtifactType, Annotations: m.Annotations})
+	}
+	tagged, err := r.taggedReferrers(q, d)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, t := range tagged {
+		behind := more && t.Digest > list[len(list)-1].Digest
+		if string(t.Digest) > last && !behind && (artifactType == "" || t.ArtifactType == artifactType) {
+			list = append(list, t)
+		}
+	}
+	slices.SortFunc(list, func(a, b spec.Descriptor) int { return strings.Compare(string(a.Digest), string(b.Digest)) })
+	list, more = cut(list, more)
+	return list, more, nil
 }
 
 // cut ends a page where its limits are reached. The first referrer is always in it.

@@ -47,6 +47,7 @@ type Config struct {
 	Owners      Owners
 	Holds       *holdclient.Client
 	Records     *index.Mirror
+	Handles     *index.Handles
 	Uploads     *upload.Uploader
 	Pulls       *pulls.Counter
 	DefaultHold func() syntax.DID // may be empty

@@ -14,6 +14,9 @@ func (r *Registry) listTags(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
+	if err := r.byName(q); err != nil {
+		return err
+	}
 	tags, more, err := r.Records.Tags(q.Context(), q.Owner, q.Name.Repository, last, n)
 	if err != nil {
 		return err

@@ -46,6 +46,7 @@ const jwksPath = "/auth/jwks.json"
 type Server struct {
 	cfg        *config.Config
 	log        *slog.Logger
+	now        func() time.Time
 	db         *store.DB
 	keys       *auth.Keys
 	clientKeys *auth.ClientKeys // nil: none
@@ -65,8 +66,13 @@ type Server struct {
 
 // New opens a server. Close it, also when Serve was never called.
 func New(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Server, error) {
+	return NewAt(ctx, cfg, log, time.Now)
+}
+
+// NewAt is New with the clock by which sessions, tokens, identities and what is remembered of records and holds expire.
+func NewAt(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() time.Time) (*Server, error) {
 	log = observe.Logger(log)
-	s := &Server{cfg: cfg, log: log, watcher: files.NewWatcher(filePoll, log)}
+	s := &Server{cfg: cfg, log: log, now: now, watcher: files.NewWatcher(filePoll, log)}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the AppView: %w", err), s.Close())
 	}
@@ -123,23 +129,23 @@ func (s *Server) open(ctx context.Context) (err error) {
 	operator := diddoc.NewClient(s.runtime.OperatorPolicy(), endless)
 	to := s.metrics.upstream.Client
 	directory := atproto.NewDirectory(atproto.DirectoryConfig{
-		PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, Logger: s.log, Memory: identities{s.db},
+		PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, Logger: s.log, Memory: identities{s.db}, Now: s.now,
 		Operator: to(diddoc.NewClient(s.runtime.OperatorPolicy(), diddoc.Options{}), observe.Identity),
 		Guarded:  to(diddoc.NewClient(s.runtime.Policy(), diddoc.Options{}), observe.Identity),
 	})
 	toPDS := to(guarded, observe.PDS)
-	sessions := session.NewManager(session.Config{Store: s.db, Key: sealing, Directory: directory, Client: toPDS, Logger: s.log})
-	pds := atproto.NewPDS(directory, toPDS, sessions)
+	sessions := session.NewManager(session.Config{Store: s.db, Key: sealing, Directory: directory, Client: toPDS, Logger: s.log, Now: s.now})
+	pds := atproto.NewPDS(directory, toPDS, sessions).At(s.now)
 	s.holds = holdclient.New(holdclient.Config{Directory: holds{directory}, Tokens: serviceTokens{pds},
 		Configured: func(did string) (names.Hold, bool) { return s.runtime.Current().Hold(did) },
-		Guarded:    to(guarded, observe.Hold), Trusted: to(operator, observe.Hold), HandOut: s.runtime.Policy().CheckURL})
+		Guarded:    to(guarded, observe.Hold), Trusted: to(operator, observe.Hold), HandOut: s.runtime.Policy().CheckURL, Now: s.now})
 	s.mirror = index.New(index.Config{PDS: pds, Store: s.db, Log: s.log, TTL: mirrorTTL, CacheBytes: manifestCache,
-		StoreBytes: manifestStore, Now: time.Now})
-	s.uploads = upload.New(s.holds, &upload.Sessions{Store: s.db, Now: time.Now}, s.log)
+		StoreBytes: manifestStore, Now: s.now})
+	s.uploads = upload.New(s.holds, &upload.Sessions{Store: s.db, Now: s.now}, s.log)
 
-	verifier := auth.NewVerifier(s.keys, s.cfg.ServiceName, time.Now)
+	verifier := auth.NewVerifier(s.keys, s.cfg.ServiceName, s.now)
 	s.metrics.registry.MustRegister(append(s.db.Collectors(), state{s.keys, verifier, s.mirror, s.db})...)
-	counting := pulls.Config{Holds: s.holds, CameAlong: s.mirror.CameAlong, Now: time.Now, Log: s.log}
+	counting := pulls.Config{Holds: s.holds, CameAlong: s.mirror.CameAlong, Now: s.now, Log: s.log}
 	if s.self, err = newSelf(s.cfg, s.log); err != nil {
 		return err
 	}
@@ -151,12 +157,12 @@ func (s *Server) open(ctx context.Context) (err error) {
 	registry := oci.New(oci.Config{
 		Tokens: tokens{verifier,
 			&auth.Challenger{BaseURL: s.cfg.BaseURL, Service: s.cfg.ServiceName, AllowedHosts: s.runtime.AllowedHosts}},
-		Owners: newOwners(directory), Holds: s.holds, Records: s.mirror, Uploads: s.uploads, Log: s.log, BodyIdle: bodyIdle,
+		Owners: newOwners(directory), Holds: s.holds, Records: s.mirror, Handles: index.NewHandles(s.db, s.log, s.now), Uploads: s.uploads, Log: s.log, BodyIdle: bodyIdle,
 		DefaultHold: s.defaultHold, Pulls: s.pulls,
 	})
-	s.refresh = &auth.RefreshTokens{Store: s.db, Now: time.Now}
+	s.refresh = &auth.RefreshTokens{Store: s.db, Now: s.now}
 	issuer := &auth.Handler{
-		Issuer:    &auth.Issuer{Keys: s.keys, Service: s.cfg.ServiceName, Life: s.cfg.TokenExpiration, Now: time.Now},
+		Issuer:    &auth.Issuer{Keys: s.keys, Service: s.cfg.ServiceName, Life: s.cfg.TokenExpiration, Now: s.now},
 		Directory: directory, Refresh: s.refresh, Logger: s.log,
 		Passwords: profiled{sessions, s.mirror, s.defaultHold, s.log},
 		Observe:   func(result string) { s.metrics.tokens.WithLabelValues(result).Inc() },

@@ -48,6 +48,12 @@ func Decode(component string) (syntax.AtIdentifier, error) {
 	return h.AtIdentifier(), nil
 }
 
+// IsHandle says whether a component that [Decode] reads is a handle, and not the alias of a DID.
+func IsHandle(component string) bool {
+	_, isDID := cutDID(component)
+	return !isDID
+}
+
 // cutDID gives method and identifier with an underscore between them.
 func cutDID(component string) (string, bool) {
 	if rest, ok := strings.CutPrefix(component, "did_"); ok {

@@ -167,7 +167,7 @@ func (w *World) another(environ []string) *World {
 	if os.Getenv("ATCR_TEST_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	s, err := server.New(w.t.Context(), cfg, log.With("part", "replica"))
+	s, err := server.NewAt(w.t.Context(), cfg, log.With("part", "replica"), w.Now())
 	require.NoError(w.t, err)
 	debug, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(w.t, err)

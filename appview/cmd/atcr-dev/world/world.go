@@ -40,7 +40,8 @@ type Options struct {
 	Proxy       bool           // the AppView streams blobs, as for a hold inside a cluster
 	WrapPDS     func(http.Handler) http.Handler
 	WrapHold    func(http.Handler) http.Handler
-	NoAppView   bool // the caller starts it, with AppViewEnviron
+	Now         func() time.Time // the AppView's clock; time.Now when nil
+	NoAppView   bool             // the caller starts it, with AppViewEnviron
 	HoldTracing *observe.Tracing
 	Log         *slog.Logger
 }
@@ -86,6 +87,14 @@ func (w *World) Close() error {
 	}
 	w.closers = nil
 	return errors.Join(errs...)
+}
+
+// Now is the AppView's clock.
+func (w *World) Now() func() time.Time {
+	if w.opts.Now != nil {
+		return w.opts.Now
+	}
+	return time.Now
 }
 
 // Host is the AppView's host:port, as in image references.
@@ -224,7 +233,7 @@ func (w *World) startAppView(ctx context.Context) error {
 	cfg, err := config.Load(w.Environ())
 	if err == nil {
 		cfg.Warnings = nil // TEST_MODE is what this world is
-		w.AppView, err = server.New(ctx, cfg, w.log.With("part", "appview"))
+		w.AppView, err = server.NewAt(ctx, cfg, w.log.With("part", "appview"), w.Now())
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("start AppView: %w", err), api.Close(), debug.Close())
