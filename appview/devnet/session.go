@@ -221,3 +221,11 @@ func (n *Net) getSession(w http.ResponseWriter, r *http.Request) error {
 	}
 	return n.answerSession(w, r, a, tokens{})
 }
+
+// EndSessions ends all sessions of an account, as its owner can by deleting them; access tokens live on until they expire.
+func (n *Net) EndSessions(ctx context.Context, did syntax.DID) error {
+	if _, err := n.db.ExecContext(ctx, `DELETE FROM refresh_token WHERE did = ?`, did); err != nil {
+		return fmt.Errorf("end the sessions of %s: %w", did, err)
+	}
+	return nil
+}

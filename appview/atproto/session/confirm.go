@@ -29,15 +29,22 @@ func (m *Manager) Confirm(ctx context.Context, who *atproto.Identity, credential
 		return fmt.Errorf("session of %s: %w: it is another account's", who.DID, atproto.ErrUnauthorized)
 	case row.PDS != who.PDSEndpoint:
 		return fmt.Errorf("session of %s: %w: the account moved to another PDS", who.DID, atproto.ErrUnauthorized)
-	case m.fresh(row) && m.now().Before(row.UpdatedAt.Add(confirmEvery)):
+	}
+	return m.confirm(ctx, row)
+}
+
+// confirm asks the PDS, unless it said so lately, or was found to be down lately.
+func (m *Manager) confirm(ctx context.Context, row *store.PDSSession) error {
+	if m.fresh(row) && (m.now().Before(row.UpdatedAt.Add(confirmEvery)) || m.limits.isDown(row.PDS)) {
 		return nil
 	}
-	_, err = m.renew(ctx, row)
+	_, err := m.renew(ctx, row)
 	var limited *atproto.TooManyRequests
 	if errors.As(err, &limited) && m.fresh(row) {
 		return nil // asked too often, not told no
 	}
 	if errors.Is(err, atproto.ErrUnavailable) && m.now().Before(row.ExpiresAt.Add(outageGrace)) {
+		m.limits.markDown(row.PDS)
 		m.log.WarnContext(ctx, "PDS is down; its user's session was good before and is accepted", "did", row.DID, "error", err)
 		return nil
 	}

@@ -12,21 +12,24 @@ import (
 const (
 	loginBurst = 10
 	loginEvery = 5 * time.Minute
-	wrongTTL   = time.Minute // a wrong password is not tried again for this long
-	remembered = 10_000      // wrong passwords, and DIDs with a limiter
+	wrongTTL   = time.Minute      // a wrong password is not tried again for this long
+	downTTL    = 30 * time.Second // a PDS that is down is not asked again for this long whether sessions live
+	remembered = 10_000           // wrong passwords, and DIDs with a limiter
 )
 
 // limits keep wrong passwords away from PDSes. They live in this process.
 type limits struct {
 	now   func() time.Time
 	wrong *lru.Cache[string, time.Time] // credential -> until
+	down  *lru.Cache[string, time.Time] // PDS -> until
 	perID *lru.Cache[syntax.DID, *rate.Limiter]
 }
 
 func newLimits(now func() time.Time) *limits {
 	wrong, _ := lru.New[string, time.Time](remembered)
+	down, _ := lru.New[string, time.Time](remembered)
 	perID, _ := lru.New[syntax.DID, *rate.Limiter](remembered)
-	return &limits{now, wrong, perID}
+	return &limits{now, wrong, down, perID}
 }
 
 func (l *limits) isWrong(credential string) bool {
@@ -35,6 +38,13 @@ func (l *limits) isWrong(credential string) bool {
 }
 
 func (l *limits) markWrong(credential string) { l.wrong.Add(credential, l.now().Add(wrongTTL)) }
+
+func (l *limits) isDown(pds string) bool {
+	until, ok := l.down.Get(pds)
+	return ok && l.now().Before(until)
+}
+
+func (l *limits) markDown(pds string) { l.down.Add(pds, l.now().Add(downTTL)) }
 
 // take uses one login of did's budget; wait says how long until there is one again when there is none.
 func (l *limits) take(did syntax.DID) (wait time.Duration, ok bool) {

@@ -77,8 +77,8 @@ func NewManager(c Config) *Manager {
 	}
 }
 
-// Check verifies an app password, from the stored session while that lives, else by logging in, and gives the name of
-// its session for [Manager.Confirm]. It fails with [atproto.ErrUnauthorized] (wrong), [*atproto.TooManyRequests] or
+// Check verifies an app password, from the stored session while that lives, as [Manager.Confirm] says, else by logging
+// in, and gives the name of its session. It fails with [atproto.ErrUnauthorized] (wrong), [*atproto.TooManyRequests] or
 // [atproto.ErrUnavailable].
 func (m *Manager) Check(ctx context.Context, who *atproto.Identity, password string) (credential string, err error) {
 	if password == "" || len(password) > maxPassword {
@@ -88,11 +88,20 @@ func (m *Manager) Check(ctx context.Context, who *atproto.Identity, password str
 	if m.recent.has(credential, who.PDSEndpoint) {
 		return credential, nil
 	}
-	if row, err := m.store.SessionByCredential(ctx, credential); err == nil && row.PDS == who.PDSEndpoint && m.fresh(row) {
-		m.recent.add(row)
-		return credential, nil
-	} else if err != nil && !errors.Is(err, store.ErrNotFound) {
+	row, err := m.store.SessionByCredential(ctx, credential)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+	case err != nil:
 		return "", err
+	case row.PDS == who.PDSEndpoint && m.fresh(row):
+		err := m.confirm(ctx, row)
+		if err == nil {
+			m.recent.add(row)
+		}
+		if !errors.Is(err, atproto.ErrUnauthorized) {
+			return credential, err
+		}
+		// The session is over; the password may still be good.
 	}
 	if m.limits.isWrong(credential) {
 		return "", fmt.Errorf("app password of %s: %w: it was refused less than %s ago", who.DID, atproto.ErrUnauthorized, wrongTTL)
