@@ -99,13 +99,13 @@ func TestAManifestOfFourMebibytesAndNoByteMore(t *testing.T) {
 	require.ErrorContains(t, err, "404")
 }
 
-// padded makes a manifest size bytes long with an annotation.
+// padded makes a manifest size bytes long with a field that nobody knows: annotations have a limit of their own.
 func padded(t *testing.T, raw []byte, size int) []byte {
 	t.Helper()
 	var m map[string]any
 	require.NoError(t, json.Unmarshal(raw, &m))
 	fill := func(n int) []byte {
-		m["annotations"] = map[string]string{"test.padding": strings.Repeat("x", n)}
+		m["testPadding"] = strings.Repeat("x", n)
 		out, err := json.Marshal(m)
 		require.NoError(t, err)
 		return out

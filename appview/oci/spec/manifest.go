@@ -23,10 +23,18 @@ const (
 )
 
 // Limits of a manifest. 4 MiB is the size that the OCI spec asks registries to accept.
+//
+// Descriptors: clients push images of 1,000 layers and more, and attach one referrer to each platform of large indexes, so
+// the limit is not what is usual but what a hold's reserveManifest takes in one body. What a push costs is bounded by the
+// bytes anyway: a descriptor has at least 110, and blobs are looked up once each, eight at a time.
+//
+// Annotations are different: they are copied into records, lists of referrers and pages. All of one manifest together,
+// its descriptors' included, have as much room as Kubernetes gives those of an object.
 const (
 	MaxManifestSize = 4 << 20
 	maxDepth        = 64
 	maxDescriptors  = 10_000
+	maxAnnotations  = 256 << 10 // bytes of keys and values
 	maxMediaType    = 255
 )
 
@@ -173,6 +181,9 @@ func (d *Document) check() error {
 	if len(d.Layers) > maxDescriptors || len(d.Manifests) > maxDescriptors {
 		return fmt.Errorf("the manifest names more than %d descriptors", maxDescriptors)
 	}
+	if d.annotationBytes() > maxAnnotations {
+		return fmt.Errorf("its annotations, and those of its descriptors, have more than %d bytes together", maxAnnotations)
+	}
 	if d.Config != nil {
 		if err := d.Config.check("config"); err != nil {
 			return err
@@ -194,6 +205,27 @@ func (d *Document) check() error {
 		}
 	}
 	return nil
+}
+
+// annotationBytes are the keys and values of all annotations.
+func (d *Document) annotationBytes() (n int) {
+	add := func(annotations map[string]string) {
+		for k, v := range annotations {
+			n += len(k) + len(v)
+		}
+	}
+	add(d.Annotations)
+	for _, one := range []*Descriptor{d.Config, d.Subject} {
+		if one != nil {
+			add(one.Annotations)
+		}
+	}
+	for _, list := range [][]Descriptor{d.Layers, d.Manifests} {
+		for i := range list {
+			add(list[i].Annotations)
+		}
+	}
+	return n
 }
 
 func (d *Descriptor) check(where string) error {
