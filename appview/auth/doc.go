@@ -7,5 +7,5 @@
 //   - challenge.go: the 401 that tells a client where to get a token
 //
 // Everybody may pull: what atproto stores is public, and a private hold guards its blobs itself. Only the owner of
-// an identity may push to and delete under it.
+// an identity may push to and delete under it. How long a login that was revoked still counts: appview/security.md.
 package auth
