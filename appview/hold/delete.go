@@ -127,3 +127,43 @@ func (s *Server) release(ctx context.Context, did syntax.DID, manifest digest.Di
 	}
 	return s.ledger.ForgetBlobs(ctx, ledger.Dead{DID: did, Manifest: manifest}, reserved)
 }
+
+// sweepUnnamed takes from users the blobs that they uploaded longer than UploadTTL ago for no manifest: clients that gave
+// up between the last layer and the manifest leave them. As with deleted manifests, what the user's PDS says decides.
+func (s *Server) sweepUnnamed(ctx context.Context) error {
+	now := s.now()
+	used, reserved := now.Add(-s.cfg.UploadTTL), now.Add(-notifyHorizon)
+	unnamed, err := s.ledger.UnnamedBlobs(ctx, used)
+	if err != nil {
+		return err
+	}
+	byUser := map[syntax.DID][]digest.Digest{}
+	for _, u := range unnamed {
+		byUser[u.DID] = append(byUser[u.DID], u.Digest)
+	}
+	var errs []error
+	for did, blobs := range byUser {
+		public, err := s.reader.read(ctx, did)
+		if err != nil {
+			s.log.InfoContext(ctx, "blobs without a manifest stay: the user's manifests cannot be read", "did", did, "error", err)
+			continue
+		}
+		for _, d := range blobs {
+			errs = append(errs, s.removeUnnamed(ctx, did, d, public, used, reserved))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Server) removeUnnamed(ctx context.Context, did syntax.DID, d digest.Digest, public *published, used, reserved time.Time) error {
+	unlock := s.userLocks.lock(did.String())
+	defer unlock()
+	if public.named[d] { // by a manifest that no registry told of
+		return s.ledger.Use(ctx, did, d, s.now())
+	}
+	gone, err := s.ledger.UnlinkUnused(ctx, did, d, reserved, used)
+	if gone {
+		s.collect(ctx, d)
+	}
+	return err
+}

@@ -13,11 +13,15 @@ import (
 
 // Sweep runs the sweeper once.
 func (s *Server) Sweep(ctx context.Context) error {
-	return errors.Join(s.sweep(ctx), s.sweepStray(ctx), s.sweepDeleted(ctx))
+	return errors.Join(s.sweep(ctx), s.sweepStray(ctx), s.sweepDeleted(ctx), s.sweepUnnamed(ctx))
 }
 
-// WrapDriver lets a test put faults between the hold and its storage.
-func (s *Server) WrapDriver(wrap func(storage.Driver) storage.Driver) { s.driver = wrap(s.driver) }
+// WrapDriver lets a test put faults between the hold and its storage. The background work, which reads the driver, ends.
+func (s *Server) WrapDriver(wrap func(storage.Driver) storage.Driver) {
+	s.stop()
+	s.done.Wait()
+	s.driver = wrap(s.driver)
+}
 
 // Stored is the size of a blob in the storage, whoever may read it.
 func (s *Server) Stored(ctx context.Context, d digest.Digest) (int64, error) {

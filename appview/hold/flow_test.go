@@ -206,6 +206,7 @@ func TestUploadsWithoutProgressExpire(t *testing.T) {
 	w.deps.Now = func() time.Time { return now }
 	w.restart(nil)
 	d := w.push(alice, []byte("kept"))
+	require.Equal(t, http.StatusOK, w.reserve(alice, "m", []byte("kept")).status)
 	old := w.begin(alice)
 	p := w.part(alice, old, 1, []byte("old"))
 	now = now.Add(20 * time.Hour)

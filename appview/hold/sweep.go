@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// sweepLoop removes uploads without progress, and blobs of deleted manifests, until the context ends.
+// sweepLoop removes uploads without progress, and blobs of deleted manifests or of none, until the context ends.
 func (s *Server) sweepLoop(ctx context.Context) {
 	tick := time.NewTicker(min(s.cfg.UploadTTL/4, 15*time.Minute))
 	defer tick.Stop()
 	for {
-		if err := errors.Join(s.sweep(ctx), s.sweepStray(ctx), s.sweepDeleted(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(s.sweep(ctx), s.sweepStray(ctx), s.sweepDeleted(ctx), s.sweepUnnamed(ctx)); err != nil && ctx.Err() == nil {
 			s.log.ErrorContext(ctx, "sweeping idle uploads and deleted manifests", "error", err)
 		}
 		select {

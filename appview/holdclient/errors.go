@@ -21,12 +21,13 @@ const (
 	QuotaExceeded             // the user's space in the hold is used up
 	RateLimited               // too many requests; RetryAfter says when again
 	Misconfigured             // the hold cannot be found, or does not behave like one
+	StorageFull               // the hold has no disk space left, for anybody
 	OtherSize                 // the blob has another size than the manifest says
 )
 
 func (k Kind) String() string {
 	return [...]string{"unavailable", "refused", "needs login", "not found", "invalid digest", "invalid upload",
-		"quota exceeded", "rate limited", "misconfigured", "other size"}[k]
+		"quota exceeded", "rate limited", "misconfigured", "storage full", "other size"}[k]
 }
 
 // Error is a failed call to a hold. It never carries response bodies, tokens or query strings.
@@ -95,8 +96,10 @@ func kindOfAnswer(status int, name string) Kind {
 		return Refused
 	case status == 404:
 		return NotFound
-	case status == 413, status == 507:
+	case status == 413:
 		return QuotaExceeded
+	case status == 507:
+		return StorageFull
 	case status == 429:
 		return RateLimited
 	case status >= 500:

@@ -118,6 +118,9 @@ func translateHold(h *holdclient.Error) *Error {
 			e.Sentence += "."
 		}
 		return e
+	case holdclient.StorageFull:
+		return &Error{Code: errcode.ErrorCodeUnavailable, Status: http.StatusInsufficientStorage, Err: h,
+			Sentence: name + " has no disk space left.", Remedy: "Ask its captain to make room, then push again."}
 	case holdclient.RateLimited:
 		return &Error{Code: errcode.ErrorCodeTooManyRequests, RetryAfter: max(h.RetryAfter, time.Second), Err: h,
 			Sentence: name + " limits the number of requests.", Remedy: "Try again after the time in Retry-After."}

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/stretchr/testify/require"
 
+	"atcr.io/operator/appview/atproto/lexicons"
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/test/peers/referencepds"
 )
@@ -100,6 +101,7 @@ func recordsOfAPush(r *registry, handle string) {
 		require.Equal(t, tag, one.Value)
 	}
 	require.Contains(t, r.records(handle, "io.atcr.sailor.profile"), "self")
+	r.requireValidRecords(handle)
 	require.Eventually(t, func() bool { return len(r.layersOf(handle)) == 2 }, 30*time.Second, 100*time.Millisecond, "the hold hears of the push")
 }
 
@@ -170,8 +172,31 @@ func largeManifests(r *registry, handle string) {
 	}
 	manyLayers, err := json.Marshal(wide)
 	require.NoError(t, err)
-	r.putManifest(handle, "app", "wide", manyLayers, http.StatusCreated)
+	const manyTags = 90 // records lists 100
+	tags := "wide"
+	for n := range manyTags - 1 {
+		tags += fmt.Sprintf("%ctag=%s-%d", "?&"[min(n, 1)], strings.Repeat("t", 100), n)
+	}
+	r.putManifest(handle, "app", tags, manyLayers, http.StatusCreated)
 	r.requireManifest(manyLayers, handle+"/app:wide")
+	require.Len(t, r.records(handle, "io.atcr.tag"), 2+manyTags, "small, big and those")
+	r.requireValidRecords(handle)
+}
+
+// requireValidRecords checks what the PDS has of our collections against their lexicons.
+func (r *registry) requireValidRecords(handle string) {
+	r.t.Helper()
+	for _, collection := range []string{"io.atcr.manifest", "io.atcr.tag", "io.atcr.sailor.profile"} {
+		records := r.records(handle, collection)
+		require.NotEmpty(r.t, records, collection)
+		for key, value := range records {
+			b, err := json.Marshal(value)
+			require.NoError(r.t, err)
+			id, err := lexicons.Validate(b)
+			require.NoError(r.t, err, key)
+			require.Equal(r.t, collection, id)
+		}
+	}
 }
 
 // putManifest pushes bytes that no client would make, and returns their digest as the registry says it.

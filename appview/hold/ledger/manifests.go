@@ -198,6 +198,28 @@ func (l *Ledger) UnlinkUnused(ctx context.Context, did syntax.DID, d digest.Dige
 	return n > 0, err
 }
 
+// Unnamed is a blob of a DID that no manifest names which the hold was ever told of.
+type Unnamed struct {
+	DID    syntax.DID
+	Digest digest.Digest
+}
+
+// UnnamedBlobs are at most 1000 blobs that were not used since the time, and that no manifest and no layer record names;
+// another choice each time.
+func (l *Ledger) UnnamedBlobs(ctx context.Context, used time.Time) ([]Unnamed, error) {
+	return collect(ctx, l.read, "list blobs without a manifest", func(rows *sql.Rows, u *Unnamed) error { return rows.Scan(&u.DID, &u.Digest) },
+		`SELECT did, digest FROM links WHERE used_at < ? AND NOT `+keptByLayer+` AND NOT EXISTS (
+			SELECT 1 FROM manifest_blobs b WHERE b.did = links.did AND b.digest = links.digest) ORDER BY random() LIMIT 1000`, millis(used))
+}
+
+// Use notes that a blob of a DID is in use.
+func (l *Ledger) Use(ctx context.Context, did syntax.DID, d digest.Digest, now time.Time) error {
+	if _, err := l.write.ExecContext(ctx, `UPDATE links SET used_at = ? WHERE did = ? AND digest = ?`, millis(now), string(did), string(d)); err != nil {
+		return fmt.Errorf("note use of blob: %w", err)
+	}
+	return nil
+}
+
 // Dead is a manifest that is gone.
 type Dead struct {
 	DID      syntax.DID

@@ -11,6 +11,8 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // MaxJSON is the most bytes of a JSON body that ReadJSON takes. MaxManifest is that of a method that takes the parts of
@@ -58,8 +60,21 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Cause }
 
-// AsError is the answer to an error: itself when it is an [Error], else 500 without detail.
+// DiskFull says whether an error comes of a disk, or a database on it, without space.
+func DiskFull(err error) bool {
+	const sqliteFull = 13
+	var database interface {
+		error
+		Code() int
+	}
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.As(err, &database) && database.Code()&0xff == sqliteFull
+}
+
+// AsError is the answer to an error: 507 when a disk is full, itself when it is an [Error], else 500 without detail.
 func AsError(err error) *Error {
+	if DiskFull(err) {
+		return Errorf(http.StatusInsufficientStorage, "StorageFull", "The hold's disk is full; its captain must free space or add some. Then try again.").Because(err)
+	}
 	var e *Error
 	if errors.As(err, &e) {
 		return e

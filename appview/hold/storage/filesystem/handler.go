@@ -40,9 +40,8 @@ func (d *Driver) servePart(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, errNoUpload):
 		xrpc.WriteError(w, xrpc.Errorf(http.StatusNotFound, "InvalidUploadId",
 			"The upload is completed, aborted or expired; start a new one."))
-	case isNoSpace(err):
-		xrpc.WriteError(w, xrpc.Errorf(http.StatusInsufficientStorage, "UploadFailed",
-			"The hold's disk is full; its captain must free space or add some.").Because(err))
+	case xrpc.DiskFull(err):
+		xrpc.WriteError(w, err)
 	case err != nil:
 		xrpc.WriteError(w, xrpc.Errorf(http.StatusBadRequest, "UploadFailed",
 			"The part did not arrive whole; send it again.").Because(err))

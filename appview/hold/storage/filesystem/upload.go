@@ -12,7 +12,6 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
 
 	"atcr.io/operator/appview/hold/storage"
 )
@@ -252,6 +251,3 @@ func etagOf(info fs.FileInfo) string {
 	}
 	return fmt.Sprintf(`"%x-%x-%x"`, info.Size(), info.ModTime().UnixNano(), inode)
 }
-
-// isNoSpace says whether the disk is full.
-func isNoSpace(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
