@@ -283,7 +283,7 @@ func (r *Registry) deleteBlob(w http.ResponseWriter, q *request) error {
 		return invalidDigest(q.Ref)
 	}
 	hold, err := r.findBlob(q, d, func(ctx context.Context, h *holdclient.Hold) error {
-		_, err := r.Holds.Stat(ctx, h, q.Owner, q.reader(), d)
+		_, err := r.Holds.StatNow(ctx, h, q.Owner, q.reader(), d)
 		return err
 	})
 	if err != nil {
