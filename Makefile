@@ -43,6 +43,8 @@ test-e2e: ## The cluster path of the demo, on a real kubelet and containerd
 .PHONY: chaos
 chaos: ## 500 pushes with parallel pulls while every server is killed by kill -9, over both kinds of hold
 	CHAOS_PUSHES=$${CHAOS_PUSHES:-500} go test -race -count=1 -v -timeout 90m ./test/chaos
+soak: ## Twenty key rotations on the cluster, and ten minutes of load after them (SOAK_SECONDS=600)
+	hack/test/soak.sh
 
 lint: lint-go lint-fresh ## golangci-lint with the import rules, and generated files up to date
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # deploy.sh: a cluster with this checkout's operator in it: starts the cluster (cluster.sh), builds the images, loads
 # them, installs config/default and waits for the operator. Again on a running cluster: takes over what changed.
-# Writes dist/images/TAG, the tag of what was loaded.
+# Writes dist/images/TAG, the tag of what was loaded. ATCR_OPERATOR_ARGS are more flags for the operator.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$HERE/../lib.sh"
@@ -32,6 +32,16 @@ images:
 - {name: atcr.local/atcr-operator, newTag: "$tag"}
 - {name: atcr.local/atcr-appview, newTag: "$tag"}
 YAML
+if [[ -n ${ATCR_OPERATOR_ARGS:-} ]]; then
+  {
+    echo "patches:"
+    echo "- target: {kind: Deployment, name: atcr-operator}"
+    echo "  patch: |-"
+    for arg in $ATCR_OPERATOR_ARGS; do
+      echo "    - {op: add, path: /spec/template/spec/containers/0/args/-, value: \"$arg\"}"
+    done
+  } >>"$overlay/kustomization.yaml"
+fi
 cluster exec kubectl apply --server-side -k "$overlay" >"$DIR/operator/apply.log" || { cat "$DIR/operator/apply.log" >&2; exit 1; }
 cluster exec kubectl wait --for=condition=Established --timeout=30s crd/appviews.operator.atcr.io crd/holdlinks.operator.atcr.io >/dev/null
 if ! cluster exec kubectl -n atcr-system rollout status deployment/atcr-operator --timeout=120s >&2; then

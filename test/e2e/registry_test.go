@@ -81,6 +81,10 @@ func TestRegistry(t *testing.T) {
 		require.Contains(t, w.waitOutput(t, "anonymous"), "hello")
 	})
 
+	step("the signing key rotates under a load of pulls, and none of them fails", func(t *testing.T) {
+		w.rotateUnderLoad(t, "registry", w.address("registry", publicPort), "alice.test/hello")
+	})
+
 	// As bob: alice's profile names the public hold since her first push, and a user's own choice wins.
 	step("a private hold gives its blobs to a pull secret only", func(t *testing.T) {
 		w.createAppView(t, "vault", privatePort)
@@ -134,6 +138,7 @@ func (w *world) createAppView(t *testing.T, name string, nodePort int32) {
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
 		Spec: operatorv1alpha1.AppViewSpec{
 			Exposure:     operatorv1alpha1.Exposure{Service: operatorv1alpha1.Service{Type: corev1.ServiceTypeNodePort, NodePort: nodePort}},
+			Tokens:       operatorv1alpha1.Tokens{Expiration: "1m"}, // the shortest, so that tokens of rotated keys end
 			AllowedHosts: []operatorv1alpha1.Host{operatorv1alpha1.Host(w.address(name, nodePort))},
 			Network:      operatorv1alpha1.Network{AllowedPrivateCIDRs: []operatorv1alpha1.CIDR{"10.0.0.0/8"}},
 			Identity: operatorv1alpha1.Identity{
