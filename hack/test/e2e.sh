@@ -22,6 +22,7 @@ finish() {
 }
 trap finish EXIT
 
+hack/test/deps.sh
 say "compiling the tests"
 go test -race -c -o /dev/null ./test/e2e
 # A rotation waits for what the operator is told about kubelets: here it shows that it waits for the servers.

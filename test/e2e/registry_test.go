@@ -30,6 +30,8 @@ import (
 const (
 	publicRegistry, publicPort   = "registry.e2e.test", int32(30500)
 	privateRegistry, privatePort = "vault.e2e.test", int32(30501)
+
+	sharedPort = int32(30502) // of the AppView with several replicas
 )
 
 func TestRegistry(t *testing.T) {
@@ -82,7 +84,23 @@ func TestRegistry(t *testing.T) {
 	})
 
 	step("the signing key rotates under a load of pulls, and none of them fails", func(t *testing.T) {
-		w.rotateUnderLoad(t, "registry", w.address("registry", publicPort), "alice.test/hello")
+		if !w.onThisMachine(t) {
+			t.Log("PostgreSQL cannot be a process on the node's address here: one replica, on SQLite")
+			w.rotateUnderLoad(t, "registry", w.address("registry", publicPort), "alice.test/hello")
+			return
+		}
+		w.startPostgres(t)
+		w.createAppView(t, "shared", sharedPort, func(s *operatorv1alpha1.AppViewSpec) {
+			s.Replicas = new(int32(3))
+			s.Database = operatorv1alpha1.Database{Type: operatorv1alpha1.DatabasePostgreSQL,
+				PostgreSQL: &operatorv1alpha1.PostgreSQL{SecretRef: operatorv1alpha1.DatabaseSecretReference{Name: "postgres"}}}
+		})
+		w.linkHold(t, "hold-shared", "hold", "shared")
+		w.waitAppView(t, "shared")
+		w.waitAnswers(t, w.address("shared", sharedPort))
+		w.rotateUnderLoad(t, "shared", w.address("shared", sharedPort), "alice.test/hello")
+		require.NoError(t, w.Delete(t.Context(), &operatorv1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Name: "shared", Namespace: namespace}}))
+		w.gone(t, &appsv1.Deployment{}, "shared")
 	})
 
 	// As bob: alice's profile names the public hold since her first push, and a user's own choice wins.
@@ -132,9 +150,9 @@ func holdDID(hold string) string {
 
 func (w *world) address(_ string, port int32) string { return fmt.Sprintf("%s:%d", w.nodeIP, port) }
 
-func (w *world) createAppView(t *testing.T, name string, nodePort int32) {
+func (w *world) createAppView(t *testing.T, name string, nodePort int32, change ...func(*operatorv1alpha1.AppViewSpec)) {
 	t.Helper()
-	require.NoError(t, w.Create(t.Context(), &operatorv1alpha1.AppView{
+	a := &operatorv1alpha1.AppView{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
 		Spec: operatorv1alpha1.AppViewSpec{
 			Exposure:     operatorv1alpha1.Exposure{Service: operatorv1alpha1.Service{Type: corev1.ServiceTypeNodePort, NodePort: nodePort}},
@@ -146,15 +164,24 @@ func (w *world) createAppView(t *testing.T, name string, nodePort int32) {
 				HandleResolverURL: operatorv1alpha1.Origin(devnetURL),
 			},
 		},
-	}))
+	}
+	for _, c := range change {
+		c(&a.Spec)
+	}
+	require.NoError(t, w.Create(t.Context(), a))
 }
 
 const devnetURL = "http://devnet." + namespace + ".svc.cluster.local:2583"
 
 func (w *world) createHoldLink(t *testing.T, hold, appView string) {
 	t.Helper()
+	w.linkHold(t, hold, hold, appView)
+}
+
+func (w *world) linkHold(t *testing.T, link, hold, appView string) {
+	t.Helper()
 	require.NoError(t, w.Create(t.Context(), &operatorv1alpha1.HoldLink{
-		ObjectMeta: metav1.ObjectMeta{Name: hold, Namespace: namespace},
+		ObjectMeta: metav1.ObjectMeta{Name: link, Namespace: namespace},
 		Spec: operatorv1alpha1.HoldLinkSpec{
 			AppViewRef: operatorv1alpha1.AppViewReference{Name: operatorv1alpha1.ObjectName(appView)},
 			Hold:       operatorv1alpha1.HoldSource{DID: operatorv1alpha1.DID(holdDID(hold))},
