@@ -8,7 +8,7 @@ export VERSION
 
 include hack/hack.mk hack/peers/peers.mk controllers/generate.mk
 
-.PHONY: help run build test test-unit test-clients test-rotation test-e2e soak lint lint-go lint-fresh fmt bench fuzz clean
+.PHONY: help run build test test-unit test-clients test-rotation test-alone test-e2e chaos soak lint lint-go lint-fresh fmt bench fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
@@ -24,8 +24,8 @@ test: test-unit test-e2e ## Everything: unit, real API server, real clients, S3,
 
 test-unit: ## All but the cluster, with the race detector
 	hack/test/deps.sh
-	KUBEBUILDER_ASSETS="$$(hack/envtest-assets.sh)" go test -race -timeout 25m ./api/... ./appview/... ./controllers/... ./hack/... $$(go list ./test/... | grep -vE '/test/(e2e|clients|conformance|rotation)$$')
-	$(MAKE) --no-print-directory test-clients test-rotation
+	KUBEBUILDER_ASSETS="$$(hack/envtest-assets.sh)" go test -race -timeout 25m ./api/... ./appview/... ./controllers/... ./hack/... $$(go list ./test/... | grep -vE '/test/(e2e|clients|conformance|rotation|chaos|bench)$$')
+	$(MAKE) --no-print-directory test-clients test-rotation test-alone
 
 # Verbose for their tables, which go test replays when nothing has changed.
 test-clients: ## OCI conformance and the matrix of clients; both print a table
@@ -37,12 +37,17 @@ test-rotation: ## Twenty key rotations under 200 pulls a second over three repli
 	hack/test/deps.sh
 	KUBEBUILDER_ASSETS="$$(hack/envtest-assets.sh)" go test -race -v -timeout 15m ./test/rotation | grep -v '^=== '
 
+# One after the other: each starts a dozen processes, and a busy machine only makes them slower.
+test-alone: ## A short chaos run, and every section of the benchmark once
+	hack/test/deps.sh
+	go test -race -p 1 -timeout 20m ./test/chaos ./test/bench/...
+
 test-e2e: ## The cluster path of the demo, on a real kubelet and containerd
 	hack/test/e2e.sh
 
-.PHONY: chaos
 chaos: ## 500 pushes with parallel pulls while every server is killed by kill -9, over both kinds of hold
 	CHAOS_PUSHES=$${CHAOS_PUSHES:-500} go test -race -count=1 -v -timeout 90m ./test/chaos
+
 soak: ## Twenty key rotations on the cluster, and ten minutes of load after them (SOAK_SECONDS=600)
 	hack/test/soak.sh
 
