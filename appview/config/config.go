@@ -54,7 +54,10 @@ type Config struct {
 	UIDatabasePath, DatabaseURL              string // DatabaseURL holds a password: never log it
 	DatabaseDir                              string // instead of DatabaseURL
 	DatabaseSSLMode, DatabaseCAFile          string
-	DatabaseMaxOpen, DatabaseMaxIdle         int // 0: the store decides
+	DatabaseMaxOpen, DatabaseMaxIdle         int    // 0: the store decides
+	BackupDir                                string // empty: no backups
+	BackupInterval                           time.Duration
+	BackupKeep                               int
 	LogLevel                                 slog.Level
 	LogFormatter                             string // text or json
 	AccessLog                                string // AccessLogAll, AccessLogErrors or AccessLogOff
@@ -100,8 +103,11 @@ func Load(environ []string) (*Config, error) {
 		DatabaseURL:         p.databaseURL(e.DatabaseURL),
 		DatabaseDir:         e.DatabaseDir,
 		DatabaseCAFile:      e.DatabaseCAFile,
-		DatabaseMaxOpen:     p.connections(names.DatabaseMaxOpen, e.DatabaseMaxOpen, 2),
-		DatabaseMaxIdle:     p.connections(names.DatabaseMaxIdle, e.DatabaseMaxIdle, 1),
+		DatabaseMaxOpen:     p.number(names.DatabaseMaxOpen, e.DatabaseMaxOpen, 2),
+		DatabaseMaxIdle:     p.number(names.DatabaseMaxIdle, e.DatabaseMaxIdle, 1),
+		BackupDir:           e.BackupDir,
+		BackupInterval:      p.duration(names.BackupInterval, e.BackupInterval),
+		BackupKeep:          p.number(names.BackupKeep, e.BackupKeep, 1),
 		LogLevel:            p.level(names.LogLevel, e.LogLevel),
 		LogFormatter:        p.oneOf(names.LogFormatter, e.LogFormatter, "text", "json"),
 		AccessLog:           p.oneOf(names.AccessLog, e.AccessLog, AccessLogAll, AccessLogErrors, AccessLogOff),
@@ -141,6 +147,9 @@ func Load(environ []string) (*Config, error) {
 	}
 	if c.HealthCacheTTL < c.HealthCheckInterval {
 		c.Warnings = append(c.Warnings, names.HealthCacheTTL+" is shorter than "+names.HealthCheckInterval+": holds will be checked more often than it says")
+	}
+	if c.BackupDir != "" && (c.DatabaseURL != "" || c.DatabaseDir != "" || !c.UIEnabled) {
+		c.Warnings = append(c.Warnings, names.BackupDir+" is for a SQLite file, and this server has none: no backups are made")
 	}
 	if c.TestMode {
 		c.Warnings = append(c.Warnings, names.TestMode+"=true: plain HTTP to loopback and single-label hosts is allowed; never in production")
@@ -253,8 +262,8 @@ func (p *parser) databaseURL(v string) string {
 	return v
 }
 
-// connections is a number of them; 0 when it is left open.
-func (p *parser) connections(name, v string, least int) int {
+// number is one up to 1000; 0 when it is left open.
+func (p *parser) number(name, v string, least int) int {
 	if v == "" {
 		return 0
 	}

@@ -85,6 +85,8 @@ func TestEveryMistakeNamesVariableValueAndRemedy(t *testing.T) {
 		{"ATCR_ALLOWED_PRIVATE_PORTS=0", "1 to 65535"},
 		{"ATCR_SHUTDOWN_GRACE=soon", "duration"},
 		{"ATCR_DATABASE_SSL_MODE=on", "verify-ca or verify-full"},
+		{"ATCR_BACKUP_KEEP=0", "from 1 to 1000"},
+		{"ATCR_BACKUP_INTERVAL=daily", "duration"},
 		{"ATCR_DATABASE_MAX_OPEN=1", "from 2 to 1000"},
 		{"ATCR_DATABASE_MAX_IDLE=many", "from 1 to 1000"},
 	} {

@@ -45,6 +45,9 @@ type environment struct {
 	DatabaseMaxOpen     string `env:"ATCR_DATABASE_MAX_OPEN"`
 	DatabaseMaxIdle     string `env:"ATCR_DATABASE_MAX_IDLE"`
 	TerminationLog      string `env:"ATCR_TERMINATION_LOG"`
+	BackupDir           string `env:"ATCR_BACKUP_DIR"`
+	BackupInterval      string `env:"ATCR_BACKUP_INTERVAL" envDefault:"24h"`
+	BackupKeep          string `env:"ATCR_BACKUP_KEEP" envDefault:"7"`
 	RuntimeFile         string `env:"ATCR_RUNTIME_FILE"`
 	AllowedHosts        string `env:"ATCR_ALLOWED_HOSTS"`
 	AllowedPrivateCIDRs string `env:"ATCR_ALLOWED_PRIVATE_CIDRS"`

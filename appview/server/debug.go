@@ -16,6 +16,10 @@ func (s *Server) DebugHandler() http.Handler { return observe.Debug(s.ready, s.m
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	set := s.keys.Set()
 	out := names.Ready{Status: names.StatusOK, KeySetHash: set.Hash(), SigningKey: set.SignerKID(), RuntimeHash: s.runtime.Current().Hash}
+	if s.backups != nil {
+		last, failed := s.backups.State()
+		out.Backup = &names.BackupState{Last: last, Failed: failed}
+	}
 	status := http.StatusOK
 	switch err := s.db.Ping(r.Context()); {
 	case s.draining.Load():

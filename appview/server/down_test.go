@@ -16,6 +16,7 @@ import (
 	"atcr.io/operator/appview/atproto/records"
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/server/servertest"
+	"atcr.io/operator/appview/store/backup"
 )
 
 func TestServicesThatAreDown(t *testing.T) {
@@ -139,6 +140,24 @@ func TestOutsideTestModePrivateAddressesAreReachedOnlyWhenAllowed(t *testing.T) 
 
 	w = servertest.Start(t, servertest.Options{Proxy: true, AppViewEnv: map[string]string{names.TestMode: "false"}})
 	refuses(t, w.Do("", http.MethodGet, "/v2/"+app+"/manifests/v1", app, nil, nil), 503, "UNAVAILABLE", "PDS")
+}
+
+func TestAServerWithADirectoryForBackupsMakesOneAndSaysSo(t *testing.T) {
+	dir := t.TempDir()
+	w := servertest.Start(t, servertest.Options{AppViewEnv: map[string]string{names.BackupDir: dir}})
+	require.Eventually(t, func() bool {
+		resp, err := http.Get(w.DebugURL + names.PathReady)
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		var ready names.Ready
+		require.NoError(t, json.NewDecoder(resp.Body).Decode(&ready))
+		require.NotNil(t, ready.Backup)
+		require.Empty(t, ready.Backup.Failed)
+		return !ready.Backup.Last.IsZero()
+	}, 20*time.Second, 10*time.Millisecond)
+	made, err := backup.Dir{Path: dir}.List()
+	require.NoError(t, err)
+	require.Len(t, made, 1)
 }
 
 func TestReadyNamesTheKeysAndTheRuntimeFile(t *testing.T) {

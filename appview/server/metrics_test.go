@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/stretchr/testify/require"
 
+	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/server/servertest"
 )
 
@@ -117,7 +118,7 @@ func TestTheDebugListenerAnswersProbesAndProfiles(t *testing.T) {
 }
 
 func TestTheListOfMetricsIsTrue(t *testing.T) {
-	w := servertest.Start(t, servertest.Options{})
+	w := servertest.Start(t, servertest.Options{AppViewEnv: map[string]string{names.BackupDir: t.TempDir()}})
 	table, err := w.AppView.MetricsTable()
 	require.NoError(t, err)
 	compareMetrics(t, "metrics.md", table)

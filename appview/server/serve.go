@@ -49,8 +49,12 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) (err error) 
 func (s *Server) Serve(ctx context.Context, api, debug net.Listener) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var jobs sync.WaitGroup
-	for name, job := range map[string]func(context.Context){"files": s.watcher.Run, "sweep": s.sweep, "pulls": s.pulls.Run,
-		"outbox": func(ctx context.Context) { s.mirror.Deliver(ctx, s.holds) }} {
+	all := map[string]func(context.Context){"files": s.watcher.Run, "sweep": s.sweep, "pulls": s.pulls.Run,
+		"outbox": func(ctx context.Context) { s.mirror.Deliver(ctx, s.holds) }}
+	if s.backups != nil {
+		all["backup"] = s.backups.Run
+	}
+	for name, job := range all {
 		jobs.Go(func() { background.Keep(serving, s.log, name, s.metrics.panics.WithLabelValues(name).Inc, job) })
 	}
 	defer jobs.Wait()

@@ -27,6 +27,7 @@ import (
 	"atcr.io/operator/appview/oci/upload"
 	"atcr.io/operator/appview/pulls"
 	"atcr.io/operator/appview/store"
+	"atcr.io/operator/appview/store/backup"
 )
 
 const (
@@ -59,6 +60,7 @@ type Server struct {
 	uploads    *upload.Uploader
 	refresh    *auth.RefreshTokens
 	metrics    *metrics
+	backups    *backup.Schedule // nil: none are made
 	tracing    *observe.Tracing // nil: no traces
 	handler    http.Handler
 	draining   atomic.Bool
@@ -116,6 +118,11 @@ func (s *Server) open(ctx context.Context) (err error) {
 		CAFile: s.cfg.DatabaseCAFile, MaxOpen: s.cfg.DatabaseMaxOpen, MaxIdle: s.cfg.DatabaseMaxIdle,
 		Path: path, Exclusive: true, Logger: s.log}); err != nil {
 		return err
+	}
+	if s.cfg.BackupDir != "" && path != "" && !s.db.Shared() {
+		s.backups = &backup.Schedule{Dir: backup.Dir{Path: s.cfg.BackupDir, Keep: s.cfg.BackupKeep}, Database: path,
+			Interval: s.cfg.BackupInterval, Log: s.log}
+		s.metrics.registry.MustRegister(s.backups)
 	}
 	s.keys.Observe(s.metrics.reloaded("keys"))
 	s.runtime.Observe(s.metrics.reloaded("runtime"))

@@ -27,11 +27,13 @@ func (e *NewerSchema) Error() string {
 // Unwrap makes errors.Is find ErrNewerSchema.
 func (*NewerSchema) Unwrap() error { return ErrNewerSchema }
 
+const sqliteMigrations = "migrations/sqlite"
+
 // migrationLock is the advisory lock under which replicas that start together migrate one after the other.
 const migrationLock = 0x61746372 // "atcr"
 
 func (d *DB) migrate(ctx context.Context) error {
-	dialect, folder := goose.DialectSQLite3, "migrations/sqlite"
+	dialect, folder := goose.DialectSQLite3, sqliteMigrations
 	if d.pool != nil {
 		dialect, folder = goose.DialectPostgres, "migrations/postgres"
 		unlock, err := d.lockMigrations(ctx)
@@ -48,8 +50,7 @@ func (d *DB) migrate(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the schema: %w", err)
 	}
-	sources := p.ListSources()
-	known := sources[len(sources)-1].Version
+	known := newest(p)
 	have, err := p.GetDBVersion(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the schema version of the database: %w", err)
@@ -61,6 +62,12 @@ func (d *DB) migrate(ctx context.Context) error {
 		return fmt.Errorf("bringing the database from schema %d to %d: %w", have, known, err)
 	}
 	return nil
+}
+
+// newest is the version that a provider's migrations lead to.
+func newest(p *goose.Provider) int64 {
+	sources := p.ListSources()
+	return sources[len(sources)-1].Version
 }
 
 // lockMigrations holds the lock on a connection of its own, so that it ends with this process, however that ends. goose

@@ -261,8 +261,10 @@ func TestTheOAuthKeyRotatesOnRequestAndKeepsTheOldOne(t *testing.T) {
 	controltest.Annotate(e, av, v1alpha1.AnnotationRotateOAuth, "1")
 	e.Event("registry", "OAuthKeyRotated")
 	e.Until("servers are restarted with it", func() bool { return consumed(e) != hash })
-	got = e.AppView("registry", "Ready=True")
-	require.NotEqual(t, first, got.Status.Keys.OAuthClient.Current.Kid)
+	e.Until("status names it", func() bool { // an annotation makes no new generation to wait for
+		got = e.AppView("registry", "Ready=True")
+		return first != got.Status.Keys.OAuthClient.Current.Kid
+	})
 	require.Equal(t, first, got.Status.Keys.OAuthClient.Retired[0].Kid)
 	require.Equal(t, "1", got.Status.Keys.OAuthClient.LastRequest)
 

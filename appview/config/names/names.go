@@ -42,6 +42,9 @@ const (
 	DatabaseMaxOpen     = "ATCR_DATABASE_MAX_OPEN"
 	DatabaseMaxIdle     = "ATCR_DATABASE_MAX_IDLE"
 	TerminationLog      = "ATCR_TERMINATION_LOG"
+	BackupDir           = "ATCR_BACKUP_DIR"
+	BackupInterval      = "ATCR_BACKUP_INTERVAL"
+	BackupKeep          = "ATCR_BACKUP_KEEP"
 	RuntimeFile         = "ATCR_RUNTIME_FILE"
 	AllowedHosts        = "ATCR_ALLOWED_HOSTS"
 	AllowedPrivateCIDRs = "ATCR_ALLOWED_PRIVATE_CIDRS"
@@ -133,6 +136,7 @@ const (
 
 	DirDatabase   = "/etc/atcr/database"
 	DirDatabaseCA = "/etc/atcr/database-ca"
+	DirBackup     = "/var/lib/atcr-backup"
 
 	// PathTermination is where the kubelet looks for a container's last word.
 	PathTermination = "/dev/termination-log"

@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 )
 
 // RuntimeVersion is the schema version that this release writes and reads.
@@ -81,7 +82,21 @@ type Ready struct {
 	KeySetHash  string `json:"keySetHash"`  // [KeySetHash] of the loaded keys
 	SigningKey  string `json:"signingKey"`  // kid of the one that signs
 	RuntimeHash string `json:"runtimeHash"` // [RuntimeHash] of the loaded file; empty without one
+
+	Backup *BackupState `json:"backup,omitempty"` // nil: none are made
 }
+
+// BackupState says how the server's backups go.
+type BackupState struct {
+	Last   time.Time `json:"last,omitzero"`    // when the newest was made; zero: never
+	Failed string    `json:"failed,omitempty"` // why the newest try failed: NoSpace or Failed; empty: it did not
+}
+
+// Why a backup failed.
+const (
+	BackupNoSpace = "NoSpace"
+	BackupFailed  = "Failed"
+)
 
 // RuntimeHash is the lower-case hex SHA-256 of the runtime file's bytes.
 func RuntimeHash(file []byte) string {
