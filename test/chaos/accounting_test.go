@@ -300,9 +300,10 @@ func (b *books) collect(t *testing.T, keys stored) hold.Garbage {
 	found, err := s.CollectGarbage(t.Context(), false)
 	require.NoError(t, err)
 	require.Zero(t, found.Unreadable)
+	db := b.ledgerDB(t)
 	require.Eventually(t, func() bool { // its sweep runs beside us
 		_, orphans, parts := b.inStorage(t, keys(t))
-		return orphans == 0 && parts == 0
+		return orphans == 0 && parts == 0 && b.rows(t, db, "uploads") == 0 && b.rows(t, db, "manifests") == b.count()
 	}, time.Minute, 50*time.Millisecond, "something is left in the storage")
 	srv := httptest.NewServer(s.Handler())
 	defer srv.Close()
@@ -310,16 +311,30 @@ func (b *books) collect(t *testing.T, keys stored) hold.Garbage {
 	return found
 }
 
+// count is how many manifests there are.
+func (b *books) count() (n int) {
+	for _, all := range b.manifests {
+		n += len(all)
+	}
+	return n
+}
+
+// ledgerDB reads the hold's ledger beside the hold.
+func (b *books) ledgerDB(t *testing.T) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(b.w.holdEnv[names.HoldDatabaseDir], "ledger.sqlite")+"?mode=ro&_pragma=busy_timeout(10000)")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	return db
+}
+
 // ledger compares the rows of the hold's ledger with the manifests, once all that expires has.
 func (b *books) ledger(t *testing.T) {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(b.w.holdEnv[names.HoldDatabaseDir], "ledger.sqlite")+"?mode=ro")
-	require.NoError(t, err)
-	defer db.Close()
-	links, layers, manifests := 0, 0, 0
+	db := b.ledgerDB(t)
+	links, layers := 0, 0
 	for _, all := range b.manifests {
 		blobs := map[digest.Digest]bool{}
-		manifests += len(all)
 		for _, i := range all {
 			for _, l := range i.blobs() {
 				blobs[l.digest] = true
@@ -331,7 +346,7 @@ func (b *books) ledger(t *testing.T) {
 	require.Equal(t, links, b.rows(t, db, "links"), "rows of the hold's links")
 	require.Equal(t, layers, b.rows(t, db, "layers"), "rows of the hold's layers")
 	require.Zero(t, b.rows(t, db, "uploads"), "rows of the hold's uploads")
-	require.Equal(t, manifests, b.rows(t, db, "manifests"), "rows of the hold's manifests")
+	require.Equal(t, b.count(), b.rows(t, db, "manifests"), "rows of the hold's manifests")
 }
 
 // sweepStore lets the AppView's own sweeps run as they would later. In the end there are bytes of the manifests that

@@ -33,12 +33,12 @@ func TestNoAcknowledgedPushIsLostWhateverIsKilled(t *testing.T) {
 	seed := number(t, "CHAOS_SEED", rand.Uint64()>>32)
 	t.Run("hold on a filesystem", func(t *testing.T) {
 		w := startWorld(t, binaries, nil)
-		chaos(t, w, seed, number(t, "CHAOS_PUSHES", 40), filesUnder(w.holdEnv[names.StorageRootDir]))
+		chaos(t, w, seed, number(t, "CHAOS_PUSHES", 20), filesUnder(w.holdEnv[names.StorageRootDir]))
 	})
 	t.Run("hold on S3", func(t *testing.T) {
 		srv := s3test.Start(t)
 		env := srv.HoldEnv(t)
-		chaos(t, startWorld(t, binaries, env), seed, number(t, "CHAOS_PUSHES", 20), func(t *testing.T) []string { return srv.Keys(t, env[names.S3Bucket]) })
+		chaos(t, startWorld(t, binaries, env), seed, number(t, "CHAOS_PUSHES", 10), func(t *testing.T) []string { return srv.Keys(t, env[names.S3Bucket]) })
 	})
 }
 
@@ -115,10 +115,7 @@ func chaos(t *testing.T, w *world, seed, pushes uint64, keys stored) {
 	for _, p := range w.processes() {
 		require.NoError(t, p.said())
 	}
-	manifests := 0
-	for _, m := range b.manifests {
-		manifests += len(m)
-	}
+	manifests := b.count()
 	t.Logf("accounts: %d manifests on the PDS; upload rows %d for %d uploads begun and not ended; hold: %d blobs named, %d not, %d parts; "+
 		"%d manifests whose layer records waited for the collector, which removed %d blobs, %d links and %d layer records and repaired %d manifests; PDS: %d blobs, %d after its sweep",
 		manifests, uploads, begun, named, orphans, parts, differ, garbage.Blobs, garbage.Links, garbage.LayerRecords, garbage.Repaired, pdsBlobs, manifests)
