@@ -27,7 +27,7 @@ func hold(t *testing.T, m *Mirror, text, blobCID string) digest.Digest {
 	d := digest.FromString(text)
 	require.NoError(t, m.Store.Write(t.Context(), func(tx store.Tx) error {
 		if blobCID != "none" {
-			c := change{putManifests: []*Manifest{{DID: syntax.DID(fuzzDID), Digest: d, RKey: d.Encoded(), CID: "c", Repository: "app",
+			c := change{putManifests: []*Manifest{{DID: fuzzDID, Digest: d, RKey: d.Encoded(), CID: "c", Repository: "app",
 				MediaType: "a/b", Size: int64(len(text)), BlobCID: blobCID, Repositories: []string{"app"}}}}
 			if err := c.apply(t.Context(), tx, fuzzDID); err != nil {
 				return err

@@ -16,11 +16,9 @@ import (
 // filled is a database as the release with the second migration left it.
 func filled(t *testing.T, e storetest.Engine) {
 	t.Helper()
-	driver, name, folder, dialect := "sqlite", e.Path, "migrations/sqlite", goose.DialectSQLite3
+	driver, name, folder, dialect := "sqlite", t.TempDir()+"/old.db", "migrations/sqlite", goose.DialectSQLite3
 	if e.URL != "" {
 		driver, name, folder, dialect = "pgx", e.URL, "migrations/postgres", goose.DialectPostgres
-	} else {
-		name = t.TempDir() + "/old.db"
 	}
 	db, err := sql.Open(driver, name)
 	require.NoError(t, err)
