@@ -34,6 +34,7 @@ type replica struct {
 func (r *replica) signing() string { return filepath.Join(r.dir, "signing") }
 func (r *replica) sealing() string { return filepath.Join(r.dir, "sealing") }
 func (r *replica) oauth() string   { return filepath.Join(r.dir, "oauth") }
+func (r *replica) did() string     { return filepath.Join(r.dir, "did") }
 
 // newReplica listens; it serves after start.
 func newReplica(t *testing.T, n int) *replica {
@@ -58,6 +59,7 @@ func (r *replica) start(t *testing.T, environ []string, hosts []string) {
 		names.AuthCertPath+"="+filepath.Join(r.signing(), names.FileSigningCert),
 		names.SealingKeyPath+"="+filepath.Join(r.sealing(), names.FileSealingKey),
 		names.OAuthKeyPath+"="+filepath.Join(r.oauth(), names.FileOAuthKey),
+		names.DIDKeyPath+"="+filepath.Join(r.did(), names.FileDIDKey),
 	)
 	cfg, err := config.Load(environ)
 	require.NoError(t, err)

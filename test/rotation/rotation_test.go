@@ -69,13 +69,15 @@ func start(t *testing.T) *proof {
 	e.Create(av)
 	e.AppView("registry", "Ready=True", "KeysReady=True/Generated")
 
-	var signing, sealing, oauth []string
+	var signing, sealing, oauth, did []string
 	for _, r := range list {
-		signing, sealing, oauth = append(signing, r.signing()), append(sealing, r.sealing()), append(oauth, r.oauth())
+		signing, sealing = append(signing, r.signing()), append(sealing, r.sealing())
+		oauth, did = append(oauth, r.oauth()), append(did, r.did())
 	}
 	volumes(t, e, "registry-signing", signing...)
 	volumes(t, e, "registry-sealing", sealing...)
 	volumes(t, e, "registry-oauth", oauth...)
+	volumes(t, e, "registry-did", did...)
 	d := &appsv1.Deployment{}
 	e.Get("registry", d)
 	for _, r := range list {
