@@ -106,7 +106,7 @@ func Load(environ []string) (*Config, error) {
 		DatabaseMaxOpen:     p.number(names.DatabaseMaxOpen, e.DatabaseMaxOpen, 2),
 		DatabaseMaxIdle:     p.number(names.DatabaseMaxIdle, e.DatabaseMaxIdle, 1),
 		BackupDir:           e.BackupDir,
-		BackupInterval:      p.duration(names.BackupInterval, e.BackupInterval),
+		BackupInterval:      p.backupInterval(e.BackupInterval),
 		BackupKeep:          p.number(names.BackupKeep, e.BackupKeep, 1),
 		LogLevel:            p.level(names.LogLevel, e.LogLevel),
 		LogFormatter:        p.oneOf(names.LogFormatter, e.LogFormatter, "text", "json"),
@@ -260,6 +260,15 @@ func (p *parser) databaseURL(v string) string {
 		p.errs = append(p.errs, fmt.Errorf("%s: want postgres://user:password@host/database; leave it empty for SQLite", names.DatabaseURL))
 	}
 	return v
+}
+
+// backupInterval: names of backups tell seconds apart, and each reads the whole database twice.
+func (p *parser) backupInterval(v string) time.Duration {
+	d := p.duration(names.BackupInterval, v)
+	if d > 0 && d < time.Minute {
+		p.fail(names.BackupInterval, v, "want a minute or more, such as 1h or 24h")
+	}
+	return d
 }
 
 // number is one up to 1000; 0 when it is left open.

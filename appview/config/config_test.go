@@ -87,6 +87,7 @@ func TestEveryMistakeNamesVariableValueAndRemedy(t *testing.T) {
 		{"ATCR_DATABASE_SSL_MODE=on", "verify-ca or verify-full"},
 		{"ATCR_BACKUP_KEEP=0", "from 1 to 1000"},
 		{"ATCR_BACKUP_INTERVAL=daily", "duration"},
+		{"ATCR_BACKUP_INTERVAL=59s", "a minute or more"},
 		{"ATCR_DATABASE_MAX_OPEN=1", "from 2 to 1000"},
 		{"ATCR_DATABASE_MAX_IDLE=many", "from 1 to 1000"},
 	} {

@@ -52,7 +52,7 @@ var AppView = []Variable{
 	{DatabaseMaxIdle, "", Active, false, "Most connections that are kept open unused. Empty: all, for half an hour."},
 	{TerminationLog, "", Active, false, "File that takes the reason when the server cannot start, as /dev/termination-log of a container. Empty: none."},
 	{BackupDir, "", Active, false, "Directory for backups of the SQLite file, best on another volume. Empty: none are made."},
-	{BackupInterval, "24h", Active, false, "Time between two backups."},
+	{BackupInterval, "24h", Active, false, "Time between two backups, a minute or more."},
 	{BackupKeep, "7", Active, false, "How many backups are kept, the newest; 1 to 1000."},
 	{RuntimeFile, "", Active, false, "Path of the hot-reloaded runtime file: holds, allowed hosts, private ranges."},
 	{AllowedHosts, "", Active, false, "Comma-separated Host values besides the base URL's for which the token realm follows the request."},
