@@ -109,6 +109,9 @@ func (s *Server) release(ctx context.Context, did syntax.DID, manifest digest.Di
 	if m, ok := public.manifests[manifest]; ok {
 		return s.tell(ctx, did, manifest, m)
 	}
+	if still, err := s.reader.current(ctx, did, public); err != nil || !still {
+		return err // a manifest may be public since that names them: the next pass sees
+	}
 	blobs, err := s.ledger.BlobsOf(ctx, did, manifest)
 	if err != nil {
 		return err
@@ -160,6 +163,9 @@ func (s *Server) removeUnnamed(ctx context.Context, did syntax.DID, d digest.Dig
 	defer unlock()
 	if public.named[d] { // by a manifest that no registry told of
 		return s.ledger.Use(ctx, did, d, s.now())
+	}
+	if still, err := s.reader.current(ctx, did, public); err != nil || !still {
+		return err // a manifest may be public since that names it: the next pass sees
 	}
 	gone, err := s.ledger.UnlinkUnused(ctx, did, d, reserved, used)
 	if gone {

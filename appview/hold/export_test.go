@@ -18,9 +18,14 @@ func (s *Server) Sweep(ctx context.Context) error {
 
 // WrapDriver lets a test put faults between the hold and its storage. The background work, which reads the driver, ends.
 func (s *Server) WrapDriver(wrap func(storage.Driver) storage.Driver) {
+	s.Quiet()
+	s.driver = wrap(s.driver)
+}
+
+// Quiet ends the background work: what a test does not call does not happen.
+func (s *Server) Quiet() {
 	s.stop()
 	s.done.Wait()
-	s.driver = wrap(s.driver)
 }
 
 // Stored is the size of a blob in the storage, whoever may read it.
