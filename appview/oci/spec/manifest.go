@@ -34,7 +34,6 @@ const (
 	MaxManifestSize = 4 << 20
 	maxDepth        = 64
 	maxDescriptors  = 10_000
-	maxAnnotations  = 256 << 10 // bytes of keys and values
 	maxMediaType    = 255
 )
 
@@ -181,9 +180,6 @@ func (d *Document) check() error {
 	if len(d.Layers) > maxDescriptors || len(d.Manifests) > maxDescriptors {
 		return fmt.Errorf("the manifest names more than %d descriptors", maxDescriptors)
 	}
-	if d.annotationBytes() > maxAnnotations {
-		return fmt.Errorf("its annotations, and those of its descriptors, have more than %d bytes together", maxAnnotations)
-	}
 	if d.Config != nil {
 		if err := d.Config.check("config"); err != nil {
 			return err
@@ -205,27 +201,6 @@ func (d *Document) check() error {
 		}
 	}
 	return nil
-}
-
-// annotationBytes are the keys and values of all annotations.
-func (d *Document) annotationBytes() (n int) {
-	add := func(annotations map[string]string) {
-		for k, v := range annotations {
-			n += len(k) + len(v)
-		}
-	}
-	add(d.Annotations)
-	for _, one := range []*Descriptor{d.Config, d.Subject} {
-		if one != nil {
-			add(one.Annotations)
-		}
-	}
-	for _, list := range [][]Descriptor{d.Layers, d.Manifests} {
-		for i := range list {
-			add(list[i].Annotations)
-		}
-	}
-	return n
 }
 
 func (d *Descriptor) check(where string) error {

@@ -93,32 +93,6 @@ func TestManifestsThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestAnnotationsAreBoundedTogether(t *testing.T) {
-	const most = 256 << 10
-	of := func(n int) string { return fmt.Sprintf(`,"annotations":{"k":%q}`, strings.Repeat("x", n-1)) }
-	desc := func(more string) string {
-		return `{"mediaType":"application/octet-stream","digest":"sha256:` + hexA + `","size":1` + more + `}`
-	}
-	for name, body := range map[string]func(n int) string{
-		"the manifest's": func(n int) string { return `{"schemaVersion":2,"config":` + desc("") + `,"layers":[]` + of(n) + `}` },
-		"the config's":   func(n int) string { return `{"schemaVersion":2,"config":` + desc(of(n)) + `,"layers":[]}` },
-		"the subject's": func(n int) string {
-			return `{"schemaVersion":2,"config":` + desc("") + `,"layers":[],"subject":` + desc(of(n)) + `}`
-		},
-		"of two layers": func(n int) string {
-			return `{"schemaVersion":2,"config":` + desc("") + `,"layers":[` + desc(of(n/2)) + `,` + desc(of(n-n/2)) + `]}`
-		},
-		"of an index's entries": func(n int) string {
-			return `{"schemaVersion":2,"manifests":[` + desc(of(n/2)) + `,` + desc(of(n-n/2)) + `]}`
-		},
-	} {
-		_, err := spec.ParseManifest([]byte(body(most)), "")
-		require.NoError(t, err, name)
-		_, err = spec.ParseManifest([]byte(body(most+1)), "")
-		require.ErrorContains(t, err, "more than 262144 bytes together", name)
-	}
-}
-
 func TestManifestsThatAreAccepted(t *testing.T) {
 	desc := `{"mediaType":"application/octet-stream","digest":"sha256:` + hexA + `","size":1}`
 	d, err := spec.ParseManifest([]byte(`{"schemaVersion":2,"manifests":[`+desc+`],"annotations":{"Config":"mine"}}`), "")
