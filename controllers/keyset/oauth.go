@@ -2,7 +2,6 @@ package keyset
 
 import (
 	"bytes"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -61,20 +60,13 @@ func (s *OAuthSet) Record() string {
 	for _, k := range s.Retired {
 		r.Retired = append(r.Retired, retiredRecord{k.Kid, k.Until.UTC()})
 	}
-	b, err := json.Marshal(r)
-	if err != nil {
-		panic(fmt.Sprintf("keyset: encoding a record: %v", err)) // times and strings always encode
-	}
-	return string(b)
+	return r.encode()
 }
 
 // ParseOAuth reads what [OAuthSet.File] and [OAuthSet.Record] wrote. What the record does not say is taken at its
 // safest: the current key began at made, and a retired one stays for retireAfter from now.
 func ParseOAuth(file []byte, annotation string, made, now time.Time, retireAfter time.Duration) (*OAuthSet, error) {
-	var r record
-	if json.Unmarshal([]byte(annotation), &r) != nil {
-		r = record{}
-	}
+	r := decodeRecord(annotation)
 	until := map[string]time.Time{}
 	for _, k := range r.Retired {
 		until[k.Kid] = k.Until

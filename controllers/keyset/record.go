@@ -35,21 +35,14 @@ func (s *Set) Record() string {
 	for _, k := range s.Retired {
 		r.Retired = append(r.Retired, retiredRecord{k.Kid, k.Until.UTC()})
 	}
-	b, err := json.Marshal(r)
-	if err != nil {
-		panic(fmt.Sprintf("keyset: encoding a record: %v", err)) // times and strings always encode
-	}
-	return string(b)
+	return r.encode()
 }
 
 // Recall puts the annotation's part back into a set that [Parse] read. What it does not say is taken at its safest: the
 // current key began at made and its tokens live as long as any may, and a key that it does not know is a retired one whose
 // tokens may still be about.
 func (s *Set) Recall(annotation string, made time.Time) {
-	var r record
-	if json.Unmarshal([]byte(annotation), &r) != nil {
-		r = record{}
-	}
+	r := decodeRecord(annotation)
 	s.Since, s.Request, s.TokenLife = r.Since, r.Request, time.Duration(r.Life)*time.Second
 	if s.Since.IsZero() {
 		s.Since, s.TokenLife = made, longestToken
@@ -69,4 +62,20 @@ func (s *Set) Recall(annotation string, made time.Time) {
 		retired = append(retired, k)
 	}
 	s.Retired = retired
+}
+
+func (r record) encode() string {
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic(fmt.Sprintf("keyset: encoding a record: %v", err)) // times and strings always encode
+	}
+	return string(b)
+}
+
+// decodeRecord reads an annotation; one that says nothing that can be read is an empty record.
+func decodeRecord(annotation string) (r record) {
+	if json.Unmarshal([]byte(annotation), &r) != nil {
+		return record{}
+	}
+	return r
 }
