@@ -2,7 +2,6 @@ package hold
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 
@@ -10,11 +9,6 @@ import (
 
 	"atcr.io/operator/appview/hold/storage"
 )
-
-// Sweep runs the sweeper once.
-func (s *Server) Sweep(ctx context.Context) error {
-	return errors.Join(s.sweep(ctx), s.sweepStray(ctx), s.sweepDeleted(ctx), s.sweepUnnamed(ctx))
-}
 
 // WrapDriver lets a test put faults between the hold and its storage. The background work, which reads the driver, ends.
 func (s *Server) WrapDriver(wrap func(storage.Driver) storage.Driver) {

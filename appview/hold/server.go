@@ -59,6 +59,7 @@ type Server struct {
 	handler http.Handler
 
 	collecting  sync.Mutex
+	sweeping    sync.Mutex
 	crewMu      sync.Mutex
 	statsMu     sync.Mutex
 	scanMu      sync.Mutex // one look at all statistics at a time

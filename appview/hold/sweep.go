@@ -11,7 +11,7 @@ func (s *Server) sweepLoop(ctx context.Context) {
 	tick := time.NewTicker(min(s.cfg.UploadTTL/4, 15*time.Minute))
 	defer tick.Stop()
 	for {
-		if err := errors.Join(s.sweep(ctx), s.sweepStray(ctx), s.sweepDeleted(ctx), s.sweepUnnamed(ctx)); err != nil && ctx.Err() == nil {
+		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.ErrorContext(ctx, "sweeping idle uploads and deleted manifests", "error", err)
 		}
 		select {
@@ -20,6 +20,13 @@ func (s *Server) sweepLoop(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// Sweep removes once what the hold removes by itself every quarter of an hour. What fails keeps nothing else from going.
+func (s *Server) Sweep(ctx context.Context) error {
+	s.sweeping.Lock()
+	defer s.sweeping.Unlock()
+	return errors.Join(s.sweep(ctx), s.sweepStray(ctx), s.sweepDeleted(ctx), s.sweepUnnamed(ctx))
 }
 
 // sweep removes every upload that was not touched within the TTL, and forgets the completed ones of that age.

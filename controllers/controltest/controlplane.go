@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -13,6 +12,8 @@ import (
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"atcr.io/operator/test/testenv"
 )
 
 // controlPlane is the API server of this test binary; config is nil when there is none, and why says so.
@@ -29,8 +30,13 @@ func Main(m *testing.M) int {
 		controlPlane.why = `KUBEBUILDER_ASSETS is not set: run KUBEBUILDER_ASSETS="$(hack/envtest-assets.sh)" go test ./controllers/...`
 		return m.Run()
 	}
+	root, err := testenv.Root()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	env := &envtest.Environment{
-		CRDDirectoryPaths:        []string{filepath.Join(root(), "config", "crd", "bases")},
+		CRDDirectoryPaths:        []string{filepath.Join(root, "config", "crd", "bases")},
 		ErrorIfCRDPathMissing:    true,
 		DownloadBinaryAssets:     false,
 		AttachControlPlaneOutput: false,
@@ -62,10 +68,4 @@ func Config(t testing.TB) *rest.Config {
 		t.Skip(controlPlane.why)
 	}
 	return rest.CopyConfig(controlPlane.config)
-}
-
-// root of the checkout.
-func root() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "..", "..")
 }

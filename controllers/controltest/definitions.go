@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"atcr.io/operator/controllers/internal/optional"
+	"atcr.io/operator/test/testenv"
 )
 
 // definitions are where the real definitions of optional kinds come from: modules that testdata/crds/go.mod pins, and
@@ -79,8 +80,12 @@ func (e *Env) SetStatus(kind optional.Kind, name string, status map[string]any) 
 }
 
 var modules = sync.OnceValues(func() (map[string]string, error) {
+	root, err := testenv.Root()
+	if err != nil {
+		return nil, err
+	}
 	cmd := exec.Command("go", "mod", "download", "-json")
-	cmd.Dir = filepath.Join(root(), "controllers", "controltest", "testdata", "crds")
+	cmd.Dir = filepath.Join(root, "controllers", "controltest", "testdata", "crds")
 	for _, d := range definitions {
 		cmd.Args = append(cmd.Args, d.module)
 	}

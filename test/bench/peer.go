@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 )
 
@@ -41,6 +42,8 @@ type peer struct {
 type tokenServer struct {
 	realm   string
 	service string
+
+	mu      sync.Mutex
 	fetched map[string]issued
 }
 
@@ -54,6 +57,8 @@ func (p *peer) authorization(ctx context.Context, as who, repository, actions st
 	if p.tokens == nil {
 		return "", nil
 	}
+	p.tokens.mu.Lock() // a token is fetched by one
+	defer p.tokens.mu.Unlock()
 	key := fmt.Sprint(as, repository, actions)
 	if t, ok := p.tokens.fetched[key]; ok && time.Until(t.expires) > time.Minute {
 		return t.header, nil

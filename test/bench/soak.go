@@ -209,9 +209,7 @@ func ours(err error) bool {
 
 func (c *soakClient) pull(ctx context.Context, method string, into *[]time.Duration) error {
 	p := c.network.peer
-	c.mu.Lock() // the token is fetched by one
 	auth, err := p.authorization(ctx, anonymous, repository, "pull")
-	c.mu.Unlock()
 	if err != nil {
 		return err
 	}
@@ -238,11 +236,8 @@ func (c *soakClient) pull(ctx context.Context, method string, into *[]time.Durat
 
 // pushOne pushes an image of its own and deletes the oldest of this client.
 func (c *soakClient) pushOne(ctx context.Context) error {
-	c.mu.Lock()
-	_, err := c.network.authorization(ctx, loggedIn, repository, "pull,push")
-	auth, err2 := c.network.authorization(ctx, loggedIn, repository, "delete")
-	c.mu.Unlock()
-	if err := errors.Join(err, err2); err != nil {
+	auth, err := c.network.authorization(ctx, loggedIn, repository, "delete")
+	if err != nil {
 		return err
 	}
 	layer := random(layerSize)

@@ -3,10 +3,10 @@ package testenv
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 )
@@ -47,9 +47,11 @@ func Env(t testing.TB, name, how string) string {
 // Tool returns the path of a program that hack/tools pins; the first time, hack/tool.sh builds it.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
-	_, here, _, _ := runtime.Caller(0)
-	script := filepath.Join(filepath.Dir(here), "..", "..", "hack", "tool.sh")
-	cmd := exec.CommandContext(t.Context(), script, name)
+	root, err := Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), filepath.Join(root, "hack", "tool.sh"), name)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.Output()
@@ -57,4 +59,18 @@ func Tool(t testing.TB, name string) string {
 		Missing(t, name, "`hack/tool.sh "+name+"` builds it from its Go module; here it said: "+strings.TrimSpace(said.String()))
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// Root of the checkout: the next folder with a go.mod, from the working directory up. A test's is its package.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	for ; err == nil; dir = filepath.Dir(dir) {
+		if _, missing := os.Stat(filepath.Join(dir, "go.mod")); missing == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("no go.mod here or above")
+		}
+	}
+	return "", err
 }
