@@ -4,6 +4,7 @@
 //   - cluster: the cluster that demo and end-to-end tests use: kind, a local node, or one of yours
 //   - node: that local node, a Kubernetes built from Go modules (a module of its own)
 //   - images: OCI archives from static binaries, without docker
+//   - fieldref: the reference of every field of the API, from the CRDs
 //   - test: what `make test` runs besides `go test`
 //   - peers: the reference PDS and PLC directory from npm
 //   - tools, tool.sh: pinned tools, each a module of its own, built once into the user's cache folder
