@@ -1,5 +1,5 @@
-// Package chart checks the Helm chart with the real helm: what it renders is what config/ installs, a mistyped value is
-// refused, and on a real API server a release installs, upgrades, and leaves the CRDs behind.
+// Package chart checks the Helm charts with the real helm: what they render is what config/ installs, a mistyped value is
+// refused, and on a real API server a release installs, upgrades, and leaves the CRDs and the data behind.
 package chart
 
 import (
@@ -26,6 +26,7 @@ import (
 const (
 	root      = "../.."
 	chart     = root + "/charts/atcr-operator"
+	holdChart = root + "/charts/atcr-hold"
 	release   = "atcr-operator"
 	namespace = "atcr-system"
 )
@@ -36,7 +37,8 @@ var valueFiles = []string{"", "everything.yaml", "namespaced.yaml", "tenant.yaml
 // helm runs the pinned helm with a home of its own and returns what it prints. It never sees the caller's cluster.
 func helm(t *testing.T, kubeconfig string, args ...string) (string, error) {
 	t.Helper()
-	chartFiles(t)
+	chartFiles(t, chart)
+	chartFiles(t, holdChart)
 	build := exec.CommandContext(context.WithoutCancel(t.Context()), root+"/hack/tool.sh", "helm")
 	build.Stderr = os.Stderr
 	path, err := build.Output()
@@ -131,16 +133,16 @@ func scheme(t *testing.T) *runtime.Scheme {
 	return s
 }
 
-// chartFiles reads every file of the chart, also so that go test knows that its result depends on them.
-func chartFiles(t *testing.T) map[string]string {
+// chartFiles reads every file of a chart, also so that go test knows that its result depends on them.
+func chartFiles(t *testing.T, folder string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
-	require.NoError(t, filepath.WalkDir(chart, func(path string, d fs.DirEntry, err error) error {
+	require.NoError(t, filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		text, err := os.ReadFile(path)
-		files[strings.TrimPrefix(path, chart+"/")] = string(text)
+		files[strings.TrimPrefix(path, folder+"/")] = string(text)
 		return err
 	}))
 	return files

@@ -2,6 +2,7 @@ package chart
 
 import (
 	"encoding/json"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"sort"
@@ -82,16 +83,22 @@ func TestTheChartWorksAsADependency(t *testing.T) {
 	require.NoError(t, err, out)
 }
 
-func TestTheSchemaIsStrictEverywhere(t *testing.T) {
+func TestTheSchemasAreStrictEverywhere(t *testing.T) {
+	for _, folder := range []string{chart, holdChart} {
+		strict(t, chartFiles(t, folder)["values.schema.json"])
+	}
+}
+
+func strict(t *testing.T, text string) {
+	t.Helper()
 	var schema any
-	require.NoError(t, json.Unmarshal([]byte(chartFiles(t)["values.schema.json"]), &schema))
+	require.NoError(t, json.Unmarshal([]byte(text), &schema))
 	var walk func(path string, node any)
 	walk = func(path string, node any) {
 		switch n := node.(type) {
 		case map[string]any:
-			if props, ok := n["properties"].(map[string]any); ok && n["type"] == "object" {
+			if _, ok := n["properties"].(map[string]any); ok && n["type"] == "object" {
 				require.Equal(t, false, n["additionalProperties"], "%s accepts a mistyped value", path)
-				_ = props
 			}
 			for k, v := range n {
 				walk(path+"/"+k, v)
@@ -105,9 +112,15 @@ func TestTheSchemaIsStrictEverywhere(t *testing.T) {
 	walk("", schema)
 }
 
-// Every value has a line in the chart's README with its default, and every line a value.
-func TestTheReadmeListsEveryValue(t *testing.T) {
-	files := chartFiles(t)
+// Every value has a line in its chart's README with its default, and every line a value.
+func TestTheReadmesListEveryValue(t *testing.T) {
+	for _, folder := range []string{chart, holdChart} {
+		t.Run(filepath.Base(folder), func(t *testing.T) { listed(t, chartFiles(t, folder)) })
+	}
+}
+
+func listed(t *testing.T, files map[string]string) {
+	t.Helper()
 	var values map[string]any
 	require.NoError(t, yaml.Unmarshal([]byte(files["values.yaml"]), &values))
 	leaves := map[string]string{}

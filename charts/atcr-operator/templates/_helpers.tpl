@@ -51,11 +51,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/*
 The operator's rules for a Role: those of the ClusterRole without resources that no namespace holds. The operator does
-not read namespaces when it is told which to watch.
+not read namespaces and CRDs when it is told which namespaces to watch.
 */}}
 {{- define "atcr-operator.namespacedRules" -}}
 {{- range include "atcr-operator.rules" . | fromYamlArray -}}
-{{- $resources := without .resources "namespaces" -}}
+{{- $resources := without .resources "namespaces" "customresourcedefinitions" -}}
 {{- if $resources }}
 {{ list (merge (dict "resources" $resources) .) | toYaml }}
 {{- end -}}
