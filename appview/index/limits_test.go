@@ -98,3 +98,49 @@ func TestAnEntryOfAnIndexIsNotDeletedBeforeTheIndex(t *testing.T) {
 		require.Equal(t, 404, w.status(http.MethodGet, "app", "/manifests/"+string(d)))
 	})
 }
+
+// A list of a hundred thousand tags takes longer than a request waits. What is known is answered from the mirror
+// meanwhile; that something is not there is not said before the list was read, or not at all.
+func TestNothingIsSaidToBeAbsentBeforeThePDSWasAsked(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, e storetest.Engine) {
+		var held atomic.Pointer[chan struct{}]
+		var waiting, down atomic.Bool
+		w := start(t, e, servertest.Options{WrapPDS: func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if until := held.Load(); until != nil && strings.HasSuffix(r.URL.Path, "listRecords") {
+					waiting.Store(true)
+					select {
+					case <-*until:
+					case <-r.Context().Done():
+						return
+					}
+				}
+				if down.Load() && strings.HasSuffix(r.URL.Path, "getLatestCommit") {
+					rw.WriteHeader(http.StatusServiceUnavailable)
+					return
+				}
+				next.ServeHTTP(rw, r)
+			})
+		}})
+		_, d := w.image("app", "v1", "config", "")
+		release := make(chan struct{})
+		held.Store(&release)
+		w.putRecord("io.atcr.tag", "app_v2", map[string]any{"repository": "app", "tag": "v2", "manifestDigest": string(d), "createdAt": "2025-11-01T00:00:00Z"})
+		require.Eventually(t, func() bool {
+			require.Equal(t, 200, w.status(http.MethodGet, "app", "/manifests/v1"))
+			return waiting.Load()
+		}, time.Minute, 20*time.Millisecond, "the mirror is read again when it is old")
+		answer := make(chan int)
+		go func() { answer <- w.status(http.MethodGet, "app", "/manifests/v2") }()
+		for range 3 {
+			require.Equal(t, 200, w.status(http.MethodGet, "app", "/manifests/v1"), "what is known does not wait for long")
+		}
+		close(release)
+		require.Equal(t, 200, <-answer, "who asks for something new waits for the list")
+
+		down.Store(true)
+		require.Eventually(t, func() bool { return w.status(http.MethodGet, "app", "/manifests/none") == 503 }, time.Minute, 20*time.Millisecond,
+			"once the mirror is old, the answer is to try again")
+		require.Equal(t, 200, w.status(http.MethodGet, "app", "/manifests/v1"))
+	})
+}

@@ -145,43 +145,76 @@ func writeHead(ctx context.Context, q store.Tx, did syntax.DID, h head, at time.
 // Fresh makes sure that the mirror of did is at most maxAge old. When the PDS cannot be asked but the DID was mirrored
 // before, that is good enough: the failure is logged, and pulls go on.
 func (m *Mirror) Fresh(ctx context.Context, did syntax.DID, maxAge time.Duration) error {
+	_, err := m.fresh(ctx, did, maxAge)
+	return err
+}
+
+// fresh is Fresh, and says why the mirror is older than asked for, if it is.
+func (m *Mirror) fresh(ctx context.Context, did syntax.DID, maxAge time.Duration) (old, err error) {
 	q := m.queue(did)
 	now := m.Now()
 	q.state.Lock()
 	fresh := now.Sub(q.syncedAt) < maxAge
-	var failure error
 	if now.Sub(q.failedAt) < failurePause {
-		failure = q.failure
+		old = q.failure
 	}
 	q.state.Unlock()
 	if fresh {
-		return nil
+		return nil, nil
 	}
-	if failure == nil {
-		ch := m.flight.DoChan("sync "+string(did), func() (_ any, err error) {
-			defer background.Caught(ctx, m.Log, "reading the records of an account", &err)
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
-			defer cancel()
-			return nil, m.syncUnlessWriting(ctx, did, q)
-		})
-		r, err := m.await(ctx, did, ch)
+	if old == nil {
+		r, err := m.await(ctx, did, m.startSync(ctx, did, q))
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if failure = r.Err; failure == nil {
-			return nil
+		if old = r.Err; old == nil {
+			return nil, nil
 		}
 	}
 	h, err := m.head(ctx, did)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if !h.known || errors.Is(failure, atproto.ErrUnknownIdentity) {
-		return failure
+	if !h.known || errors.Is(old, atproto.ErrUnknownIdentity) {
+		return nil, old
 	}
 	m.counts.stale.Add(1)
-	m.Log.DebugContext(ctx, "answering from the mirror", "did", did, "age", now.Sub(h.at).Round(time.Second), "error", failure)
-	return nil
+	m.Log.DebugContext(ctx, "answering from the mirror", "did", did, "age", now.Sub(h.at).Round(time.Second), "error", old)
+	return old, nil
+}
+
+// startSync syncs in the background, or joins the sync that runs.
+func (m *Mirror) startSync(ctx context.Context, did syntax.DID, q *queue) <-chan singleflight.Result {
+	return m.flight.DoChan("sync "+string(did), func() (_ any, err error) {
+		defer background.Caught(ctx, m.Log, "reading the records of an account", &err)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+		defer cancel()
+		return nil, m.syncUnlessWriting(ctx, did, q)
+	})
+}
+
+// look reads what others may have written. That something is there is true at any age of the mirror; that it is not is
+// only said after the PDS was asked, however long that takes: clients act on a 404.
+func look[T any](ctx context.Context, m *Mirror, did syntax.DID, get func() (T, error)) (v T, err error) {
+	old, err := m.fresh(ctx, did, m.TTL)
+	if err != nil {
+		return v, err
+	}
+	if v, err = get(); old == nil || !errors.Is(err, ErrNotFound) {
+		return v, err
+	}
+	if !errors.Is(old, errSlow) {
+		return v, old
+	}
+	select {
+	case r := <-m.startSync(ctx, did, m.queue(did)):
+		if r.Err != nil {
+			return v, r.Err
+		}
+		return get()
+	case <-ctx.Done():
+		return v, ctx.Err()
+	}
 }
 
 // patience is how long a request waits for a PDS when there is something to answer from.

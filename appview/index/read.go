@@ -12,22 +12,23 @@ import (
 
 // Tagged is the manifest that a tag names now.
 func (m *Mirror) Tagged(ctx context.Context, did syntax.DID, repository, tag string) (*Manifest, error) {
-	if err := m.Fresh(ctx, did, m.TTL); err != nil {
-		return nil, err
-	}
-	return remember(ctx, m, CacheTag, answerKey{did, repository, tag}, func() (*Manifest, error) {
-		return read(ctx, m.Store, func(q querier) (*Manifest, error) {
-			var d digest.Digest
-			err := q.QueryRowContext(ctx, `SELECT digest FROM tags WHERE did = $1 AND repository = $2 AND tag = $3
-				ORDER BY updated_at DESC, rkey DESC LIMIT 1`, string(did), repository, tag).Scan(&d)
-			if errors.Is(err, sql.ErrNoRows) {
-				return nil, ErrNotFound
-			}
-			if err != nil {
-				return nil, fmt.Errorf("read tag: %w", err)
-			}
-			return manifestRow(ctx, q, did, d) // which the tag makes visible
-		})
+	return look(ctx, m, did, func() (*Manifest, error) {
+		return remember(ctx, m, CacheTag, answerKey{did, repository, tag}, func() (*Manifest, error) { return m.tagged(ctx, did, repository, tag) })
+	})
+}
+
+func (m *Mirror) tagged(ctx context.Context, did syntax.DID, repository, tag string) (*Manifest, error) {
+	return read(ctx, m.Store, func(q querier) (*Manifest, error) {
+		var d digest.Digest
+		err := q.QueryRowContext(ctx, `SELECT digest FROM tags WHERE did = $1 AND repository = $2 AND tag = $3
+			ORDER BY updated_at DESC, rkey DESC LIMIT 1`, string(did), repository, tag).Scan(&d)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil, ErrNotFound
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read tag: %w", err)
+		}
+		return manifestRow(ctx, q, did, d) // which the tag makes visible
 	})
 }
 
@@ -106,10 +107,7 @@ func (m *Mirror) Manifest(ctx context.Context, did syntax.DID, repository string
 	if !errors.Is(err, ErrNotFound) {
 		return found, err
 	}
-	if err := m.Fresh(ctx, did, m.TTL); err != nil {
-		return nil, err
-	}
-	return get() // from memory when nothing has changed
+	return look(ctx, m, did, get) // from memory when nothing has changed
 }
 
 type answerKey struct {
