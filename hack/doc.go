@@ -3,7 +3,8 @@
 //   - demo: `make demo`, its manifests, and its end
 //   - cluster: the cluster that demo and end-to-end tests use: kind, a local node, or one of yours
 //   - node: that local node, a Kubernetes built from Go modules (a module of its own)
-//   - images: OCI archives from static binaries, without docker
+//   - images: OCI archives from static binaries, without docker, with bills of materials, and pushes of them
+//   - dist.sh: a release: images, install.yaml, charts
 //   - fieldref: the reference of every field of the API, from the CRDs
 //   - test: what `make test` runs besides `go test`
 //   - peers: the reference PDS and PLC directory from npm

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -21,13 +20,6 @@ import (
 
 // epoch is the time of every file and image, so that the same input gives the same digest.
 var epoch = time.Unix(0, 0).UTC()
-
-// certificateBundles are where distributions keep the CA bundle that Go looks for in an image, too.
-var certificateBundles = []string{
-	"/etc/ssl/certs/ca-certificates.crt",
-	"/etc/pki/tls/certs/ca-bundle.crt",
-	"/etc/ssl/cert.pem",
-}
 
 // assemble builds the image of one platform: a layer with folders, users and CA certificates, a layer with the binary.
 func assemble(s spec, binary []byte, certificates []byte, arch, version string) (v1.Image, error) {
@@ -137,14 +129,4 @@ func withParents(entries []entry) []entry {
 	}
 	slices.SortFunc(all, func(a, b entry) int { return strings.Compare(a.name, b.name) })
 	return all
-}
-
-// machineCertificates is the CA bundle of this machine, empty when it has none.
-func machineCertificates() []byte {
-	for _, file := range certificateBundles {
-		if bundle, err := os.ReadFile(file); err == nil {
-			return bundle
-		}
-	}
-	return nil
 }

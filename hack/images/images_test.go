@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -40,6 +42,19 @@ func TestTwoRunsGiveTheSameArchive(t *testing.T) {
 	second, err := os.ReadFile(build(t, optionsIn(t, runtime.GOARCH)))
 	require.NoError(t, err)
 	require.Equal(t, first, second)
+}
+
+// What decides the bytes is in the sources and go.mod: nothing of the machine, such as its certificates, gets in.
+func TestTheCertificatesAreThoseOfGoMod(t *testing.T) {
+	text, err := rootCertificates()
+	require.NoError(t, err)
+	pool := x509.NewCertPool()
+	require.True(t, pool.AppendCertsFromPEM(text))
+	count := strings.Count(string(text), "BEGIN CERTIFICATE")
+	require.Greater(t, count, 100)
+	again, err := rootCertificates()
+	require.NoError(t, err)
+	require.Equal(t, text, again)
 }
 
 func TestAnotherVersionGivesAnotherDigest(t *testing.T) {

@@ -4,8 +4,10 @@
 //	go run ./hack/images                      # the product: operator, AppView, hold, development world
 //	go run ./hack/images node demo            # what the local cluster and the demo need besides
 //	go run ./hack/images --arch amd64,arm64   # one index for both
+//	go run ./hack/images --registry registry.example.com/alice.example.com --push
 //
-// The same sources, version and Go toolchain give the same digests. catalog.go lists the images.
+// The same sources, version and Go toolchain give the same digests, on any machine. Beside each archive is a bill of
+// materials for each platform (SPDX), and a push attaches it as a referrer. catalog.go lists the images.
 package main
 
 import (
@@ -31,6 +33,7 @@ type options struct {
 	version  string
 	registry string
 	arches   []string
+	push     bool
 }
 
 // maxCompressed is what one platform of an image may weigh; a larger one is a mistake, such as a fat dependency.
@@ -77,7 +80,8 @@ func command() *cobra.Command {
 	c.Flags().StringVar(&o.root, "root", ".", "root of the checkout")
 	c.Flags().StringVar(&o.out, "out", "dist", "folder for images/NAME.oci.tar and bin/ARCH/NAME")
 	c.Flags().StringVar(&o.version, "version", version, "version that binaries, labels and tags carry (environment VERSION)")
-	c.Flags().StringVar(&o.registry, "registry", "atcr.local", "host part of the image names")
+	c.Flags().StringVar(&o.registry, "registry", "atcr.local", "what image names begin with: a host, and the path before the image's own name")
+	c.Flags().BoolVar(&o.push, "push", false, "push to that registry too, with the credentials that docker login or podman login stored")
 	c.Flags().StringSliceVar(&o.arches, "arch", []string{runtime.GOARCH}, "architectures; several make an index")
 	return c
 }
@@ -85,7 +89,15 @@ func command() *cobra.Command {
 // build compiles and writes one image, and prints its reference, digest, compressed size and file.
 func (o options) build(ctx context.Context, s spec) error {
 	begin := time.Now()
-	images := map[string]v1.Image{}
+	certificates, err := rootCertificates()
+	if err != nil {
+		return err
+	}
+	folder := filepath.Join(o.out, "images")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return fmt.Errorf("folder for archives: %w", err)
+	}
+	images, boms := map[string]v1.Image{}, map[string][]byte{}
 	var size int64
 	for _, arch := range o.arches {
 		path, err := compile(ctx, o.root, filepath.Join(o.out, "bin"), s, arch, o.version)
@@ -96,7 +108,13 @@ func (o options) build(ctx context.Context, s spec) error {
 		if err != nil {
 			return fmt.Errorf("read the binary of %s: %w", s.Name, err)
 		}
-		image, err := assemble(s, binary, machineCertificates(), arch, o.version)
+		if boms[arch], err = billOfMaterials(s, path, arch, o.version); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(folder, s.Name+"."+arch+".spdx.json"), boms[arch], 0o644); err != nil {
+			return fmt.Errorf("bill of materials of %s: %w", s.Name, err)
+		}
+		image, err := assemble(s, binary, certificates, arch, o.version)
 		if err != nil {
 			return err
 		}
@@ -108,10 +126,6 @@ func (o options) build(ctx context.Context, s spec) error {
 			return fmt.Errorf("%s for %s has %.1f MB compressed, more than %d", s.Name, arch, float64(size)/1e6, maxCompressed/1_000_000)
 		}
 	}
-	folder := filepath.Join(o.out, "images")
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return fmt.Errorf("folder for archives: %w", err)
-	}
 	reference := o.registry + "/" + s.Name + ":" + o.version
 	file := filepath.Join(folder, s.Name+".oci.tar")
 	content := combine(images, o.arches)
@@ -121,6 +135,11 @@ func (o options) build(ctx context.Context, s spec) error {
 	digest, err := content.Digest()
 	if err != nil {
 		return fmt.Errorf("digest of %s: %w", s.Name, err)
+	}
+	if o.push {
+		if err := push(ctx, reference, content, images, boms); err != nil {
+			return err
+		}
 	}
 	fmt.Printf("%-40s %s  %5.1f MB  %4.1fs  %s\n", reference, digest, float64(size)/1e6, time.Since(begin).Seconds(), file)
 	return nil

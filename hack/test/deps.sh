@@ -28,7 +28,7 @@ if ((${#packages[@]})); then
   fi
 fi
 
-for tool in conformance crane helm oras regctl tap versitygw; do
+for tool in conformance crane helm kustomize oras regctl tap versitygw; do
   hack/tool.sh "$tool" >/dev/null
 done
 if command -v npm >/dev/null 2>&1; then

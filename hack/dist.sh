@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# dist.sh: what a release is: images for two platforms with their bills of materials, install.yaml (CRDs, RBAC, operator),
+# registry.yaml (an AppView and its hold), and the charts; all in dist/. The images' names in them begin with REGISTRY
+# (default atcr.local) and end with VERSION. PUSH=1 pushes the images there, with the credentials of docker login. DIST is
+# another folder than dist. IMAGES=0 leaves the images out.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+dist=${DIST:-$REPO/dist}
+registry=${REGISTRY:-atcr.local}
+version=$(version)
+mkdir -p "$dist"
+
+if [[ ${IMAGES:-1} == 1 ]]; then
+  push=()
+  [[ ${PUSH:-} != 1 ]] || push=(--push)
+  go -C "$REPO" run ./hack/images --root "$REPO" --out "$dist" --version "$version" --registry "$registry" \
+    --arch amd64,arm64 "${push[@]}" atcr-operator atcr-appview atcr-hold
+fi
+
+kustomize=$("$REPO/hack/tool.sh" kustomize)
+overlay=$(mktemp -d -p "$dist")
+trap 'rm -rf "$overlay"' EXIT
+# manifest NAME FOLDER: one file with what the folder of config/ makes.
+manifest() {
+  {
+    echo "resources: ['$(realpath --relative-to="$overlay" "$REPO/config/$2")']"
+    echo "images:"
+    for image in atcr-operator atcr-appview atcr-hold; do
+      echo "- {name: atcr.local/$image, newName: '$registry/$image', newTag: '$version'}"
+    done
+    echo "configurations: ['$(realpath --relative-to="$overlay" "$REPO/config/default/images.yaml")']"
+  } >"$overlay/kustomization.yaml"
+  "$kustomize" build --load-restrictor LoadRestrictionsNone "$overlay" >"$dist/$1.tmp"
+  mv "$dist/$1.tmp" "$dist/$1"
+  say "wrote $1"
+}
+manifest install.yaml default
+manifest registry.yaml registry
+
+helm=$("$REPO/hack/tool.sh" helm)
+for chart in atcr-operator atcr-hold; do
+  # Charts name images by tag: the release's, in the release's registry.
+  cp -r "$REPO/charts/$chart" "$overlay/$chart"
+  sed -i "s#repository: atcr\.local/#repository: $registry/#" "$overlay/$chart/values.yaml"
+  "$helm" package "$overlay/$chart" --app-version "$version" --destination "$dist" >&2
+done
