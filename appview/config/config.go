@@ -60,6 +60,7 @@ type Config struct {
 	BackupKeep                               int
 	LogLevel                                 slog.Level
 	LogFormatter                             string // text or json
+	TLSCertPath, TLSKeyPath                  string // both or neither
 	AccessLog                                string // AccessLogAll, AccessLogErrors or AccessLogOff
 	Tracing                                  bool   // OTEL_* variables ask for traces
 	HealthCheckInterval, HealthCacheTTL      time.Duration
@@ -110,6 +111,8 @@ func Load(environ []string) (*Config, error) {
 		BackupKeep:          p.number(names.BackupKeep, e.BackupKeep, 1),
 		LogLevel:            p.level(names.LogLevel, e.LogLevel),
 		LogFormatter:        p.oneOf(names.LogFormatter, e.LogFormatter, "text", "json"),
+		TLSCertPath:         e.TLSCertPath,
+		TLSKeyPath:          e.TLSKeyPath,
 		AccessLog:           p.oneOf(names.AccessLog, e.AccessLog, AccessLogAll, AccessLogErrors, AccessLogOff),
 		HealthCheckInterval: p.duration(names.HealthCheckInterval, e.HealthCheckInterval),
 		HealthCacheTTL:      p.duration(names.HealthCacheTTL, e.HealthCacheTTL),
@@ -132,6 +135,9 @@ func Load(environ []string) (*Config, error) {
 	}
 	if c.DatabaseURL != "" && c.DatabaseDir != "" {
 		p.errs = append(p.errs, fmt.Errorf("%s and %s are two databases: set one of them", names.DatabaseURL, names.DatabaseDir))
+	}
+	if (c.TLSCertPath == "") != (c.TLSKeyPath == "") {
+		p.errs = append(p.errs, fmt.Errorf("%s and %s belong together: set both, or neither for plain HTTP", names.TLSCertPath, names.TLSKeyPath))
 	}
 	c.didKeySet = set[names.DIDKeyPath] != ""
 	c.BaseURL = p.baseURL(e.BaseURL, c.HTTPAddr)

@@ -25,6 +25,8 @@ type environment struct {
 	UIDatabasePath      string `env:"ATCR_UI_DATABASE_PATH" envDefault:"/var/lib/atcr/ui.db"`
 	LogLevel            string `env:"ATCR_LOG_LEVEL" envDefault:"info"`
 	LogFormatter        string `env:"ATCR_LOG_FORMATTER" envDefault:"text"`
+	TLSCertPath         string `env:"ATCR_TLS_CERT_PATH"`
+	TLSKeyPath          string `env:"ATCR_TLS_KEY_PATH"`
 	AccessLog           string `env:"ATCR_ACCESS_LOG" envDefault:"all"`
 	HealthCheckInterval string `env:"ATCR_HEALTH_CHECK_INTERVAL" envDefault:"15m"`
 	HealthCacheTTL      string `env:"ATCR_HEALTH_CACHE_TTL" envDefault:"15m"`

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -60,6 +61,9 @@ func (s *Server) Serve(ctx context.Context, api, debug net.Listener) error {
 	defer jobs.Wait()
 	defer stop()
 
+	if s.certificate != nil {
+		api = tls.NewListener(api, s.certificate.config())
+	}
 	main, probes := s.httpServer(framed(s.handler)), s.httpServer(s.DebugHandler())
 	failed := make(chan error, 2)
 	go func() { failed <- main.Serve(api) }()

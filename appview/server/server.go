@@ -64,6 +64,8 @@ type Server struct {
 	tracing    *observe.Tracing // nil: no traces
 	handler    http.Handler
 	draining   atomic.Bool
+
+	certificate *certificate // of the registry API; nil: plain HTTP
 }
 
 // New opens a server. Close it, also when Serve was never called.
@@ -100,6 +102,12 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	if s.clientKeys, err = auth.ReadClientKeys(s.cfg.OAuthKeyPath); err != nil {
 		return err
+	}
+	if s.cfg.TLSCertPath != "" {
+		if s.certificate, err = openCertificate(s.cfg.TLSCertPath, s.cfg.TLSKeyPath, s.log); err != nil {
+			return err
+		}
+		s.certificate.watch(s.watcher, s.metrics.reloaded("certificate"))
 	}
 	sealing, err := s.cfg.SealingKey()
 	if err != nil {

@@ -53,6 +53,8 @@ const (
 	HandleResolverURL   = "ATCR_HANDLE_RESOLVER_URL"
 	ShutdownGrace       = "ATCR_SHUTDOWN_GRACE"
 	AccessLog           = "ATCR_ACCESS_LOG"
+	TLSCertPath         = "ATCR_TLS_CERT_PATH"
+	TLSKeyPath          = "ATCR_TLS_KEY_PATH"
 )
 
 // Variables of the hold service (atcr-hold).
@@ -132,6 +134,7 @@ const (
 	DirOAuth   = "/etc/atcr/oauth"
 	DirDID     = "/etc/atcr/did"
 	DirRuntime = "/etc/atcr/runtime"
+	DirTLS     = "/etc/atcr/tls" // tls.crt and tls.key, of a kubernetes.io/tls Secret
 	DirData    = "/var/lib/atcr"
 
 	DirDatabase   = "/etc/atcr/database"

@@ -61,6 +61,8 @@ var AppView = []Variable{
 	{PLCURL, "https://plc.directory", Active, false, "PLC directory."},
 	{HandleResolverURL, "", Active, false, "A service that answers com.atproto.identity.resolveHandle, asked before DNS and well-known."},
 	{ShutdownGrace, "25s", Active, false, "How long SIGTERM waits for requests in flight."},
+	{TLSCertPath, "", Active, false, "Certificate chain in PEM, with which the registry API speaks HTTPS. A change is taken over for new connections. Empty: HTTP."},
+	{TLSKeyPath, "", Active, false, "Private key of the certificate, PEM."},
 	{AccessLog, "all", Active, false, "Which requests are logged, at level info: all, errors (status 400 and above) or off."},
 }
 
