@@ -18,6 +18,44 @@ type Exposure struct {
 	// Gateway that routes to the Service, by an HTTPRoute of the AppView's name. Not with ingress.
 	// +optional
 	Gateway *Gateway `json:"gateway,omitempty"`
+
+	// TLS that the server itself speaks: inside the cluster, and to whoever is in front of it. Default: plain HTTP, and TLS
+	// ends in front of the server.
+	// +optional
+	TLS *TLS `json:"tls,omitempty"`
+}
+
+// TLS names the certificate that the server speaks HTTPS with, in one of two ways. Servers take a new one over without a
+// restart.
+// +kubebuilder:validation:ExactlyOneOf=secretRef;certManager
+type TLS struct {
+	// SecretRef names a Secret of type kubernetes.io/tls, in the AppView's namespace, with tls.crt and tls.key. Label it
+	// operator.atcr.io/watch=true to have what is wrong with a new one said at once; else it is read every ten minutes.
+	// +optional
+	SecretRef *LocalReference `json:"secretRef,omitempty"`
+
+	// CertManager asks cert-manager for a certificate.
+	// +optional
+	CertManager *TLSCertificate `json:"certManager,omitempty"`
+}
+
+// TLSCertificate is a Certificate called NAME-server-tls.
+type TLSCertificate struct {
+	// IssuerRef names the issuer.
+	// +required
+	IssuerRef IssuerReference `json:"issuerRef"`
+
+	// DNSNames of the certificate. Default: the host of baseURL, the Service's names, exposed and allowed hosts, and with
+	// clusterPull the addresses that nodes use. Public issuers take public names only: list those.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	DNSNames []Hostname `json:"dnsNames,omitempty"`
+
+	// Duration of the certificate, 1h or more. Default: 2160h, 90 days.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1h') && duration(self) <= duration('87600h')",message="duration must be between 1h and 87600h, ten years"
+	Duration Duration `json:"duration,omitempty"`
 }
 
 // Ingress in front of the Service.

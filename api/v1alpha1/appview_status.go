@@ -79,6 +79,13 @@ type AppViewStatus struct {
 	// +kubebuilder:validation:MaxItems=32
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
 
+	// SecretExpirations are when certificates in Secrets that the spec names end, by Secret.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	SecretExpirations []SecretExpiration `json:"secretExpirations,omitempty"`
+
 	// Database in use.
 	// +optional
 	Database DatabaseStatus `json:"database,omitempty,omitzero"`
@@ -261,6 +268,17 @@ type Endpoint struct {
 	// +required
 	// +kubebuilder:validation:MaxLength=300
 	Value string `json:"value"`
+}
+
+// SecretExpiration says when the certificate in a Secret ends.
+type SecretExpiration struct {
+	// Name of the Secret.
+	// +required
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name"`
+	// NotAfter is when the certificate ends.
+	// +required
+	NotAfter metav1.Time `json:"notAfter"`
 }
 
 // DatabaseStatus is the database in use.

@@ -51,8 +51,8 @@ const (
 	// ConditionAvailable: every replica runs the current pod template and is ready, and none of an older one is left.
 	ConditionAvailable = "Available"
 
-	// ConditionExposed: the Ingress or the HTTPRoute that the spec asks for is there, and its controller takes it. Part of
-	// Ready only when one is asked for.
+	// ConditionExposed: the Ingress or the HTTPRoute that the spec asks for is there, and its controller takes it; the
+	// certificate of exposure.tls can be used. Part of Ready only when one of them is asked for.
 	ConditionExposed = "Exposed"
 
 	// ConditionHoldsHealthy: the holds answer. Not part of Ready: a registry whose hold is down still serves manifests.
@@ -67,15 +67,17 @@ const (
 	ReasonProvided = "Provided"
 	// ReasonRotating: the next key is on its way to the servers. The condition is true.
 	ReasonRotating = "Rotating"
-	// ReasonExpiringSoon: a provided key's certificate ends within a week. The condition is true.
+	// ReasonExpiringSoon: a provided key's certificate ends within a week; of Exposed, the server's, within a week or the
+	// last quarter of its life. The condition is true.
 	ReasonExpiringSoon = "ExpiringSoon"
-	// ReasonExpired: a provided key's certificate is over. An earlier key goes on signing.
+	// ReasonExpired: a provided key's certificate is over, and an earlier key goes on signing; of Exposed, the server's, and
+	// the server goes on with it.
 	ReasonExpired = "Expired"
 	// ReasonSecretNotFound: the Secret that the spec names, or an entry of it, does not exist.
 	ReasonSecretNotFound = "SecretNotFound"
 	// ReasonKeyInvalid: the Secret's content cannot be used.
 	ReasonKeyInvalid = "KeyInvalid"
-	// ReasonKeyMismatch: a provided key and its certificate do not belong together.
+	// ReasonKeyMismatch: a provided key and its certificate do not belong together. Of Exposed too.
 	ReasonKeyMismatch = "KeyMismatch"
 	// ReasonSecretNotOwned: a Secret of that name is not the operator's.
 	ReasonSecretNotOwned = "SecretNotOwned"
@@ -93,8 +95,12 @@ const (
 const (
 	// ReasonNotAccepted: a Gateway does not take the route.
 	ReasonNotAccepted = "NotAccepted"
-	// ReasonNotRequested: the spec asks for neither ingress nor gateway; the Service is there.
+	// ReasonNotRequested: the spec asks for neither ingress nor gateway nor tls; the Service is there.
 	ReasonNotRequested = "NotRequested"
+	// ReasonCertificateInvalid: the Secret that exposure.tls names holds no certificate or key that can be used.
+	ReasonCertificateInvalid = "CertificateInvalid"
+	// ReasonNameMismatch: the server's certificate is not for the name that clients use.
+	ReasonNameMismatch = "NameMismatch"
 )
 
 // Reasons of DatabaseReady.

@@ -50,6 +50,7 @@ func ValidateAppView(a *AppView) field.ErrorList {
 	}
 	errs = append(errs, validateAnnotations(s.Exposure.Service.Annotations, at.Child("exposure", "service", "annotations"))...)
 	errs = append(errs, validateExposure(&s.Exposure, at.Child("exposure"))...)
+	errs = append(errs, validateTLS(s, at)...)
 	for i, c := range s.Network.AllowedPrivateCIDRs {
 		if _, err := netip.ParsePrefix(string(c)); err != nil {
 			errs = append(errs, field.Invalid(at.Child("network", "allowedPrivateCIDRs").Index(i), c, "must be a range of addresses such as 10.0.0.0/8"))
@@ -118,6 +119,27 @@ func validateExposure(e *Exposure, at *field.Path) field.ErrorList {
 		if len(g.ParentRefs) == 0 {
 			errs = append(errs, field.Required(at.Child("gateway", "parentRefs"), "name a Gateway"))
 		}
+	}
+	return errs
+}
+
+func validateTLS(s *AppViewSpec, at *field.Path) field.ErrorList {
+	t, p := s.Exposure.TLS, at.Child("exposure", "tls")
+	if t == nil {
+		return nil
+	}
+	var errs field.ErrorList
+	if (t.SecretRef == nil) == (t.CertManager == nil) {
+		errs = append(errs, field.Invalid(p, "", "set exactly one of secretRef and certManager"))
+	}
+	if c := t.CertManager; c != nil {
+		errs = append(errs, validateDuration(c.Duration, time.Hour, tenYears, p.Child("certManager", "duration"))...)
+		if len(c.DNSNames) > 0 {
+			errs = append(errs, validateHostnames(c.DNSNames, p.Child("certManager", "dnsNames"))...)
+		}
+	}
+	if strings.HasPrefix(string(s.BaseURL), "http://") {
+		errs = append(errs, field.Invalid(at.Child("baseURL"), s.BaseURL, "must be https with exposure.tls: the server speaks HTTPS only"))
 	}
 	return errs
 }

@@ -35,22 +35,11 @@ func (r *Reconciler) certificate(ctx context.Context, sc *scope) provided {
 	name := render.SigningSourceName(sc.appView.Name)
 	out := provided{wanted: true, name: name}
 	live, err := r.applyOptional(ctx, sc, optional.Certificate, render.SigningCertificate(sc.appView, sc.settings))
-	stalled, isStalled := outcome.IsStalled(err)
-	switch {
-	case errors.Is(err, optional.ErrNotServed):
-		sc.keysFailed(false, v1alpha1.ReasonCRDNotServed,
-			"spec.keys.signing.source is CertManager, and this cluster does not serve Certificate of cert-manager.io/v1: install cert-manager, or choose another source")
+	if reason, message := certificateRefused(err, "spec.keys.signing.source is CertManager", "choose another source"); reason != "" {
+		sc.keysFailed(false, reason, "%s", message)
 		sc.again(refusedRetry)
 		return out
-	case errors.Is(err, optional.ErrForbidden), apierrors.IsForbidden(err):
-		sc.keysFailed(false, v1alpha1.ReasonNotPermitted, "the operator's role does not let it write Certificates: see config/rbac/README.md")
-		sc.again(refusedRetry)
-		return out
-	case isStalled:
-		sc.keysFailed(false, stalled.Reason, "%s", stalled.Error())
-		sc.again(refusedRetry)
-		return out
-	case err != nil:
+	} else if err != nil {
 		out.err = err
 		return out
 	}
@@ -68,6 +57,20 @@ func (r *Reconciler) certificate(ctx context.Context, sc *scope) provided {
 		return out
 	}
 	return r.keyOf(ctx, sc, &v1alpha1.KeySecretReference{Name: v1alpha1.ObjectName(name)}, "spec.keys.signing.certManager")
+}
+
+// certificateRefused says why a Certificate could not be asked for; empty: err is nil, or one that another try may help.
+func certificateRefused(err error, asks, remedy string) (reason, message string) {
+	stalled, isStalled := outcome.IsStalled(err)
+	switch {
+	case errors.Is(err, optional.ErrNotServed):
+		return v1alpha1.ReasonCRDNotServed, asks + ", and this cluster does not serve Certificate of cert-manager.io/v1: install cert-manager, or " + remedy
+	case errors.Is(err, optional.ErrForbidden), apierrors.IsForbidden(err):
+		return v1alpha1.ReasonNotPermitted, "the operator's role does not let it write Certificates: see config/rbac/README.md"
+	case isStalled:
+		return stalled.Reason, stalled.Error()
+	}
+	return "", ""
 }
 
 // why is what a Certificate's condition Ready says.

@@ -33,6 +33,7 @@ func (r *Reconciler) finalize(ctx context.Context, av *v1alpha1.AppView) error {
 		{&corev1.Secret{}, "Secret", render.SigningSecretName(av.Name), s.RetainKeys},
 		{&corev1.Secret{}, "Secret", render.StagedSecretName(av.Name), s.RetainKeys},
 		{&corev1.Secret{}, "Secret", render.SigningSourceName(av.Name), s.RetainKeys},
+		{&corev1.Secret{}, "Secret", render.ServerCertificateName(av.Name), s.RetainKeys},
 		{&corev1.Secret{}, "Secret", render.OAuthSecretName(av.Name), s.RetainKeys},
 		{&corev1.Secret{}, "Secret", render.DIDSecretName(av.Name), s.RetainKeys},
 		{&corev1.Secret{}, "Secret", render.SealingSecretName(av.Name), s.RetainKeys},

@@ -8,6 +8,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -32,15 +33,34 @@ func (r *Reconciler) expose(ctx context.Context, sc *scope) error {
 			return err
 		}
 	}
+	var err error
 	switch {
 	case want.Ingress != nil:
-		return sc.exposed(r.ingress(ctx, sc))
+		err = sc.exposed(r.ingress(ctx, sc))
 	case want.Gateway != nil:
-		return sc.exposed(r.route(ctx, sc))
+		err = sc.exposed(r.route(ctx, sc))
+	case want.TLS == nil:
+		sc.conditions.False(v1alpha1.ConditionExposed, v1alpha1.ReasonNotRequested, fmt.Sprintf(
+			"Service %s is reached by its own addresses (status.endpoints); exposure.ingress or exposure.gateway puts more in front of it", sc.appView.Name))
 	}
-	sc.conditions.False(v1alpha1.ConditionExposed, v1alpha1.ReasonNotRequested, fmt.Sprintf(
-		"Service %s is reached by its own addresses (status.endpoints); exposure.ingress or exposure.gateway puts more in front of it", sc.appView.Name))
-	return nil
+	if err == nil {
+		sc.exposedBy()
+	}
+	return err
+}
+
+// exposedBy adds the server's certificate to the condition: nobody can use what is in front of a server without one.
+func (sc *scope) exposedBy() {
+	c, front := sc.certificate, len(render.ExposedHosts(sc.appView)) > 0
+	switch said := sc.conditions.Get(v1alpha1.ConditionExposed); {
+	case c.reason == "":
+	case c.failed:
+		sc.conditions.False(v1alpha1.ConditionExposed, c.reason, c.message)
+	case !front:
+		sc.conditions.True(v1alpha1.ConditionExposed, c.reason, c.message)
+	case said.Status == metav1.ConditionTrue:
+		sc.conditions.True(v1alpha1.ConditionExposed, c.reason, said.Message+"; "+c.message)
+	}
 }
 
 // exposed says in the condition what keeps the object from being written. What another try may help is returned.

@@ -173,13 +173,20 @@ func byCertManager(s *v1alpha1.AppViewSpec) {
 }
 
 // Not parallel: as above.
-func TestAKeyOfACertManagerThatIsNotInstalled(t *testing.T) {
+func TestAKeyAndACertificateOfACertManagerThatIsNotInstalled(t *testing.T) {
 	e := controltest.New(t)
 	e.Operator(controltest.Everywhere())
 	e.Kubelet()
 	e.Create(appView("registry", byCertManager))
 	e.AppView("registry", "Ready=False/CRDNotServed", "KeysReady=False/CRDNotServed", "Stalled=True", "Available=False/Waiting")
+	e.Create(appView("secure", func(s *v1alpha1.AppViewSpec) {
+		s.Exposure.TLS = &v1alpha1.TLS{CertManager: &v1alpha1.TLSCertificate{IssuerRef: v1alpha1.IssuerReference{Name: "ca"}}}
+	}))
+	got := e.AppView("secure", "Ready=False/CRDNotServed", "Exposed=False/CRDNotServed", "Stalled=True", "Available=False/Waiting")
+	require.Contains(t, condition(got, "Exposed").Message, "install cert-manager")
+
 	e.Install(optional.Certificate)
+	e.AppView("secure", "Ready=False/CertificateNotReady", "Exposed=False/CertificateNotReady", "Reconciling=True")
 	e.AppView("registry", "Ready=False/CertificateNotReady", "KeysReady=False/CertificateNotReady", "Reconciling=True")
 }
 

@@ -14,17 +14,26 @@ import (
 )
 
 // service makes the ServiceAccount and the Service; the cluster gives the Service the addresses that the runtime file
-// needs.
+// needs. While the server's certificate cannot be used, a Service that is there stays as it is: the pods behind it may
+// speak HTTP.
 func (r *Reconciler) service(ctx context.Context, sc *scope) error {
 	if err := apply.Apply(ctx, r.applier, render.ServiceAccount(sc.appView), &corev1.ServiceAccount{}, sc.mayWrite); err != nil {
 		return err
 	}
 	sc.service = &corev1.Service{}
-	if err := apply.Apply(ctx, r.applier, render.Service(sc.appView, sc.settings), sc.service, sc.mayWrite); err != nil {
+	if fit, err := r.certificates(ctx, sc); err != nil {
 		return err
+	} else if fit {
+		if err := r.applyService(ctx, sc); err != nil {
+			return err
+		}
 	}
 	sc.status.Endpoints = render.Endpoints(sc.settings, sc.service)
 	return nil
+}
+
+func (r *Reconciler) applyService(ctx context.Context, sc *scope) error {
+	return apply.Apply(ctx, r.applier, render.Service(sc.appView, sc.settings), sc.service, sc.mayWrite)
 }
 
 // runtime writes the file that the server reloads by itself. Without a default hold there is nothing to start it with.

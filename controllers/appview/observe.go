@@ -19,7 +19,7 @@ func (r *Reconciler) observe(ctx context.Context, sc *scope) error {
 	d := sc.deployment
 	if d == nil || d.UID == "" {
 		sc.status.Replicas, sc.status.ReadyReplicas, sc.status.UpdatedReplicas = 0, 0, 0
-		sc.conditions.False(v1alpha1.ConditionAvailable, v1alpha1.ReasonWaiting, "the server is started once its keys, its database and its default hold are there")
+		sc.conditions.False(v1alpha1.ConditionAvailable, v1alpha1.ReasonWaiting, "the server is started once its keys, its database, its certificate and its default hold are there")
 		if sc.settings.PostgreSQL {
 			return r.reportPostgres(ctx, sc, nil, nil)
 		}

@@ -159,14 +159,17 @@ func (r *Reconciler) summarize(sc *scope, failed error) (ctrl.Result, error) {
 }
 
 // parts are what Ready sums up, the most important first: a database that keeps the server from running comes before the
-// server that does not run.
+// server that does not run, and so does a certificate.
 func (sc *scope) parts() []string {
 	out := slices.Clone(parts)
 	if c := sc.conditions.Get(v1alpha1.ConditionDatabaseReady); c != nil && slices.Contains(databaseIsTheCause, c.Reason) {
 		at := len(out) - 1
 		out[at-1], out[at] = out[at], out[at-1]
 	}
-	if len(render.ExposedHosts(sc.appView)) > 0 {
+	switch at := slices.Index(out, v1alpha1.ConditionAvailable); {
+	case sc.certificate.unfit:
+		out = slices.Insert(out, at, v1alpha1.ConditionExposed)
+	case len(render.ExposedHosts(sc.appView)) > 0 || sc.settings.TLSSecret != "":
 		out = append(out, v1alpha1.ConditionExposed)
 	}
 	return out

@@ -1,6 +1,8 @@
 package appview
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -29,6 +31,8 @@ type scope struct {
 
 	databaseUnfit bool // the server cannot be started with the database that the spec names
 
+	certificate certificateReport // of exposure.tls
+
 	consumed    string             // their hash; empty: the keys are not ready
 	defaultHold string             // DID that the server is told; empty: none
 	holds       []names.Hold       // that the server is told
@@ -52,6 +56,9 @@ func newScope(av *v1alpha1.AppView, defaults render.Defaults, now metav1.Time) *
 	}
 	sc.status.ObservedGeneration = av.Generation
 	sc.status.Conditions = nil
+	sc.status.SecretExpirations = slices.DeleteFunc(sc.status.SecretExpirations, func(s v1alpha1.SecretExpiration) bool {
+		return !slices.Contains(render.NamedSecrets(av), s.Name)
+	})
 	sc.status.LastHandledReconcileAt = av.Annotations[v1alpha1.AnnotationReconcile]
 	return sc
 }
@@ -71,6 +78,16 @@ func (sc *scope) mayWrite(kind string, o metav1.Object) error {
 	}
 	return outcome.Stall(v1alpha1.ReasonNotPermitted,
 		"%s %s exists and belongs to somebody else: rename the AppView, or delete or rename that %s", kind, o.GetName(), kind)
+}
+
+// expires notes when the certificate in a Secret ends; the zero time: there is none.
+func (sc *scope) expires(secret string, end time.Time) {
+	all := slices.DeleteFunc(sc.status.SecretExpirations, func(s v1alpha1.SecretExpiration) bool { return s.Name == secret })
+	if !end.IsZero() {
+		all = append(all, v1alpha1.SecretExpiration{Name: secret, NotAfter: metav1.NewTime(end)})
+	}
+	slices.SortFunc(all, func(a, b v1alpha1.SecretExpiration) int { return cmp.Compare(a.Name, b.Name) })
+	sc.status.SecretExpirations = all
 }
 
 // key of an object in the AppView's namespace.

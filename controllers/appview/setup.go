@@ -173,11 +173,16 @@ func (r *Reconciler) byKind(ctx context.Context, kind schema.GroupVersionKind) [
 	var out []reconcile.Request
 	for _, av := range list.Items {
 		if av.Spec.Exposure.Gateway != nil && kind == optional.HTTPRoute.GroupVersionKind ||
-			av.Spec.Keys.Signing.Source == v1alpha1.KeyCertManager && kind == optional.Certificate.GroupVersionKind {
+			kind == optional.Certificate.GroupVersionKind && needsCertificates(&av) {
 			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&av)})
 		}
 	}
 	return out
+}
+
+func needsCertificates(av *v1alpha1.AppView) bool {
+	t := av.Spec.Exposure.TLS
+	return av.Spec.Keys.Signing.Source == v1alpha1.KeyCertManager || t != nil && t.CertManager != nil
 }
 
 func byLink(_ context.Context, o client.Object) []reconcile.Request {

@@ -303,6 +303,7 @@ func (r *Reconciler) keyOf(ctx context.Context, sc *scope, ref *v1alpha1.KeySecr
 	}
 	got, end, err := keyset.ParseProvided(s.Data[keyEntry], certPEM, sc.settings.ServiceName, sc.now.Time)
 	out.end = end
+	sc.expires(out.name, end)
 	switch {
 	case errors.Is(err, keyset.ErrExpired):
 		return unfit(v1alpha1.ReasonExpired, "the certificate in Secret %s ended at %s: renew it", out.name, end.UTC().Format(time.RFC3339))

@@ -31,7 +31,7 @@ func (r *Reconciler) writeStatus(ctx context.Context, sc *scope) error {
 		r.metrics.statusWrites.Inc()
 	}
 	for _, t := range transitions(av.Status.Conditions, after.Conditions) {
-		if t.Status == metav1.ConditionTrue {
+		if t.Status == metav1.ConditionTrue && t.Reason != v1alpha1.ReasonExpiringSoon {
 			r.note(av, t.Reason, "%s: %s", t.Type, t.Message)
 		} else {
 			r.warn(av, t.Reason, "%s: %s", t.Type, t.Message)

@@ -19,14 +19,9 @@ func SigningCertificate(av *v1alpha1.AppView, s Settings) *unstructured.Unstruct
 		key = map[string]any{"algorithm": "RSA", "size": int64(2048)}
 	}
 	key["encoding"], key["rotationPolicy"] = "PKCS8", "Always"
-	labels := map[string]any{}
-	for k, v := range Labels(av) {
-		labels[k] = v
-	}
-	labels[v1alpha1.LabelWatch] = "true"
 	spec := map[string]any{
 		"secretName":     SigningSourceName(av.Name),
-		"secretTemplate": map[string]any{"labels": labels},
+		"secretTemplate": map[string]any{"labels": watchedLabels(av)},
 		"privateKey":     key,
 		"duration":       Duration(want.Duration, signingInterval).String(),
 		"usages":         []any{"digital signature"},
@@ -39,6 +34,15 @@ func SigningCertificate(av *v1alpha1.AppView, s Settings) *unstructured.Unstruct
 		spec["uris"] = []any{"urn:atcr:service:" + url.PathEscape(s.ServiceName)}
 	}
 	return object(av, CertificateKind, SigningSourceName(av.Name), spec)
+}
+
+// watchedLabels are those of a Secret that cert-manager writes.
+func watchedLabels(av *v1alpha1.AppView) map[string]any {
+	labels := map[string]any{v1alpha1.LabelWatch: "true"}
+	for k, v := range Labels(av) {
+		labels[k] = v
+	}
+	return labels
 }
 
 func issuer(ref v1alpha1.IssuerReference) map[string]any {

@@ -41,11 +41,12 @@ const (
 	volumeRuntime = "runtime"
 	volumeData    = "data"
 	volumeTmp     = "tmp"
+	volumeTLS     = "tls"
 )
 
 // Deployment of the server. A PostgreSQL's Secrets are mounted, so that what they hold is in no pod's spec. Its pods are replaced when their template changes: an image, a variable, or consumed, the
-// hash of secret bytes that the server reads only at start ([ConsumedHash]). Signing keys and the runtime file are not
-// among them: the server reloads them.
+// hash of secret bytes that the server reads only at start ([ConsumedHash]). Signing keys, the TLS certificate and the
+// runtime file are not among them: the server reloads them.
 func Deployment(av *v1alpha1.AppView, s Settings, consumed string) *appsv1ac.DeploymentApplyConfiguration {
 	return appsv1ac.Deployment(av.Name, av.Namespace).
 		WithLabels(Labels(av)).
@@ -138,7 +139,7 @@ func container(av *v1alpha1.AppView, s Settings) *corev1ac.ContainerApplyConfigu
 		WithImage(s.Image).
 		WithArgs("serve").
 		WithPorts(
-			corev1ac.ContainerPort().WithName(portName).WithContainerPort(names.PortHTTP).WithProtocol(corev1.ProtocolTCP),
+			corev1ac.ContainerPort().WithName(portName(s)).WithContainerPort(names.PortHTTP).WithProtocol(corev1.ProtocolTCP),
 			corev1ac.ContainerPort().WithName(debugPortName).WithContainerPort(names.PortDebug).WithProtocol(corev1.ProtocolTCP)).
 		WithEnv(environment(av, s)...).
 		WithVolumeMounts(
@@ -161,6 +162,9 @@ func container(av *v1alpha1.AppView, s Settings) *corev1ac.ContainerApplyConfigu
 		c.WithVolumeMounts(databaseMounts(av.Spec.Database.PostgreSQL)...)
 	} else {
 		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(volumeData).WithMountPath(names.DirData))
+	}
+	if s.TLSSecret != "" {
+		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(volumeTLS).WithMountPath(names.DirTLS).WithReadOnly(true))
 	}
 	if r := av.Spec.PodTemplate.Resources; len(r.Requests)+len(r.Limits) > 0 {
 		resources := corev1ac.ResourceRequirements()
@@ -197,6 +201,10 @@ func environment(av *v1alpha1.AppView, s Settings) []*corev1ac.EnvVarApplyConfig
 		databaseEnvironment(av.Spec.Database.PostgreSQL, set)
 	} else {
 		set(names.UIDatabasePath, names.DirData+"/ui.db")
+	}
+	if s.TLSSecret != "" {
+		set(names.TLSCertPath, names.DirTLS+"/"+corev1.TLSCertKey)
+		set(names.TLSKeyPath, names.DirTLS+"/"+corev1.TLSPrivateKeyKey)
 	}
 	set(names.TerminationLog, names.PathTermination)
 	set(names.RuntimeFile, names.DirRuntime+"/"+names.FileRuntime)
@@ -247,6 +255,9 @@ func volumes(av *v1alpha1.AppView, s Settings) []*corev1ac.VolumeApplyConfigurat
 			WithDefaultMode(0o444).
 			WithItems(corev1ac.KeyToPath().WithKey(names.FileRuntime).WithPath(names.FileRuntime))),
 		corev1ac.Volume().WithName(volumeTmp).WithEmptyDir(corev1ac.EmptyDirVolumeSource()),
+	}
+	if s.TLSSecret != "" {
+		out = append(out, secret(volumeTLS, s.TLSSecret, corev1.TLSCertKey, corev1.TLSPrivateKeyKey))
 	}
 	if s.PostgreSQL {
 		return append(out, databaseVolumes(av.Spec.Database.PostgreSQL, s)...)

@@ -25,6 +25,9 @@ func SigningSecretName(name string) string { return name + "-signing" }
 // SigningSourceName is the Certificate that cert-manager makes signing keys by, and its Secret. No pod mounts it.
 func SigningSourceName(name string) string { return name + "-signing-source" }
 
+// ServerCertificateName is the Certificate that cert-manager makes the server's certificate by, and its Secret.
+func ServerCertificateName(name string) string { return name + "-server-tls" }
+
 // StagedSecretName is the Secret with the private half of the next signing key. No pod mounts it.
 func StagedSecretName(name string) string { return name + "-signing-next" }
 

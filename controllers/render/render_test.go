@@ -126,6 +126,8 @@ func TestEveryFieldReachesTheServer(t *testing.T) {
 		"identity: {handleResolverURL: 'http://pds:2583'}":                   "ATCR_HANDLE_RESOLVER_URL=http://pds:2583",
 		"development: Enabled":                                               "TEST_MODE=true",
 		"podTemplate: {env: [{name: HTTPS_PROXY, value: 'http://$(HOST)'}]}": "HTTPS_PROXY=http://$$(HOST)",
+		"exposure: {tls: {secretRef: {name: mine}}}":                         "ATCR_TLS_CERT_PATH=/etc/atcr/tls/tls.crt",
+		"exposure: {service: {port: 443}, tls: {secretRef: {name: mine}}}":   "ATCR_BASE_URL=https://registry.prod.svc.cluster.local",
 		"{}": "ATCR_AUTH_KEY_REQUIRED=true",
 	} {
 		t.Run(spec, func(t *testing.T) {

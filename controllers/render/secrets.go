@@ -68,6 +68,9 @@ func NamedSecrets(av *v1alpha1.AppView) []string {
 			out = append(out, string(ref.Name))
 		}
 	}
+	if name := tlsSecret(av); name != "" {
+		out = append(out, name)
+	}
 	if p := av.Spec.Database.PostgreSQL; p != nil {
 		out = append(out, string(p.SecretRef.Name))
 		if p.CASecretRef != nil {

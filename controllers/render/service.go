@@ -15,7 +15,14 @@ import (
 	"atcr.io/operator/api/v1alpha1"
 )
 
-const portName = "http"
+// portName is that of the server's port, in pods and Service. Pods that speak HTTP do not get what is meant for those
+// that speak HTTPS: the Service finds them by it.
+func portName(s Settings) string {
+	if s.TLSSecret != "" {
+		return "https"
+	}
+	return "http"
+}
 
 // ServiceAccount of the server's pods. It has no rights and no mounted token: the server knows nothing of Kubernetes.
 func ServiceAccount(av *v1alpha1.AppView) *corev1ac.ServiceAccountApplyConfiguration {
@@ -29,10 +36,13 @@ func ServiceAccount(av *v1alpha1.AppView) *corev1ac.ServiceAccountApplyConfigura
 // Service in front of the server's pods. The port for probes, metrics and profiles is not exposed.
 func Service(av *v1alpha1.AppView, s Settings) *corev1ac.ServiceApplyConfiguration {
 	port := corev1ac.ServicePort().
-		WithName(portName).
+		WithName(portName(s)).
 		WithProtocol(corev1.ProtocolTCP).
 		WithPort(s.ServicePort).
-		WithTargetPort(intstr.FromString(portName))
+		WithTargetPort(intstr.FromString(portName(s)))
+	if s.TLSSecret != "" {
+		port.WithAppProtocol("https") // for those in front that go by it
+	}
 	if n := av.Spec.Exposure.Service.NodePort; n != 0 {
 		port.WithNodePort(n)
 	}
@@ -47,12 +57,16 @@ func Service(av *v1alpha1.AppView, s Settings) *corev1ac.ServiceApplyConfigurati
 			WithPorts(port))
 }
 
+func hostOfURL(base string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(base, "https://"), "http://")
+}
+
 // maxEndpoints is how many status takes: some clusters give a load balancer the address of every node.
 const maxEndpoints = 32
 
 // Endpoints that live, the Service as the cluster has it, gives besides the base URL.
 func Endpoints(s Settings, live *corev1.Service) []v1alpha1.Endpoint {
-	out := []v1alpha1.Endpoint{{Type: v1alpha1.EndpointHostname, Value: hostPort(s.ServiceHosts[0], s.ServicePort, 80)}}
+	out := []v1alpha1.Endpoint{{Type: v1alpha1.EndpointHostname, Value: hostOfURL(s.ServiceURL())}}
 	port := strconv.Itoa(int(s.ServicePort))
 	for _, ip := range clusterIPs(live) {
 		out = append(out, v1alpha1.Endpoint{Type: v1alpha1.EndpointClusterIP, Value: net.JoinHostPort(ip, port)})
@@ -109,7 +123,7 @@ func nodePort(live *corev1.Service) int32 {
 		return 0
 	}
 	for _, p := range live.Spec.Ports {
-		if p.Name == portName {
+		if p.Name == "http" || p.Name == "https" {
 			return p.NodePort
 		}
 	}

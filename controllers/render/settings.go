@@ -43,6 +43,7 @@ type Settings struct {
 	LogFormat         string
 	ServiceType       corev1.ServiceType
 	ServicePort       int32
+	TLSSecret         string // with the server's certificate; empty: plain HTTP
 	RetainData        bool
 	RetainKeys        bool
 	Development       bool
@@ -78,11 +79,20 @@ func Resolve(av *v1alpha1.AppView, d Defaults) Settings {
 	if s.Database.SQLite.Size != nil {
 		out.ClaimSize = *s.Database.SQLite.Size
 	}
-	out.BaseURL = cmp.Or(string(s.BaseURL), exposedURL(av), "http://"+hostPort(out.ServiceHosts[0], out.ServicePort, 80))
+	out.TLSSecret = tlsSecret(av)
+	out.BaseURL = cmp.Or(string(s.BaseURL), exposedURL(av), out.ServiceURL())
 	out.ServiceName = cmp.Or(s.ServiceName, hostOf(out.BaseURL))
 	out.Rotation = rotation(s.Keys.Signing, out.TokenExpiration, d)
 	out.OAuthRotation = oauthRotation(s.Keys.OAuthClient)
 	return out
+}
+
+// ServiceURL is the server's URL inside the cluster.
+func (s Settings) ServiceURL() string {
+	if s.TLSSecret != "" {
+		return "https://" + hostPort(s.ServiceHosts[0], s.ServicePort, 443)
+	}
+	return "http://" + hostPort(s.ServiceHosts[0], s.ServicePort, 80)
 }
 
 const (

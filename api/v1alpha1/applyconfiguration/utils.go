@@ -114,6 +114,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.PostgreSQLApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RetiredKeyStatus"):
 		return &apiv1alpha1.RetiredKeyStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SecretExpiration"):
+		return &apiv1alpha1.SecretExpirationApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Service"):
 		return &apiv1alpha1.ServiceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ServiceReference"):
@@ -124,6 +126,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.SigningKeyStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SQLite"):
 		return &apiv1alpha1.SQLiteApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TLS"):
+		return &apiv1alpha1.TLSApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TLSCertificate"):
+		return &apiv1alpha1.TLSCertificateApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Tokens"):
 		return &apiv1alpha1.TokensApplyConfiguration{}
 

@@ -133,7 +133,8 @@ var benign = []string{
 }
 
 // Transitions are the changes between two sets of conditions that are worth an event: of the named types, a failure that
-// is new or has another reason, its end, and Ready becoming true. That things come up one by one is not news.
+// is new or has another reason, its end, a certificate that is to be renewed, and Ready becoming true. That things come up
+// one by one is not news.
 func Transitions(before, after []metav1.Condition, kinds []string) []Transition {
 	var out []Transition
 	for _, kind := range kinds {
@@ -142,6 +143,7 @@ func Transitions(before, after []metav1.Condition, kinds []string) []Transition 
 		case now == nil:
 		case failure(now) && (!failure(was) || was.Reason != now.Reason),
 			now.Status == metav1.ConditionTrue && failure(was),
+			now.Reason == v1alpha1.ReasonExpiringSoon && (was == nil || was.Reason != now.Reason),
 			now.Status == metav1.ConditionTrue && kind == v1alpha1.ConditionReady && (was == nil || was.Status != metav1.ConditionTrue):
 			out = append(out, Transition{Type: kind, Status: now.Status, Reason: now.Reason, Message: now.Message})
 		}

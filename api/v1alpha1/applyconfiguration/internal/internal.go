@@ -196,6 +196,14 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: replicas
       type:
         scalar: numeric
+    - name: secretExpirations
+      type:
+        list:
+          elementType:
+            namedType: io.atcr.operator.api.v1alpha1.SecretExpiration
+          elementRelationship: associative
+          keys:
+          - name
     - name: selector
       type:
         scalar: string
@@ -372,6 +380,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: service
       type:
         namedType: io.atcr.operator.api.v1alpha1.Service
+    - name: tls
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.TLS
 - name: io.atcr.operator.api.v1alpha1.FromNamespaces
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.Gateway
@@ -856,6 +867,15 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: io.atcr.operator.api.v1alpha1.ObjectName
 - name: io.atcr.operator.api.v1alpha1.SSLMode
   scalar: string
+- name: io.atcr.operator.api.v1alpha1.SecretExpiration
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: notAfter
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: io.atcr.operator.api.v1alpha1.SecretKey
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.Service
@@ -933,6 +953,30 @@ var schemaYAML = typed.YAMLObject(`types:
           - kid
 - name: io.atcr.operator.api.v1alpha1.Switch
   scalar: string
+- name: io.atcr.operator.api.v1alpha1.TLS
+  map:
+    fields:
+    - name: certManager
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.TLSCertificate
+    - name: secretRef
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.LocalReference
+- name: io.atcr.operator.api.v1alpha1.TLSCertificate
+  map:
+    fields:
+    - name: dnsNames
+      type:
+        list:
+          elementType:
+            namedType: io.atcr.operator.api.v1alpha1.Hostname
+          elementRelationship: associative
+    - name: duration
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.Duration
+    - name: issuerRef
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.IssuerReference
 - name: io.atcr.operator.api.v1alpha1.Tokens
   map:
     fields:

@@ -42,6 +42,8 @@ type AppViewStatusApplyConfiguration struct {
 	Keys *KeysStatusApplyConfiguration `json:"keys,omitempty"`
 	// Endpoints that the server can be reached under besides the URL, the first 32.
 	Endpoints []EndpointApplyConfiguration `json:"endpoints,omitempty"`
+	// SecretExpirations are when certificates in Secrets that the spec names end, by Secret.
+	SecretExpirations []SecretExpirationApplyConfiguration `json:"secretExpirations,omitempty"`
 	// Database in use.
 	Database *DatabaseStatusApplyConfiguration `json:"database,omitempty"`
 	// LastHandledReconcileAt is the newest operator.atcr.io/reconcile annotation that was acted on.
@@ -185,6 +187,19 @@ func (b *AppViewStatusApplyConfiguration) WithEndpoints(values ...*EndpointApply
 			panic("nil value passed to WithEndpoints")
 		}
 		b.Endpoints = append(b.Endpoints, *values[i])
+	}
+	return b
+}
+
+// WithSecretExpirations adds the given value to the SecretExpirations field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the SecretExpirations field.
+func (b *AppViewStatusApplyConfiguration) WithSecretExpirations(values ...*SecretExpirationApplyConfiguration) *AppViewStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithSecretExpirations")
+		}
+		b.SecretExpirations = append(b.SecretExpirations, *values[i])
 	}
 	return b
 }

@@ -13,6 +13,9 @@ type ExposureApplyConfiguration struct {
 	Ingress *IngressApplyConfiguration `json:"ingress,omitempty"`
 	// Gateway that routes to the Service, by an HTTPRoute of the AppView's name. Not with ingress.
 	Gateway *GatewayApplyConfiguration `json:"gateway,omitempty"`
+	// TLS that the server itself speaks: inside the cluster, and to whoever is in front of it. Default: plain HTTP, and TLS
+	// ends in front of the server.
+	TLS *TLSApplyConfiguration `json:"tls,omitempty"`
 }
 
 // ExposureApplyConfiguration constructs a declarative configuration of the Exposure type for use with
@@ -42,5 +45,13 @@ func (b *ExposureApplyConfiguration) WithIngress(value *IngressApplyConfiguratio
 // If called multiple times, the Gateway field is set to the value of the last call.
 func (b *ExposureApplyConfiguration) WithGateway(value *GatewayApplyConfiguration) *ExposureApplyConfiguration {
 	b.Gateway = value
+	return b
+}
+
+// WithTLS sets the TLS field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TLS field is set to the value of the last call.
+func (b *ExposureApplyConfiguration) WithTLS(value *TLSApplyConfiguration) *ExposureApplyConfiguration {
+	b.TLS = value
 	return b
 }
