@@ -65,6 +65,13 @@ func watchedSecrets(mgr ctrl.Manager, namespaces []string) (cache.Cache, error) 
 	})
 }
 
+// cacheRunnable starts a cache with the manager's own, on a replica that does not lead too: controllers warm up there and
+// wait for every cache. What is not known to have a cache is started on the leader only.
+type cacheRunnable struct{ cache.Cache }
+
+// GetCache is what the manager knows it by, and waits for.
+func (c cacheRunnable) GetCache() cache.Cache { return c.Cache }
+
 // only is a cache of those namespaces; nil: of all.
 func only(namespaces []string) map[string]cache.Config {
 	if len(namespaces) == 0 {

@@ -127,7 +127,7 @@ func controllers(ctx context.Context, mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return fmt.Errorf("making the cache of users' Secrets: %w", err)
 	}
-	if err := mgr.Add(watched); err != nil {
+	if err := mgr.Add(cacheRunnable{watched}); err != nil {
 		return fmt.Errorf("adding the cache of users' Secrets: %w", err)
 	}
 	kinds, err := optional.New(mgr, optional.Options{
