@@ -27,6 +27,15 @@ func buildOurs(ctx context.Context, into string) (b binaries, err error) {
 	return b, nil
 }
 
+// EnvBase is a folder with atcr-appview and atcr-hold of another commit (make build): they run beside ours, as "atcr-base".
+const EnvBase = "BENCH_BASE"
+
+// earlier are the programs to compare ours with, if any.
+func (b binaries) earlier() (_ binaries, ok bool) {
+	dir := os.Getenv(EnvBase)
+	return binaries{appview: filepath.Join(dir, "atcr-appview"), hold: filepath.Join(dir, "atcr-hold"), devnet: b.devnet}, dir != ""
+}
+
 // network is an AppView with its hold and a development PDS, each a process of its own on loopback.
 type network struct {
 	*peer
@@ -45,7 +54,7 @@ func onFilesystem(dir string) storage {
 
 // startNetwork starts the three. frontPDS, when not nil, is given the PDS's own address and answers with the URL under
 // which everybody else reaches it.
-func (r *run) startNetwork(ctx context.Context, name string, store storage, frontPDS func(addr string) (string, error)) (*network, error) {
+func (r *run) startNetwork(ctx context.Context, name string, b binaries, store storage, frontPDS func(addr string) (string, error)) (*network, error) {
 	dir := filepath.Join(r.dir, name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -62,7 +71,7 @@ func (r *run) startNetwork(ctx context.Context, name string, store storage, fron
 			return nil, err
 		}
 	}
-	devnet, err := r.launch(ctx, program{name: "pds", binary: r.ours.devnet, ready: "http://" + pdsAddr + "/xrpc/_health",
+	devnet, err := r.launch(ctx, program{name: "pds", binary: b.devnet, ready: "http://" + pdsAddr + "/xrpc/_health",
 		args: []string{"devnet", "--addr=" + pdsAddr, "--public-url=" + n.pds, "--data=" + filepath.Join(dir, "devnet"),
 			"--account=" + owner + ":bench-account-password", "--app-password=" + owner + "=" + appPassword}})
 	if err != nil {
@@ -79,7 +88,7 @@ func (r *run) startNetwork(ctx context.Context, name string, store storage, fron
 	n.did = answer.DID
 
 	const private = "127.0.0.0/8,::1/128"
-	hold, err := r.launch(ctx, program{name: "hold", binary: r.ours.hold, args: []string{"serve"},
+	hold, err := r.launch(ctx, program{name: "hold", binary: b.hold, args: []string{"serve"},
 		ready: fmt.Sprintf("http://127.0.0.1:%d/xrpc/_health", holdPort),
 		env: append([]string{
 			fmt.Sprintf("HOLD_HTTP_ADDR=127.0.0.1:%d", holdPort), fmt.Sprintf("HOLD_DEBUG_ADDR=127.0.0.1:%d", holdDebug),
@@ -90,7 +99,7 @@ func (r *run) startNetwork(ctx context.Context, name string, store storage, fron
 	if err != nil {
 		return nil, err
 	}
-	n.appview = program{name: "appview", binary: r.ours.appview, args: []string{"serve"},
+	n.appview = program{name: "appview", binary: b.appview, args: []string{"serve"},
 		ready: fmt.Sprintf("http://127.0.0.1:%d/readyz", debug),
 		env: []string{
 			fmt.Sprintf("ATCR_HTTP_ADDR=127.0.0.1:%d", api), fmt.Sprintf("ATCR_DEBUG_ADDR=127.0.0.1:%d", debug),

@@ -6,7 +6,8 @@
 //	make bench ARGS='-soak 1h'        only the mixed load for so long, with a PDS that fails now and then
 //
 // BENCH_ZOT and BENCH_OLAREG name binaries of these registries to run beside; BENCH_PEERS='name=command {addr} {dir};...'
-// any other.
+// any other. BENCH_BASE names a folder with programs of ours from another commit ("git checkout X && make build"), to see
+// what a change is worth.
 //
 // AppView, hold and PDS, distribution and the others are processes of their own on loopback, so the CPU time of each is
 // its own, read from its CPU clock. AppView and hold run as they are configured by default, access log included, and

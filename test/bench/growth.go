@@ -16,7 +16,7 @@ import (
 // growth measures the same request with more and more repositories, and lists of many.
 func (r *run) growth(ctx context.Context) error {
 	i := newImage()
-	for _, p := range []*peer{r.fs.peer, r.peers[1]} {
+	for _, p := range r.compared() {
 		if err := p.push(ctx, i); err != nil {
 			return err
 		}
@@ -144,8 +144,10 @@ func (r *run) lists(ctx context.Context, i *image) error {
 	if err := r.fs.seedTags(ctx, r.Tags, func(n int) (string, string) { return "many", tag(n) }, d); err != nil {
 		return err
 	}
-	if err := seedDistribution(filepath.Join(r.dir, "distribution"), many, r.Tags, tag, d); err != nil {
-		return err
+	if r.plain != nil {
+		if err := seedDistribution(filepath.Join(r.dir, r.plain.name), many, r.Tags, tag, d); err != nil {
+			return err
+		}
 	}
 	if err := r.seedReferrers(ctx, i); err != nil {
 		return err
@@ -153,11 +155,12 @@ func (r *run) lists(ctx context.Context, i *image) error {
 	page := min(100, r.Tags/2)
 	t := r.table("Lists", "pages at random places", "request", "peer", "CPU us/request", "ratio", "requests/s", "ratio", "p50 ms", "p99 ms")
 	for _, row := range []struct {
-		name  string
-		peers []*peer
-		call  func() *call
+		name       string
+		repository string
+		peers      []*peer
+		call       func() *call
 	}{
-		{fmt.Sprintf("%d of %d tags", page, r.Tags), []*peer{r.fs.peer, r.peers[1]}, func() *call {
+		{fmt.Sprintf("%d of %d tags", page, r.Tags), many, r.compared(), func() *call {
 			at := rand.IntN(r.Tags - page)
 			var names []string
 			for n := range page {
@@ -167,16 +170,12 @@ func (r *run) lists(ctx context.Context, i *image) error {
 			return &call{method: http.MethodGet, target: fmt.Sprintf("/v2/%s/tags/list?n=%d&last=%s", many, page, tag(at)),
 				want: want{status: http.StatusOK, list: body}}
 		}},
-		{fmt.Sprintf("referrers of a manifest with %d", r.Referrers), []*peer{r.fs.peer}, func() *call {
+		{fmt.Sprintf("referrers of a manifest with %d", r.Referrers), repository, []*peer{r.fs.peer}, func() *call {
 			return &call{method: http.MethodGet, target: "/v2/" + repository + "/referrers/" + string(d), want: want{status: http.StatusOK}}
 		}},
 	} {
 		got, err := r.compare(ctx, row.peers, func(ctx context.Context, p *peer) (func(int, int) *call, error) {
-			repo := repository
-			if row.peers[len(row.peers)-1] != r.fs.peer {
-				repo = many
-			}
-			auth, err := p.authorization(ctx, anonymous, repo, "pull")
+			auth, err := p.authorization(ctx, anonymous, row.repository, "pull")
 			return func(int, int) *call {
 				c := row.call()
 				c.header = auth

@@ -18,6 +18,7 @@ type Options struct {
 	Idle        int   // keep-alive connections
 	Starts      int   // cold starts
 	Soak        time.Duration
+	Ours        bool            // without rivals, to compare ours with BENCH_BASE
 	Only        map[string]bool // sections; empty: all
 	Dir         string          // where servers keep their data; a new folder of the system's temporary one when empty
 	Out         io.Writer       // tables, as they are measured

@@ -97,7 +97,7 @@ func (r *run) requests(ctx context.Context) error {
 	for _, w := range rows() {
 		var peers []*peer
 		for _, p := range r.peers {
-			ours := p == r.fs.peer
+			ours := p.tokens != nil && !p.private
 			switch {
 			case ours, p.name == "floor" && w.floor, !w.alone && p.name != "floor" && p.private == (w.as == loggedIn):
 				peers = append(peers, p)

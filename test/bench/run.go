@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -15,6 +16,7 @@ type run struct {
 	dir    string
 	ours   binaries
 	fs, s3 *network
+	plain  *peer   // distribution without tokens; nil without rivals
 	peers  []*peer // of the request rows, ours first
 	movers []*peer // of the blob rows, ours first
 	stops  []func()
@@ -65,16 +67,19 @@ func (r *run) start(ctx context.Context) (err error) {
 	if len(r.Only) == 1 && r.Only["soak"] {
 		return nil // it has a network of its own
 	}
-	if r.fs, err = r.startNetwork(ctx, "atcr", onFilesystem(r.dir), nil); err != nil {
+	if r.fs, err = r.startNetwork(ctx, "atcr", r.ours, onFilesystem(r.dir), nil); err != nil {
 		return err
 	}
-	plain, err := r.startDistribution(ctx, "distribution", "", nil)
-	if err != nil {
-		return err
-	}
-	guarded, err := r.startDistribution(ctx, "distribution+token", "", r.fs)
-	if err != nil {
-		return err
+	var rivals []*peer
+	if !r.Ours {
+		if r.plain, err = r.startDistribution(ctx, "distribution", "", nil); err != nil {
+			return err
+		}
+		guarded, err := r.startDistribution(ctx, "distribution+token", "", r.fs)
+		if err != nil {
+			return err
+		}
+		rivals = []*peer{r.plain, guarded}
 	}
 	floor, err := r.startFloor(ctx)
 	if err != nil {
@@ -84,8 +89,15 @@ func (r *run) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	r.peers = append(append([]*peer{r.fs.peer, plain, guarded}, others...), floor)
-	r.movers = append([]*peer{r.fs.peer, plain}, others...)
+	if earlier, ok := r.ours.earlier(); ok {
+		base, err := r.startNetwork(ctx, "atcr-base", earlier, onFilesystem(filepath.Join(r.dir, "base")), nil)
+		if err != nil {
+			return err
+		}
+		others = append(others, base.peer)
+	}
+	r.peers = append(append(append([]*peer{r.fs.peer}, rivals...), others...), floor)
+	r.movers = append(r.compared(), others...)
 	if !r.S3 {
 		return nil
 	}
@@ -93,18 +105,30 @@ func (r *run) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.s3, err = r.startNetwork(ctx, "atcr-s3", hold, nil); err != nil {
+	if r.s3, err = r.startNetwork(ctx, "atcr-s3", r.ours, hold, nil); err != nil {
 		return err
 	}
-	rival, err := r.startDistribution(ctx, "distribution-s3", config, nil)
-	if err != nil {
-		return err
+	onS3 := []*peer{r.s3.peer}
+	if !r.Ours {
+		rival, err := r.startDistribution(ctx, "distribution-s3", config, nil)
+		if err != nil {
+			return err
+		}
+		onS3 = append(onS3, rival)
 	}
-	for _, p := range []*peer{r.s3.peer, rival} {
+	for _, p := range onS3 {
 		p.servers = append(p.servers, server)
 	}
-	r.movers = append(r.movers, r.s3.peer, rival)
+	r.movers = append(r.movers, onS3...)
 	return nil
+}
+
+// compared are ours and a distribution that asks for no tokens, if there is one.
+func (r *run) compared() []*peer {
+	if r.plain == nil {
+		return []*peer{r.fs.peer}
+	}
+	return []*peer{r.fs.peer, r.plain}
 }
 
 func (r *run) networks() []*network {

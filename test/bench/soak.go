@@ -62,7 +62,7 @@ func (r *run) soak(ctx context.Context) error {
 		return nil
 	}
 	pds := &faultyPDS{}
-	n, err := r.startNetwork(ctx, "soak", onFilesystem(r.dir+"/soak"), pds.front)
+	n, err := r.startNetwork(ctx, "soak", r.ours, onFilesystem(r.dir+"/soak"), pds.front)
 	if pds.server != nil {
 		defer pds.server.Close()
 	}

@@ -33,13 +33,14 @@ func command(ctx context.Context, args []string) error {
 	only := flags.String("only", "", "sections, separated by commas: "+strings.Join(bench.Sections, ", "))
 	dir := flags.String("dir", "", "folder for the servers' data (default: a temporary one)")
 	noS3 := flags.Bool("no-s3", false, "without the hold on S3")
+	ours := flags.Bool("ours", false, "only our own programs, for comparison with BENCH_BASE")
 	into := flags.String("json", "", "file for the medians")
 	_ = flags.Parse(args) // ends the process itself
 	o := bench.Full()
 	if *quick {
 		o = bench.Quick()
 	}
-	o.Dir, o.Out, o.S3, o.Soak = *dir, os.Stdout, !*noS3, *soak
+	o.Dir, o.Out, o.S3, o.Soak, o.Ours = *dir, os.Stdout, !*noS3, *soak, *ours
 	o.Only = map[string]bool{}
 	for name := range strings.SplitSeq(*only, ",") {
 		if name != "" {
