@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"atcr.io/operator/appview/config"
+	"atcr.io/operator/appview/config/heap"
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/config/version"
 	"atcr.io/operator/appview/observe"
@@ -54,7 +55,7 @@ func variables() string {
 	var b strings.Builder
 	b.WriteString("Environment:\n")
 	_ = config.PrintVariables(&b, names.AppView) // into a builder, which takes all
-	return b.String() + "\n" + observe.Help
+	return b.String() + "\n" + observe.Help + "\n" + heap.Help
 }
 
 func serve(cmd *cobra.Command, _ []string) (err error) {
@@ -63,6 +64,7 @@ func serve(cmd *cobra.Command, _ []string) (err error) {
 	if err != nil {
 		return fmt.Errorf("%w\n%w", err, errConfig)
 	}
+	heap.Tune()
 	log := cfg.Logger(cmd.ErrOrStderr())
 	slog.SetDefault(log)
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)

@@ -12,6 +12,7 @@ import (
 
 	"atcr.io/operator/appview/config"
 	"atcr.io/operator/appview/config/files"
+	"atcr.io/operator/appview/config/heap"
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/hold"
 	"atcr.io/operator/appview/observe"
@@ -75,5 +76,5 @@ func variables() string {
 	var b strings.Builder
 	b.WriteString("Environment:\n")
 	_ = config.PrintVariables(&b, names.HoldVariables) // into a builder, which takes all
-	return b.String() + "\n" + observe.Help
+	return b.String() + "\n" + observe.Help + "\n" + heap.Help
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"atcr.io/operator/appview/config/heap"
 	"atcr.io/operator/appview/config/version"
 	"atcr.io/operator/appview/hold"
 	"atcr.io/operator/appview/observe"
@@ -57,6 +58,7 @@ func run(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return fmt.Errorf("%w\nSee atcr-hold --help for every variable", err)
 	}
+	heap.Tune()
 	log := logger(cmd.ErrOrStderr(), cfg)
 	slog.SetDefault(log)
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
