@@ -329,12 +329,16 @@ type listed struct {
 // way around it would be seen without its manifest.
 func (m *Mirror) list(ctx context.Context, did syntax.DID) (*listed, error) {
 	var l listed
+	seen := map[string]bool{} // keys of tags: pages overlap when records come and go meanwhile
 	for r, err := range m.PDS.AllRecords(ctx, did, CollectionTag, atproto.MaxCollection) {
 		if err != nil {
 			return nil, err
 		}
 		if row, err := tagOf(did, r); err == nil {
-			l.tags = append(l.tags, row)
+			if !seen[row.RKey] {
+				l.tags = append(l.tags, row)
+			}
+			seen[row.RKey] = true
 		} else {
 			m.Log.DebugContext(ctx, "record is not a tag", "uri", r.URI, "error", err)
 		}
@@ -365,14 +369,16 @@ func (m *Mirror) list(ctx context.Context, did syntax.DID) (*listed, error) {
 // difference is what must change in the store so that it holds what was listed. Records whose CID is stored already
 // are left alone.
 func (m *Mirror) difference(ctx context.Context, q querier, did syntax.DID, l *listed) (*change, error) {
-	c := &change{}
+	c := &change{fresh: map[digest.Digest]bool{}}
 	manifests, err := cids(ctx, q, `SELECT digest, cid FROM manifests WHERE did = $1`, did)
 	if err != nil {
 		return nil, err
 	}
 	for _, row := range l.manifests {
-		if manifests[string(row.Digest)] != row.CID {
+		cid, known := manifests[string(row.Digest)]
+		if !known || cid != row.CID {
 			c.putManifests = append(c.putManifests, row)
+			c.fresh[row.Digest] = !known
 		}
 		delete(manifests, string(row.Digest))
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -77,11 +78,18 @@ type change struct {
 	putManifests    []*Manifest
 	deleteManifests []digest.Digest
 	putTags         []*Tag
-	deleteTags      []string // record keys
+	deleteTags      []string               // record keys
+	fresh           map[digest.Digest]bool // of putManifests: nothing is stored of them
 }
 
 func (c *change) apply(ctx context.Context, q store.Tx, did syntax.DID) error {
-	for _, d := range c.deleteManifests {
+	gone := c.deleteManifests
+	for _, m := range c.putManifests {
+		if !c.fresh[m.Digest] {
+			gone = append(gone[:len(gone):len(gone)], m.Digest)
+		}
+	}
+	for _, d := range gone {
 		if err := deleteManifestRows(ctx, q, did, d); err != nil {
 			return err
 		}
@@ -91,17 +99,45 @@ func (c *change) apply(ctx context.Context, q store.Tx, did syntax.DID) error {
 			return fmt.Errorf("mirror tag: %w", err)
 		}
 	}
-	for _, m := range c.putManifests {
-		if err := putManifestRows(ctx, q, did, m); err != nil {
-			return err
-		}
+	if err := putManifestRows(ctx, q, did, c.putManifests); err != nil {
+		return fmt.Errorf("mirror manifest: %w", err)
 	}
-	for _, t := range c.putTags {
-		if _, err := q.ExecContext(ctx, `INSERT INTO tags (did, rkey, cid, repository, tag, digest, updated_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (did, rkey) DO UPDATE SET cid = excluded.cid,
-			repository = excluded.repository, tag = excluded.tag, digest = excluded.digest, updated_at = excluded.updated_at`,
-			string(did), clean(t.RKey), clean(t.CID), clean(t.Repository), t.Tag, string(t.Digest), t.UpdatedAt); err != nil {
-			return fmt.Errorf("mirror tag: %w", err)
+	tags := make([][]any, len(c.putTags))
+	for i, t := range c.putTags {
+		tags[i] = []any{string(did), clean(t.RKey), clean(t.CID), clean(t.Repository), t.Tag, string(t.Digest), t.UpdatedAt}
+	}
+	if err := insert(ctx, q, `tags (did, rkey, cid, repository, tag, digest, updated_at)`, `ON CONFLICT (did, rkey) DO UPDATE SET
+		cid = excluded.cid, repository = excluded.repository, tag = excluded.tag, digest = excluded.digest, updated_at = excluded.updated_at`,
+		tags); err != nil {
+		return fmt.Errorf("mirror tag: %w", err)
+	}
+	return nil
+}
+
+// rowsAtOnce is how many rows one statement inserts: an account may have a hundred thousand records.
+const rowsAtOnce = 100
+
+// insert inserts rows, which all have as many values, into a table with its columns.
+func insert(ctx context.Context, q store.Tx, table, conflict string, rows [][]any) error {
+	for some := range slices.Chunk(rows, rowsAtOnce) {
+		query := strings.Builder{}
+		query.WriteString("INSERT INTO " + table + " VALUES ")
+		var values []any
+		for i, row := range some {
+			if i > 0 {
+				query.WriteByte(',')
+			}
+			for j, v := range row {
+				query.WriteByte("(,"[min(j, 1)])
+				query.WriteByte('$')
+				values = append(values, v)
+				query.WriteString(strconv.Itoa(len(values)))
+			}
+			query.WriteByte(')')
+		}
+		query.WriteString(" " + conflict)
+		if _, err := q.ExecContext(ctx, query.String(), values...); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -128,43 +164,35 @@ func deleteManifestRows(ctx context.Context, q store.Tx, did syntax.DID, d diges
 	return nil
 }
 
-func putManifestRows(ctx context.Context, q store.Tx, did syntax.DID, m *Manifest) error {
-	if err := deleteManifestRows(ctx, q, did, m.Digest); err != nil {
+// putManifestRows inserts manifests of which nothing is stored.
+func putManifestRows(ctx context.Context, q store.Tx, did syntax.DID, manifests []*Manifest) error {
+	var rows, repositories, refs [][]any
+	for _, m := range manifests {
+		annotations, err := json.Marshal(m.Annotations)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, []any{string(did), string(m.Digest), clean(m.RKey), clean(m.CID), clean(m.Repository), clean(m.MediaType),
+			clean(m.ArtifactType), m.Size, clean(string(m.Hold)), clean(m.BlobCID), string(m.Subject), string(annotations)})
+		for _, repo := range m.Repositories {
+			repositories = append(repositories, []any{string(did), clean(repo), string(m.Digest)})
+		}
+		for _, c := range m.Children {
+			refs = append(refs, []any{string(did), string(m.Digest), string(c), kindManifest})
+		}
+		for _, b := range m.Blobs {
+			refs = append(refs, []any{string(did), string(m.Digest), string(b), kindBlob})
+		}
+	}
+	if err := insert(ctx, q, `manifests (did, digest, rkey, cid, repository, media_type, artifact_type, size, hold, blob_cid, subject,
+		annotations)`, ``, rows); err != nil {
 		return err
 	}
-	annotations, err := json.Marshal(m.Annotations)
-	if err != nil {
-		return fmt.Errorf("mirror manifest: %w", err)
-	}
-	_, err = q.ExecContext(ctx, `INSERT INTO manifests (did, digest, rkey, cid, repository, media_type, artifact_type, size,
-		hold, blob_cid, subject, annotations) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-		string(did), string(m.Digest), clean(m.RKey), clean(m.CID), clean(m.Repository), clean(m.MediaType), clean(m.ArtifactType), m.Size,
-		clean(string(m.Hold)), clean(m.BlobCID), string(m.Subject), string(annotations))
-	if err != nil {
-		return fmt.Errorf("mirror manifest: %w", err)
-	}
-	for _, repo := range m.Repositories {
-		if _, err := q.ExecContext(ctx, `INSERT INTO manifest_repositories (did, repository, digest) VALUES ($1, $2, $3)
-			ON CONFLICT DO NOTHING`, string(did), clean(repo), string(m.Digest)); err != nil {
-			return fmt.Errorf("mirror manifest: %w", err)
-		}
-	}
-	ref := func(child digest.Digest, kind string) error {
-		_, err := q.ExecContext(ctx, `INSERT INTO manifest_refs (did, parent, child, kind) VALUES ($1, $2, $3, $4)
-			ON CONFLICT DO NOTHING`, string(did), string(m.Digest), string(child), kind)
+	const skip = `ON CONFLICT DO NOTHING`
+	if err := insert(ctx, q, `manifest_repositories (did, repository, digest)`, skip, repositories); err != nil {
 		return err
 	}
-	for _, c := range m.Children {
-		if err := ref(c, kindManifest); err != nil {
-			return fmt.Errorf("mirror manifest: %w", err)
-		}
-	}
-	for _, b := range m.Blobs {
-		if err := ref(b, kindBlob); err != nil {
-			return fmt.Errorf("mirror manifest: %w", err)
-		}
-	}
-	return nil
+	return insert(ctx, q, `manifest_refs (did, parent, child, kind)`, skip, refs)
 }
 
 const manifestColumns = `m.digest, m.rkey, m.cid, m.repository, m.media_type, m.artifact_type, m.size, m.hold, m.blob_cid,
