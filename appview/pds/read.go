@@ -67,10 +67,17 @@ func (e *Engine) ListRecords(ctx context.Context, did syntax.DID, collection syn
 	return page, string(page[opts.Limit-1].RKey), nil
 }
 
+// afterAllKeys follows every record key: they are of ASCII without control characters.
+const afterAllKeys = "\x7f"
+
 // page reads one record more than asked for, to know whether there are more.
 func (e *Engine) page(ctx context.Context, repo int64, did syntax.DID, collection syntax.NSID, opts ListOptions) ([]Record, error) {
+	// A plain comparison: with an OR the index would be walked from its end for each page.
 	query := `SELECT r.rkey, r.cid, b.content FROM record r JOIN block b ON b.repo_id = r.repo_id AND b.cid = r.cid
-		WHERE r.repo_id = ?1 AND r.collection = ?2 AND (?3 = '' OR r.rkey < ?3) ORDER BY r.rkey DESC LIMIT ?4`
+		WHERE r.repo_id = ?1 AND r.collection = ?2 AND r.rkey < ?3 ORDER BY r.rkey DESC LIMIT ?4`
+	if opts.Cursor == "" && !opts.Reverse {
+		opts.Cursor = afterAllKeys
+	}
 	if opts.Reverse {
 		query = `SELECT r.rkey, r.cid, b.content FROM record r JOIN block b ON b.repo_id = r.repo_id AND b.cid = r.cid
 		WHERE r.repo_id = ?1 AND r.collection = ?2 AND r.rkey > ?3 ORDER BY r.rkey LIMIT ?4`

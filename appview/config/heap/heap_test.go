@@ -28,16 +28,12 @@ func TestThePercentageFollowsTheHeap(t *testing.T) {
 	t.Setenv("GOGC", "")
 	Tune()
 	require.Equal(t, most, current())
-	ballast := make([][]byte, 200)
-	for i := range ballast {
-		ballast[i] = make([]byte, 1<<20)
-	}
+	live := make([]byte, 200<<20)
 	reaches := func(want int) {
 		require.Eventually(t, func() bool { runtime.GC(); return current() == want }, 30*time.Second, time.Millisecond)
 	}
 	reaches(least)
-	runtime.KeepAlive(ballast)
-	ballast = nil
+	runtime.KeepAlive(live)
 	reaches(most)
 }
 
