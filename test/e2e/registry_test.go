@@ -32,6 +32,8 @@ const (
 	privateRegistry, privatePort = "vault.e2e.test", int32(30501)
 
 	sharedPort = int32(30502) // of the AppView with several replicas
+
+	oneFileRegistry, oneFilePort = "onefile.e2e.test", int32(30503)
 )
 
 func TestRegistry(t *testing.T) {
@@ -81,6 +83,10 @@ func TestRegistry(t *testing.T) {
 	step("a pod runs from it anonymously, by tag", func(t *testing.T) {
 		w.pod(t, "anonymous", publicRegistry+"/alice.test/hello:v1")
 		require.Contains(t, w.waitOutput(t, "anonymous"), "hello")
+	})
+
+	step("the operator is upgraded by its chart while the registry serves", func(t *testing.T) {
+		w.upgradeOperator(t, "registry", w.address("registry", publicPort), "alice.test/hello:v1")
 	})
 
 	step("the signing key rotates under a load of pulls, and none of them fails", func(t *testing.T) {
