@@ -76,6 +76,7 @@ func (w *world) applyOneFile(t *testing.T) {
 		"https://registry.example.com":     "http://" + oneFileRegistry,
 		"did:plc:ewvi7nxzyoun6zhxrhs64oiz": w.alice,
 		"atcr.local/atcr-hold:dev":         "atcr.local/atcr-hold:" + w.tag,
+		"storage: 10Gi":                    "storage: 1Gi", // the local node's volumes are small
 	} {
 		require.Equal(t, 1, strings.Count(text, old), old)
 		text = strings.Replace(text, old, new, 1)
@@ -95,6 +96,7 @@ func (w *world) applyOneFile(t *testing.T) {
 			spec := o.Object["spec"].(map[string]any)
 			spec["identity"] = map[string]any{"plcURL": devnet, "handleResolverURL": devnet}
 			spec["network"] = map[string]any{"allowedPrivateCIDRs": []any{"10.0.0.0/8"}}
+			spec["allowedHosts"] = []any{w.address("registry", oneFilePort)}
 			spec["exposure"] = map[string]any{"service": map[string]any{"type": "NodePort", "nodePort": int64(oneFilePort)}}
 		case "Deployment":
 			containers, _, err := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
