@@ -18,25 +18,21 @@ if [[ ${IMAGES:-1} == 1 ]]; then
     --arch amd64,arm64 "${push[@]}" atcr-operator atcr-appview atcr-hold
 fi
 
-kustomize=$("$REPO/hack/tool.sh" kustomize)
 overlay=$(mktemp -d -p "$dist")
 trap 'rm -rf "$overlay"' EXIT
-# manifest NAME FOLDER: one file with what the folder of config/ makes.
-manifest() {
-  {
-    echo "resources: ['$(realpath --relative-to="$overlay" "$REPO/config/$2")']"
-    echo "images:"
-    for image in atcr-operator atcr-appview atcr-hold; do
-      echo "- {name: atcr.local/$image, newName: '$registry/$image', newTag: '$version'}"
-    done
-    echo "configurations: ['$(realpath --relative-to="$overlay" "$REPO/config/default/images.yaml")']"
-  } >"$overlay/kustomization.yaml"
-  "$kustomize" build --load-restrictor LoadRestrictionsNone "$overlay" >"$dist/$1.tmp"
-  mv "$dist/$1.tmp" "$dist/$1"
-  say "wrote $1"
-}
-manifest install.yaml default
-manifest registry.yaml registry
+kustomize=$("$REPO/hack/tool.sh" kustomize)
+cat >"$overlay/kustomization.yaml" <<YAML
+resources: ["$(realpath --relative-to="$overlay" "$REPO/config/default")"]
+configurations: ["$(realpath --relative-to="$overlay" "$REPO/config/default/images.yaml")"]
+images:
+- {name: atcr.local/atcr-operator, newName: "$registry/atcr-operator", newTag: "$version"}
+- {name: atcr.local/atcr-appview, newName: "$registry/atcr-appview", newTag: "$version"}
+YAML
+"$kustomize" build --load-restrictor LoadRestrictionsNone "$overlay" >"$overlay/install.yaml"
+mv "$overlay/install.yaml" "$dist/install.yaml"
+# Not by kustomize, which would drop the comments that say what to change.
+sed "s#atcr\.local/atcr-hold:dev#$registry/atcr-hold:$version#" "$REPO/config/registry/registry.yaml" >"$dist/registry.yaml"
+say "wrote install.yaml and registry.yaml"
 
 helm=$("$REPO/hack/tool.sh" helm)
 for chart in atcr-operator atcr-hold; do
