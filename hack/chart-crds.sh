@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# chart-crds.sh: write the chart's CRDs and the operator's rules from config/, so that the two installs never differ.
+# chart-crds.sh: write the chart's CRDs, the operator's rules, alerts and dashboard from config/, so that the two installs never differ.
 # `make manifests` runs it after controller-gen. It needs nothing but the shell.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,6 +28,10 @@ for crd in config/crd/bases/*.yaml; do
     echo '{{- end }}'
   } >"$templates/crds/${crd##*_}"
 done
+
+# What Prometheus and Grafana are given; the chart reads these as they are.
+mkdir -p charts/atcr-operator/files
+cp config/prometheus/rules.yaml config/prometheus/dashboard.json charts/atcr-operator/files/
 
 # shellcheck disable=SC2059
 {

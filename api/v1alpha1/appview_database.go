@@ -153,4 +153,8 @@ type SQLite struct {
 	// never deleted. Data is not moved from one claim to another.
 	// +optional
 	ExistingClaim ObjectName `json:"existingClaim,omitempty"`
+
+	// Backup has the running server copy the file on a schedule. Default: no backups.
+	// +optional
+	Backup *Backup `json:"backup,omitempty"`
 }

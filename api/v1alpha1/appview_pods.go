@@ -25,6 +25,10 @@ type PodTemplate struct {
 	// +kubebuilder:validation:MaxItems=32
 	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
 
+	// Affinity of the pods.
+	// +optional
+	Affinity *corev1.Affinity `json:"affinity,omitempty"`
+
 	// PriorityClassName of the pods.
 	// +optional
 	PriorityClassName ObjectName `json:"priorityClassName,omitempty"`
@@ -35,6 +39,41 @@ type PodTemplate struct {
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=64
 	Env []EnvVar `json:"env,omitempty"`
+
+	// Volumes are further files in the server's container, read-only, for example what a variable of env names.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, a.mountPath == b.mountPath))",message="two volumes have the same mountPath"
+	Volumes []Volume `json:"volumes,omitempty"`
+}
+
+// Volume is a ConfigMap or a Secret of the AppView's namespace, mounted read-only. It must exist for pods to start.
+// +kubebuilder:validation:ExactlyOneOf=configMap;secret
+type Volume struct {
+	// Name of the volume.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=57
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name"`
+
+	// MountPath in the container; not where the server's own files are.
+	// +required
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$`
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^/(etc|var|var/lib|(etc/atcr|var/lib/atcr|var/lib/atcr-backup|tmp|dev|proc|sys)(/.*)?)$')",message="mountPath is where the server or the system keeps its own files"
+	MountPath string `json:"mountPath"`
+
+	// ConfigMap to mount.
+	// +optional
+	ConfigMap *LocalReference `json:"configMap,omitempty"`
+
+	// Secret to mount.
+	// +optional
+	Secret *LocalReference `json:"secret,omitempty"`
 }
 
 // EnvVar is one variable with a plain value.

@@ -9,7 +9,7 @@ type AppViewStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// Conditions: Ready, Reconciling, Stalled, Accepted, KeysReady, DatabaseReady, DefaultHoldResolved, Available,
-	// Exposed, HoldsHealthy.
+	// Exposed, HoldsHealthy, BackupCurrent, Monitored.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -290,4 +290,11 @@ type DatabaseStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	ClaimName string `json:"claimName,omitempty"`
+	// BackupClaimName is the claim that its backups are on.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	BackupClaimName string `json:"backupClaimName,omitempty"`
+	// LastBackupTime is when the newest backup was made, as the server said last.
+	// +optional
+	LastBackupTime *metav1.Time `json:"lastBackupTime,omitempty"`
 }

@@ -129,6 +129,10 @@ type AppViewSpec struct {
 	// +optional
 	Network Network `json:"network,omitempty,omitzero"`
 
+	// NetworkPolicy for the server's pods.
+	// +optional
+	NetworkPolicy NetworkPolicy `json:"networkPolicy,omitempty,omitzero"`
+
 	// AllowedHosts are further Host values, host or host:port, that clients may use: the token realm follows them. The
 	// Service's names, its cluster IP and its node port on localhost are allowed without being listed.
 	// +optional
@@ -139,6 +143,14 @@ type AppViewSpec struct {
 	// Identity says where handles and DIDs are looked up.
 	// +optional
 	Identity Identity `json:"identity,omitempty,omitzero"`
+
+	// Availability of the server while nodes are drained or lost, with several replicas.
+	// +optional
+	Availability Availability `json:"availability,omitempty,omitzero"`
+
+	// Monitoring of the server.
+	// +optional
+	Monitoring Monitoring `json:"monitoring,omitempty,omitzero"`
 
 	// PodTemplate adds to the server's pods. Whoever may write it may run a pod with these settings.
 	// +optional

@@ -57,6 +57,29 @@ const (
 
 	// ConditionHoldsHealthy: the holds answer. Not part of Ready: a registry whose hold is down still serves manifests.
 	ConditionHoldsHealthy = "HoldsHealthy"
+
+	// ConditionBackupCurrent: the newest backup of the SQLite file is as new as spec.database.sqlite.backup asks. Not part
+	// of Ready.
+	ConditionBackupCurrent = "BackupCurrent"
+
+	// ConditionMonitored: the ServiceMonitor that the spec asks for is there. Not part of Ready.
+	ConditionMonitored = "Monitored"
+)
+
+// ReasonMonitored: of condition Monitored, besides ReasonNotRequested, ReasonCRDNotServed, ReasonNotPermitted and
+// ReasonInvalidSpec.
+const ReasonMonitored = "Monitored"
+
+// Reasons of BackupCurrent, besides ReasonPending while the first backup is being made.
+const (
+	// ReasonCurrent: the newest backup is as new as it should be.
+	ReasonCurrent = "Current"
+	// ReasonOverdue: the newest backup is older than its interval and a quarter of it.
+	ReasonOverdue = "Overdue"
+	// ReasonFailed: the newest try failed, or the claim for backups cannot be used.
+	ReasonFailed = "Failed"
+	// ReasonNotConfigured: the spec asks for no backups, or the database is a PostgreSQL, which has its own.
+	ReasonNotConfigured = "NotConfigured"
 )
 
 // Reasons of KeysReady.
@@ -83,7 +106,7 @@ const (
 	ReasonSecretNotOwned = "SecretNotOwned"
 )
 
-// Reasons of KeysReady and Exposed.
+// Reasons of KeysReady, Exposed and Monitored.
 const (
 	// ReasonCertificateNotReady: cert-manager has not issued the certificate yet.
 	ReasonCertificateNotReady = "CertificateNotReady"

@@ -60,6 +60,11 @@ func TestSpecsOfAppViewsThatAreRefused(t *testing.T) {
 		"no range of addresses":          {"network: {allowedPrivateCIDRs: [10.0.0.1]}", "range of addresses"},
 		"a variable of the server":       {"podTemplate: {env: [{name: ATCR_LOG_LEVEL, value: debug}]}", "variables of the server"},
 		"the server's test mode":         {"podTemplate: {env: [{name: TEST_MODE, value: 'true'}]}", "variables of the server"},
+		"a volume over our own files":    {"podTemplate: {volumes: [{name: a, mountPath: /etc/atcr/signing, secret: {name: s}}]}", "its own files"},
+		"a volume over everything":       {"podTemplate: {volumes: [{name: a, mountPath: /, secret: {name: s}}]}", "mountPath"},
+		"a path that goes up":            {"podTemplate: {volumes: [{name: a, mountPath: /opt/../etc, secret: {name: s}}]}", "mountPath"},
+		"a volume of two kinds":          {"podTemplate: {volumes: [{name: a, mountPath: /opt/a, secret: {name: s}, configMap: {name: c}}]}", "volumes"},
+		"two volumes in one place":       {"podTemplate: {volumes: [{name: a, mountPath: /opt/a, secret: {name: s}}, {name: b, mountPath: /opt/a, secret: {name: s}}]}", "same mountPath"},
 		"a path in a host":               {"allowedHosts: [r.example.com/x]", "allowedHosts"},
 		"a label of the operator":        {"inheritedMetadata: {labels: {operator.atcr.io/retained: 'true'}}", "the operator's"},
 		"an annotation of the operator":  {"podTemplate: {metadata: {annotations: {operator.atcr.io/x: y}}}", "the operator's"},
@@ -85,6 +90,15 @@ func TestSpecsOfAppViewsThatAreRefused(t *testing.T) {
 		"an OAuth key from no Secret":    {"keys: {oauthClient: {source: SecretRef}}", "secretRef is needed"},
 		"an OAuth schedule by hand":      {"keys: {oauthClient: {rotation: {interval: 1000h}}}", "mode Scheduled"},
 		"sessions that end at once":      {"keys: {oauthClient: {rotation: {retireAfter: 1m}}}", "retireAfter"},
+		"backups by the second":          {"database: {sqlite: {backup: {interval: 59s}}}", "between 1m and 720h"},
+		"no backup to keep":              {"database: {sqlite: {backup: {retention: 1001}}}", "retention"},
+		"backups nowhere":                {"database: {sqlite: {backup: {destination: Tape}}}", "destination"},
+		"a claim that is not used":       {"database: {sqlite: {backup: {destination: DatabaseClaim, claim: {size: 1Gi}}}}", "destination Claim"},
+		"backups on claims of two kinds": {"database: {sqlite: {backup: {claim: {existingClaim: c, size: 1Gi}}}}", "existingClaim"},
+		"a budget of a third kind":       {"availability: {pdb: Enabled}", "pdb"},
+		"a label that is ours":           {"monitoring: {labels: {operator.atcr.io/x: y}}", "the operator's"},
+		"a monitor of a fourth kind":     {"monitoring: {serviceMonitor: Maybe}", "serviceMonitor"},
+		"an unknown policy":              {"networkPolicy: {mode: Audit}", "mode"},
 		"an unknown database":            {"database: {type: MySQL}", "type"},
 		"a PostgreSQL that is nowhere":   {"database: {type: PostgreSQL}", "postgresql is needed"},
 		"a PostgreSQL and no word of it": {"database: {postgresql: {secretRef: {name: pg-app}}}", "postgresql is needed"},
@@ -143,10 +157,18 @@ func TestThePureFunctionKnowsTheSameRules(t *testing.T) {
 		"an OAuth schedule by hand":   {"keys: {oauthClient: {rotation: {interval: 1000h}}}", "spec.keys.oauthClient.rotation.interval"},
 		"sessions that end at once":   {"keys: {oauthClient: {rotation: {retireAfter: 1m}}}", "spec.keys.oauthClient.rotation.retireAfter"},
 		"a claim of two kinds":        {"database: {sqlite: {existingClaim: c, size: 1Gi}}", "spec.database.sqlite.existingClaim"},
+		"backups by the second":       {"database: {sqlite: {backup: {interval: 59s}}}", "spec.database.sqlite.backup.interval"},
+		"a claim that is not used":    {"database: {sqlite: {backup: {destination: DatabaseClaim, claim: {size: 1Gi}}}}", "spec.database.sqlite.backup.claim"},
+		"two claims for backups":      {"database: {sqlite: {backup: {claim: {existingClaim: c, storageClassName: s}}}}", "spec.database.sqlite.backup.claim.existingClaim"},
+		"no room for backups":         {"database: {sqlite: {backup: {claim: {size: '0'}}}}", "spec.database.sqlite.backup.claim.size"},
 		"no size":                     {"database: {sqlite: {size: '0'}}", "spec.database.sqlite.size"},
 		"a node port on a cluster IP": {"exposure: {service: {nodePort: 30500}}", "spec.exposure.service.nodePort"},
 		"no range of addresses":       {"network: {allowedPrivateCIDRs: [10.0.0.1]}", "spec.network.allowedPrivateCIDRs[0]"},
 		"a variable of the server":    {"podTemplate: {env: [{name: ATCR_X}]}", "spec.podTemplate.env[0].name"},
+		"a volume over our own files": {"podTemplate: {volumes: [{name: a, mountPath: /tmp, secret: {name: s}}]}", "spec.podTemplate.volumes[0].mountPath"},
+		"a volume of nothing":         {"podTemplate: {volumes: [{name: a, mountPath: /opt/a}]}", "spec.podTemplate.volumes[0]"},
+		"two volumes in one place":    {"podTemplate: {volumes: [{name: a, mountPath: /opt/a, secret: {name: s}}, {name: b, mountPath: /opt/a, secret: {name: s}}]}", "spec.podTemplate.volumes[1].mountPath"},
+		"a monitor's label of ours":   {"monitoring: {labels: {operator.atcr.io/x: y}}", "spec.monitoring.labels"},
 		"a label that is none":        {"podTemplate: {metadata: {labels: {'a b': c}}}", "spec.podTemplate.metadata.labels"},
 		"an annotation that is none":  {"inheritedMetadata: {annotations: {'a b': c}}", "spec.inheritedMetadata.annotations"},
 		"a request over its limit":    {"podTemplate: {resources: {requests: {cpu: 2}, limits: {cpu: 1}}}", "spec.podTemplate.resources.requests[cpu]"},
@@ -216,7 +238,7 @@ defaultHold: {holdLinkRef: {name: h, namespace: other}}
 holdLinks: {allowedNamespaces: {from: Selector, selector: {matchLabels: {team: a}}}}
 keys: {signing: {source: Generated, algorithm: RS256}}
 tokens: {expiration: 1h}
-database: {type: SQLite, sqlite: {size: 2Gi, storageClassName: fast, accessMode: ReadWriteOncePod}}
+database: {type: SQLite, sqlite: {size: 2Gi, storageClassName: fast, accessMode: ReadWriteOncePod, backup: {interval: 6h, retention: 30, destination: Claim, claim: {size: 5Gi, storageClassName: slow}}}}
 logging: {level: debug, format: text}
 exposure: {service: {type: NodePort, port: 80, nodePort: 30500, annotations: {a.example.com/b: c}}}
 network: {allowedPrivateCIDRs: [10.0.0.0/8, 'fd00::/8'], allowedPrivatePorts: [2583]}
@@ -227,8 +249,13 @@ podTemplate:
   resources: {requests: {cpu: 100m, memory: 64Mi}, limits: {memory: 256Mi}}
   nodeSelector: {disk: ssd}
   tolerations: [{key: a, operator: Exists}]
+  affinity: {podAntiAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, podAffinityTerm: {topologyKey: zone, labelSelector: {matchLabels: {a: b}}}}]}}
   priorityClassName: high
+  volumes: [{name: proxy-ca, mountPath: /opt/ca, configMap: {name: ca}}, {name: more, mountPath: /opt/more, secret: {name: s}}]
   env: [{name: HTTPS_PROXY, value: 'http://proxy:3128'}]
+availability: {pdb: Auto, topologySpread: Disabled}
+monitoring: {serviceMonitor: Enabled, labels: {release: prometheus}}
+networkPolicy: {mode: Enabled, metricsFrom: [{namespaceSelector: {}}], extraEgress: [{ports: [{port: 3128}], to: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}]}]}
 inheritedMetadata: {labels: {cost-center: "7"}}
 deletionPolicy: {data: Delete, keys: Delete}
 reconciliation: Suspended
@@ -252,6 +279,8 @@ func TestChangesOfAppViewsThatAreRefused(t *testing.T) {
 		"another storage class": {"database: {sqlite: {storageClassName: a}}", "database: {sqlite: {storageClassName: b}}", "immutable"},
 		"a storage class":       {"{}", "database: {sqlite: {storageClassName: b}}", "immutable"},
 		"another access mode":   {"{}", "database: {sqlite: {accessMode: ReadWriteOncePod}}", "immutable"},
+		"fewer backups' room":   {"database: {sqlite: {backup: {claim: {size: 2Gi}}}}", "database: {sqlite: {backup: {claim: {size: 1Gi}}}}", "only grow"},
+		"backups' other class":  {"database: {sqlite: {backup: {claim: {storageClassName: a}}}}", "database: {sqlite: {backup: {claim: {storageClassName: b}}}}", "immutable"},
 		"a smaller database":    {"database: {sqlite: {size: 2Gi}}", "database: {sqlite: {size: 1024Mi}}", "only grow"},
 	} {
 		t.Run(name, func(t *testing.T) {

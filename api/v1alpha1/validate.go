@@ -18,6 +18,7 @@ import (
 var (
 	appViewName = regexp.MustCompile(`^[a-z]([-a-z0-9]*[a-z0-9])?$`)
 	localHost   = regexp.MustCompile(`^(localhost|127[.][0-9.]+|[^.:]+|[^:]+[.](local|localhost|internal|test)|[^:]+[.]svc([.][^:]+)?)$`)
+	ownPath     = regexp.MustCompile(`^/(etc|var|var/lib|(etc/atcr|var/lib/atcr|var/lib/atcr-backup|tmp|dev|proc|sys)(/.*)?)$`)
 	didPattern  = regexp.MustCompile(`^did:(plc:[a-z2-7]{24}|web:[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?((:|%3A)[0-9]{1,5})?)$`)
 )
 
@@ -58,6 +59,8 @@ func ValidateAppView(a *AppView) field.ErrorList {
 	}
 	errs = append(errs, validateOrigin(s.Identity.PLCURL, at.Child("identity", "plcURL"))...)
 	errs = append(errs, validateOrigin(s.Identity.HandleResolverURL, at.Child("identity", "handleResolverURL"))...)
+	errs = append(errs, metav1validation.ValidateLabels(s.Monitoring.Labels, at.Child("monitoring", "labels"))...)
+	errs = append(errs, validateOwnKeys(s.Monitoring.Labels, at.Child("monitoring", "labels"))...)
 	errs = append(errs, validatePodTemplate(&s.PodTemplate, at.Child("podTemplate"))...)
 	errs = append(errs, validateMetadata(&s.InheritedMetadata, at.Child("inheritedMetadata"))...)
 	return errs
@@ -310,6 +313,25 @@ func validateSQLite(s *SQLite, at *field.Path) field.ErrorList {
 	if s.Size != nil && s.Size.Sign() <= 0 {
 		errs = append(errs, field.Invalid(at.Child("size"), s.Size.String(), "must be more than nothing"))
 	}
+	return append(errs, validateBackup(s.Backup, at.Child("backup"))...)
+}
+
+func validateBackup(b *Backup, at *field.Path) field.ErrorList {
+	if b == nil {
+		return nil
+	}
+	errs := validateDuration(b.Interval, time.Minute, 30*oneDay, at.Child("interval"))
+	c, p := b.Claim, at.Child("claim")
+	if c != (BackupClaim{}) && b.Destination == BackupToDatabaseClaim {
+		errs = append(errs, field.Invalid(p, "", "goes with destination Claim: DatabaseClaim is the claim of the database"))
+	}
+	if c.ExistingClaim != "" && (c.Size != nil || c.StorageClassName != "") {
+		errs = append(errs, field.Invalid(p.Child("existingClaim"), c.ExistingClaim,
+			"size and storageClassName belong to the claim that the operator makes: leave them out with existingClaim"))
+	}
+	if c.Size != nil && c.Size.Sign() <= 0 {
+		errs = append(errs, field.Invalid(p.Child("size"), c.Size.String(), "must be more than nothing"))
+	}
 	return errs
 }
 
@@ -322,10 +344,28 @@ func validatePodTemplate(t *PodTemplate, at *field.Path) field.ErrorList {
 				"variables of the server (ATCR_*, TEST_MODE) are set by the fields of the spec"))
 		}
 	}
+	errs = append(errs, validateVolumes(t.Volumes, at.Child("volumes"))...)
 	for name, limit := range t.Resources.Limits {
 		if request, ok := t.Resources.Requests[name]; ok && request.Cmp(limit) > 0 {
 			errs = append(errs, field.Invalid(at.Child("resources", "requests").Key(string(name)), request.String(), "is more than the limit"))
 		}
+	}
+	return errs
+}
+
+func validateVolumes(volumes []Volume, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	seen := map[string]bool{}
+	for i, v := range volumes {
+		switch p := at.Index(i); {
+		case (v.ConfigMap == nil) == (v.Secret == nil):
+			errs = append(errs, field.Invalid(p, "", "set exactly one of configMap and secret"))
+		case ownPath.MatchString(v.MountPath):
+			errs = append(errs, field.Invalid(p.Child("mountPath"), v.MountPath, "is where the server or the system keeps its own files"))
+		case seen[v.MountPath]:
+			errs = append(errs, field.Duplicate(p.Child("mountPath"), v.MountPath))
+		}
+		seen[v.MountPath] = true
 	}
 	return errs
 }

@@ -21,6 +21,12 @@ func (r *Reconciler) database(ctx context.Context, sc *scope) error {
 	}
 	sc.reportSwitch(r, v1alpha1.DatabaseSQLite)
 	sc.status.Database = v1alpha1.DatabaseStatus{Type: v1alpha1.DatabaseSQLite, ClaimName: s.ClaimName}
+	if was := sc.appView.Status.Database; s.Backup != nil && was.BackupClaimName == s.Backup.ClaimName {
+		sc.status.Database.LastBackupTime = was.LastBackupTime
+	}
+	if err := r.backupClaim(ctx, sc); err != nil {
+		return err
+	}
 	live := &corev1.PersistentVolumeClaim{}
 	if !s.OwnClaim {
 		switch err := r.client.Get(ctx, sc.key(s.ClaimName), live); {

@@ -23,6 +23,7 @@ func (r *Reconciler) finalize(ctx context.Context, av *v1alpha1.AppView) error {
 	s := render.Resolve(av, r.options.Defaults)
 	// A claim that existingClaim names is the user's, whoever made it.
 	retainData := s.RetainData || s.ClaimName == render.ClaimName(av.Name) && !s.OwnClaim
+	ownBackups := existingBackupClaim(av) != render.BackupClaimName(av.Name)
 	for _, left := range []struct {
 		object client.Object
 		kind   string
@@ -30,6 +31,7 @@ func (r *Reconciler) finalize(ctx context.Context, av *v1alpha1.AppView) error {
 		retain bool
 	}{
 		{&corev1.PersistentVolumeClaim{}, "PersistentVolumeClaim", render.ClaimName(av.Name), retainData},
+		{&corev1.PersistentVolumeClaim{}, "PersistentVolumeClaim", render.BackupClaimName(av.Name), s.RetainData || !ownBackups},
 		{&corev1.Secret{}, "Secret", render.SigningSecretName(av.Name), s.RetainKeys},
 		{&corev1.Secret{}, "Secret", render.StagedSecretName(av.Name), s.RetainKeys},
 		{&corev1.Secret{}, "Secret", render.SigningSourceName(av.Name), s.RetainKeys},
@@ -49,6 +51,14 @@ func (r *Reconciler) finalize(ctx context.Context, av *v1alpha1.AppView) error {
 		return fmt.Errorf("removing the finalizer: %w", err)
 	}
 	return nil
+}
+
+// existingBackupClaim is the claim of the user's that spec.database.sqlite.backup names; empty: none.
+func existingBackupClaim(av *v1alpha1.AppView) string {
+	if b := av.Spec.Database.SQLite.Backup; b != nil {
+		return string(b.Claim.ExistingClaim)
+	}
+	return ""
 }
 
 // leave marks an object as left behind, or deletes it.

@@ -66,6 +66,9 @@ func (sc *scope) tell(all []v1alpha1.HoldLink, decided map[types.NamespacedName]
 			continue
 		}
 		counts.Accepted++
+		if link.Status.Endpoint != "" {
+			sc.holdEndpoints = append(sc.holdEndpoints, link.Status.Endpoint)
+		}
 		state := cmp.Or(link.Status.Health.State, v1alpha1.Unknown)
 		if state == v1alpha1.Healthy {
 			counts.Healthy++

@@ -16,13 +16,14 @@ type metrics struct {
 	statusWrites prometheus.Counter
 	rotations    *prometheus.CounterVec
 	rotation     *prometheus.GaugeVec
+	notAfter     *prometheus.GaugeVec
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		condition: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "atcr_appview_condition",
-			Help: "Conditions of AppViews: 1 for the status that the condition has.",
+			Help: "Conditions of AppViews: 1 for the status that the condition has. What the spec does not ask for has no series.",
 		}, []string{"namespace", "name", "type", "status"}),
 		statusWrites: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "atcr_appview_status_writes_total", Help: "Writes of AppView status.",
@@ -33,8 +34,12 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		rotation: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "atcr_appview_next_rotation_timestamp_seconds", Help: "When the next signing key is due to sign, Unix time.",
 		}, []string{"namespace", "name"}),
+		notAfter: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "atcr_appview_signing_key_not_after_timestamp_seconds",
+			Help: "When the certificate of a provided signing key ends, Unix time, by slot: current or next.",
+		}, []string{"namespace", "name", "slot"}),
 	}
-	for _, c := range []prometheus.Collector{m.condition, m.statusWrites, m.rotations, m.rotation} {
+	for _, c := range []prometheus.Collector{m.condition, m.statusWrites, m.rotations, m.rotation, m.notAfter} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("registering metrics: %w", err)
 		}
@@ -46,6 +51,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 var (
 	knownTypes = append([]string{
 		v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionHoldsHealthy,
+		v1alpha1.ConditionExposed, v1alpha1.ConditionBackupCurrent, v1alpha1.ConditionMonitored,
 	}, parts...)
 	knownStatuses = []metav1.ConditionStatus{metav1.ConditionTrue, metav1.ConditionFalse, metav1.ConditionUnknown}
 )
@@ -56,10 +62,21 @@ func (m *metrics) observe(av *v1alpha1.AppView, conditions []metav1.Condition, k
 	} else {
 		m.rotation.DeleteLabelValues(av.Namespace, av.Name)
 	}
+	for slot, key := range map[string]*v1alpha1.KeyStatus{"current": keys.Current, "next": keys.Next} {
+		if key != nil && key.NotAfter != nil {
+			m.notAfter.WithLabelValues(av.Namespace, av.Name, slot).Set(float64(key.NotAfter.Unix()))
+		} else {
+			m.notAfter.DeleteLabelValues(av.Namespace, av.Name, slot)
+		}
+	}
 	for _, kind := range knownTypes {
 		has := metav1.ConditionStatus("")
 		if c := meta.FindStatusCondition(conditions, kind); c != nil {
 			has = c.Status
+			if c.Reason == v1alpha1.ReasonNotRequested || c.Reason == v1alpha1.ReasonNotConfigured {
+				m.condition.DeletePartialMatch(prometheus.Labels{"namespace": av.Namespace, "name": av.Name, "type": kind})
+				continue
+			}
 		}
 		for _, status := range knownStatuses {
 			value := 0.0
@@ -73,5 +90,6 @@ func (m *metrics) observe(av *v1alpha1.AppView, conditions []metav1.Condition, k
 
 func (m *metrics) forget(key types.NamespacedName) {
 	m.rotation.DeleteLabelValues(key.Namespace, key.Name)
+	m.notAfter.DeletePartialMatch(prometheus.Labels{"namespace": key.Namespace, "name": key.Name})
 	m.condition.DeletePartialMatch(prometheus.Labels{"namespace": key.Namespace, "name": key.Name})
 }

@@ -58,10 +58,11 @@ func (r *Reconciler) postgres(ctx context.Context, sc *scope) error {
 	}
 	sc.reportSwitch(r, v1alpha1.DatabasePostgreSQL)
 	sc.status.Database = v1alpha1.DatabaseStatus{Type: v1alpha1.DatabasePostgreSQL}
+	sc.databasePlace = names.DatabasePlace(uri)
 	sc.settings.DatabaseFiles = usedFiles(data, entries)
 	if sc.consumed != "" {
 		// User and password are read by the next connection; a connection to another place must not stay open.
-		sc.consumed = render.ConsumedHash(append(slices.Clone(sc.startFiles), []byte(names.DatabasePlace(uri)))...)
+		sc.consumed = render.ConsumedHash(append(slices.Clone(sc.startFiles), []byte(sc.databasePlace))...)
 	}
 	return nil
 }

@@ -39,6 +39,10 @@ type Options struct {
 	Readiness Readiness
 	// WatchedSecrets knows the users' Secrets with [v1alpha1.LabelWatch].
 	WatchedSecrets cache.Cache
+	// Operator is the operator's own pods; nil: it runs elsewhere.
+	Operator *render.Peer
+	// RestrictPods refuses specs that decide what runs in the pods.
+	RestrictPods bool
 	// Kinds that the cluster may not serve.
 	Kinds *optional.Kinds
 }
@@ -51,6 +55,8 @@ type Reconciler struct {
 	events  recorder.EventRecorder
 	metrics *metrics
 	servers *servers
+
+	services *services
 
 	userSecrets *usersecret.Reader
 	options     Options
@@ -67,19 +73,24 @@ var (
 		{"make the keys", (*Reconciler).secrets},
 		{"decide about holds", (*Reconciler).holds},
 		{"prepare the database", (*Reconciler).database},
+		{"make the network policy", (*Reconciler).networkPolicy},
 		{"make the service", (*Reconciler).service},
 		{"write the runtime file", (*Reconciler).runtime},
 		{"make the deployment", (*Reconciler).deployment},
 		{"make the autoscaler", (*Reconciler).autoscaler},
+		{"make the disruption budget", (*Reconciler).budget},
 		{"look at the pods", (*Reconciler).observe},
+		{"look at the backups", (*Reconciler).backups},
 		{"expose the service", (*Reconciler).expose},
+		{"have it monitored", (*Reconciler).monitoring},
 	}
 	parts = []string{
 		v1alpha1.ConditionAccepted, v1alpha1.ConditionKeysReady, v1alpha1.ConditionDefaultHoldResolved,
 		v1alpha1.ConditionAvailable, v1alpha1.ConditionDatabaseReady,
 	}
 	// evented are the conditions whose changes are events.
-	evented = append([]string{v1alpha1.ConditionReady, v1alpha1.ConditionHoldsHealthy, v1alpha1.ConditionExposed}, parts...)
+	evented = append([]string{v1alpha1.ConditionReady, v1alpha1.ConditionHoldsHealthy, v1alpha1.ConditionExposed,
+		v1alpha1.ConditionBackupCurrent, v1alpha1.ConditionMonitored}, parts...)
 )
 
 // Reconcile implements reconcile.Reconciler.

@@ -29,7 +29,11 @@ type scope struct {
 	keysUnfit  bool       // the server cannot be started with the keys as they are
 	startFiles [][]byte   // secret bytes that the server reads at start
 
-	databaseUnfit bool // the server cannot be started with the database that the spec names
+	databaseUnfit bool   // the server cannot be started with the database that the spec names
+	backupTrouble string // what is wrong with the claim for backups
+
+	databasePlace string   // hosts of the PostgreSQL, without user; empty: not known
+	holdEndpoints []string // of admitted HoldLinks
 
 	certificate certificateReport // of exposure.tls
 

@@ -10,6 +10,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -43,8 +44,10 @@ import (
 // +kubebuilder:rbac:groups="",resources=configmaps;services;serviceaccounts,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups=networking.k8s.io,resources=ingresses,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=ingresses;networkpolicies,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=monitoring.coreos.com,resources=servicemonitors,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=cert-manager.io,resources=certificates,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=apiextensions.k8s.io,resources=customresourcedefinitions,verbs=list;watch
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
@@ -62,6 +65,7 @@ func New(mgr ctrl.Manager, applier *apply.Applier, registry prometheus.Registere
 	return &Reconciler{
 		client: mgr.GetClient(), live: mgr.GetAPIReader(), applier: applier,
 		events: mgr.GetEventRecorder("atcr-operator"), metrics: m, options: o, now: time.Now,
+		services:    &services{live: mgr.GetAPIReader(), now: time.Now, seen: map[client.ObjectKey]seenService{}},
 		servers:     &servers{mgr.GetClient(), o.Readiness},
 		userSecrets: usersecret.New(o.WatchedSecrets, mgr.GetAPIReader(), time.Now),
 	}, nil
@@ -75,8 +79,10 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, o controller.Options) er
 		Owns(&corev1.Service{}).
 		Owns(&corev1.ConfigMap{}).
 		Owns(&networkingv1.Ingress{}).
+		Owns(&networkingv1.NetworkPolicy{}).
 		Owns(&corev1.ServiceAccount{}).
 		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(autoscalerChanged())).
+		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(budgetChanged())).
 		// These three carry no owner reference: retained things must not be collected, pods belong to a ReplicaSet.
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(byLabel)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(byLabel), builder.WithPredicates(podTroubleChanged())).
@@ -105,6 +111,11 @@ func autoscalerChanged() predicate.Predicate {
 			!equality.Semantic.DeepEqual(a.Annotations, b.Annotations) || !equality.Semantic.DeepEqual(a.OwnerReferences, b.OwnerReferences) ||
 			a.DeletionTimestamp.IsZero() != b.DeletionTimestamp.IsZero()
 	}}
+}
+
+// budgetChanged leaves out the status, which changes with every pod.
+func budgetChanged() predicate.Predicate {
+	return predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}, deletion())
 }
 
 // asked lets through what a user asks for by annotation.
@@ -141,7 +152,7 @@ func (r *Reconciler) byClaim(ctx context.Context, o client.Object) []reconcile.R
 		return out
 	}
 	for _, av := range list.Items {
-		if string(av.Spec.Database.SQLite.ExistingClaim) == o.GetName() {
+		if string(av.Spec.Database.SQLite.ExistingClaim) == o.GetName() || existingBackupClaim(&av) == o.GetName() {
 			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&av)})
 		}
 	}
@@ -172,7 +183,8 @@ func (r *Reconciler) byKind(ctx context.Context, kind schema.GroupVersionKind) [
 	}
 	var out []reconcile.Request
 	for _, av := range list.Items {
-		if av.Spec.Exposure.Gateway != nil && kind == optional.HTTPRoute.GroupVersionKind ||
+		if av.Spec.Monitoring.ServiceMonitor != v1alpha1.ServiceMonitorDisabled && kind == optional.ServiceMonitor.GroupVersionKind ||
+			av.Spec.Exposure.Gateway != nil && kind == optional.HTTPRoute.GroupVersionKind ||
 			kind == optional.Certificate.GroupVersionKind && needsCertificates(&av) {
 			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&av)})
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,8 +25,9 @@ import (
 // definitions are where the real definitions of optional kinds come from: modules that testdata/crds/go.mod pins, and
 // files in them.
 var definitions = map[schema.GroupVersionKind]struct{ module, file string }{
-	optional.HTTPRoute.GroupVersionKind:   {"sigs.k8s.io/gateway-api", "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"},
-	optional.Certificate.GroupVersionKind: {"github.com/cert-manager/cert-manager", "deploy/crds/cert-manager.io_certificates.yaml"},
+	optional.HTTPRoute.GroupVersionKind:      {"sigs.k8s.io/gateway-api", "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"},
+	optional.ServiceMonitor.GroupVersionKind: {"github.com/prometheus-operator/prometheus-operator", "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"},
+	optional.Certificate.GroupVersionKind:    {"github.com/cert-manager/cert-manager", "deploy/crds/cert-manager.io_certificates.yaml"},
 }
 
 // Definition is the real CustomResourceDefinition of an optional kind.
@@ -46,9 +48,20 @@ func (e *Env) Definition(kind optional.Kind) *unstructured.Unstructured {
 // Install has the API server serve an optional kind, for every test of this binary from now on.
 func (e *Env) Install(kind optional.Kind) {
 	e.Helper()
-	if err := e.Client.Create(e.Context(), e.Definition(kind)); !apierrors.IsAlreadyExists(err) {
-		require.NoError(e, err)
-	}
+	e.Eventually(kind.Kind+" has a definition", func() error {
+		crd := e.Definition(kind)
+		err := e.Client.Create(e.Context(), crd)
+		if !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+		if err := e.Client.Get(e.Context(), client.ObjectKeyFromObject(crd), crd); err != nil {
+			return err
+		}
+		if crd.GetDeletionTimestamp() != nil {
+			return errors.New("an earlier one is being deleted")
+		}
+		return nil
+	})
 	e.Eventually(kind.Kind+" is served", func() error {
 		list := &unstructured.UnstructuredList{}
 		list.SetGroupVersionKind(kind.GroupVersionKind)

@@ -73,6 +73,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	err := r.client.Get(ctx, req.NamespacedName, link)
 	if apierrors.IsNotFound(err) || err == nil && !link.DeletionTimestamp.IsZero() {
 		r.forget(req.NamespacedName)
+		r.metrics.forget(req.NamespacedName)
 		return ctrl.Result{}, nil
 	}
 	if err != nil {

@@ -40,6 +40,7 @@ func (r *Reconciler) writeStatus(ctx context.Context, sc *scope) error {
 		}
 		r.metrics.statusWrites.Inc()
 	}
+	r.metrics.observe(link, after.Conditions)
 	if of := after.IsDefaultFor; of != "" && of != link.Status.IsDefaultFor {
 		r.event(link, corev1.EventTypeNormal, "DefaultHold", "now the default hold of AppView "+of)
 	}

@@ -5,6 +5,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -43,6 +44,8 @@ func cacheOptions(namespaces []string) cache.Options {
 			&appsv1.Deployment{}:                     ours,
 			&autoscalingv2.HorizontalPodAutoscaler{}: ours,
 			&networkingv1.Ingress{}:                  ours,
+			&networkingv1.NetworkPolicy{}:            ours,
+			&policyv1.PodDisruptionBudget{}:          ours,
 			&corev1.Pod{}:                            pods,
 			// An AppView may use a claim of the user's, and needs to see its phase only.
 			&corev1.PersistentVolumeClaim{}: {},

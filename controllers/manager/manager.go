@@ -52,6 +52,8 @@ type Options struct {
 	MetricsAddress          string         // "0": none
 	HealthAddress           string         // "0": none
 	LeaderElect             bool
+	Operator                *render.Peer  // the operator's own pods; nil: it runs outside the cluster
+	RestrictPods            bool          // no image and no pod template of whoever writes an AppView
 	KeyPropagation          time.Duration // how long a changed Secret takes to reach every pod; zero: two minutes
 	ClockSkew               time.Duration // how far two clocks may differ; zero: one minute
 	LeaderElectionNamespace string        // empty: the pod's own
@@ -146,6 +148,8 @@ func controllers(ctx context.Context, mgr ctrl.Manager, o Options) error {
 		Namespaces:     o.Namespaces,
 		Readiness:      o.Readiness,
 		WatchedSecrets: watched,
+		Operator:       o.Operator,
+		RestrictPods:   o.RestrictPods,
 		Kinds:          kinds,
 	})
 	if err != nil {

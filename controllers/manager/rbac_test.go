@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -68,6 +70,7 @@ func TestTheRightsInConfigAreEnough(t *testing.T) {
 	var denied controltest.Denied
 	e.Install(optional.HTTPRoute)
 	e.Install(optional.Certificate)
+	e.Install(optional.ServiceMonitor)
 	e.Operator(controltest.Everywhere(), asServiceAccount, denied.Watch)
 	e.Kubelet()
 	hold := e.NewHold()
@@ -109,9 +112,18 @@ func TestTheRightsInConfigAreEnough(t *testing.T) {
 		av.Spec.Database.PostgreSQL = &v1alpha1.PostgreSQL{SecretRef: v1alpha1.DatabaseSecretReference{Name: "pg-app"}}
 		av.Spec.PodTemplate.Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: controltest.Quantity("100m")}
 		av.Spec.Autoscaling = &v1alpha1.Autoscaling{Max: 3}
+		av.Spec.NetworkPolicy.Mode = v1alpha1.Enabled
 	})
-	e.AppView("registry", "Ready=True", "DatabaseReady=True/Connected")
-	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Autoscaling = nil })
+	e.AppView("registry", "Ready=True", "DatabaseReady=True/Connected", "Monitored=True")
+	for _, o := range []client.Object{&policyv1.PodDisruptionBudget{}, &networkingv1.NetworkPolicy{}} {
+		e.Eventually("a budget, and a network policy", func() error {
+			return e.Client.Get(t.Context(), client.ObjectKeyFromObject(av), o)
+		})
+	}
+	controltest.Update(e, av, func(av *v1alpha1.AppView) {
+		av.Spec.Autoscaling, av.Spec.NetworkPolicy.Mode = nil, v1alpha1.Disabled
+		av.Spec.Monitoring.ServiceMonitor = v1alpha1.ServiceMonitorDisabled
+	})
 	e.AppView("registry", "Ready=True")
 
 	require.NoError(t, e.Client.Delete(t.Context(), av))

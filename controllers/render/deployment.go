@@ -115,15 +115,7 @@ func podTemplate(av *v1alpha1.AppView, s Settings, consumed string) *corev1ac.Po
 	for _, ref := range av.Spec.ImagePullSecrets {
 		spec.WithImagePullSecrets(corev1ac.LocalObjectReference().WithName(string(ref.Name)))
 	}
-	if len(t.NodeSelector) > 0 {
-		spec.WithNodeSelector(t.NodeSelector)
-	}
-	if t.PriorityClassName != "" {
-		spec.WithPriorityClassName(string(t.PriorityClassName))
-	}
-	for _, tol := range t.Tolerations {
-		spec.WithTolerations(toleration(tol))
-	}
+	placed(spec, av, s)
 	return corev1ac.PodTemplateSpec().
 		WithLabels(labels).
 		WithAnnotations(annotations(av, own)).
@@ -166,6 +158,12 @@ func container(av *v1alpha1.AppView, s Settings) *corev1ac.ContainerApplyConfigu
 	if s.TLSSecret != "" {
 		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(volumeTLS).WithMountPath(names.DirTLS).WithReadOnly(true))
 	}
+	if s.Backup.made() && s.Backup.ClaimName != "" {
+		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(volumeBackup).WithMountPath(names.DirBackup))
+	}
+	for _, v := range av.Spec.PodTemplate.Volumes {
+		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(extraVolume + v.Name).WithMountPath(v.MountPath).WithReadOnly(true))
+	}
 	if r := av.Spec.PodTemplate.Resources; len(r.Requests)+len(r.Limits) > 0 {
 		resources := corev1ac.ResourceRequirements()
 		if len(r.Requests) > 0 {
@@ -205,6 +203,9 @@ func environment(av *v1alpha1.AppView, s Settings) []*corev1ac.EnvVarApplyConfig
 	if s.TLSSecret != "" {
 		set(names.TLSCertPath, names.DirTLS+"/"+corev1.TLSCertKey)
 		set(names.TLSKeyPath, names.DirTLS+"/"+corev1.TLSPrivateKeyKey)
+	}
+	if s.Backup.made() {
+		s.Backup.environment(set)
 	}
 	set(names.TerminationLog, names.PathTermination)
 	set(names.RuntimeFile, names.DirRuntime+"/"+names.FileRuntime)
@@ -259,29 +260,14 @@ func volumes(av *v1alpha1.AppView, s Settings) []*corev1ac.VolumeApplyConfigurat
 	if s.TLSSecret != "" {
 		out = append(out, secret(volumeTLS, s.TLSSecret, corev1.TLSCertKey, corev1.TLSPrivateKeyKey))
 	}
+	out = append(out, extraVolumes(av)...)
 	if s.PostgreSQL {
 		return append(out, databaseVolumes(av.Spec.Database.PostgreSQL, s)...)
 	}
-	return append(out, corev1ac.Volume().WithName(volumeData).WithPersistentVolumeClaim(
+	out = append(out, corev1ac.Volume().WithName(volumeData).WithPersistentVolumeClaim(
 		corev1ac.PersistentVolumeClaimVolumeSource().WithClaimName(s.ClaimName)))
-}
-
-func toleration(t corev1.Toleration) *corev1ac.TolerationApplyConfiguration {
-	out := corev1ac.Toleration()
-	if t.Key != "" {
-		out.WithKey(t.Key)
-	}
-	if t.Operator != "" {
-		out.WithOperator(t.Operator)
-	}
-	if t.Value != "" {
-		out.WithValue(t.Value)
-	}
-	if t.Effect != "" {
-		out.WithEffect(t.Effect)
-	}
-	if t.TolerationSeconds != nil {
-		out.WithTolerationSeconds(*t.TolerationSeconds)
+	if s.Backup.made() && s.Backup.ClaimName != "" {
+		out = append(out, s.Backup.volume())
 	}
 	return out
 }

@@ -46,6 +46,9 @@ func RuntimeName(name string) string { return name + "-runtime" }
 // ClaimName is the claim of the SQLite database.
 func ClaimName(name string) string { return name + "-data" }
 
+// BackupClaimName is the claim of the backups of the SQLite database.
+func BackupClaimName(name string) string { return name + "-backup" }
+
 // Selector of the server's pods. It can never change: a Deployment's selector is immutable.
 func Selector(name string) map[string]string {
 	return map[string]string{labelName: serverName, labelInstance: name}

@@ -39,6 +39,7 @@ type Settings struct {
 	OwnClaim          bool // the operator makes the claim
 	ClaimSize         resource.Quantity
 	AccessMode        corev1.PersistentVolumeAccessMode
+	Backup            *Backup // nil: none are made
 	LogLevel          string
 	LogFormat         string
 	ServiceType       corev1.ServiceType
@@ -80,6 +81,7 @@ func Resolve(av *v1alpha1.AppView, d Defaults) Settings {
 		out.ClaimSize = *s.Database.SQLite.Size
 	}
 	out.TLSSecret = tlsSecret(av)
+	out.Backup = backup(av, out)
 	out.BaseURL = cmp.Or(string(s.BaseURL), exposedURL(av), out.ServiceURL())
 	out.ServiceName = cmp.Or(s.ServiceName, hostOf(out.BaseURL))
 	out.Rotation = rotation(s.Keys.Signing, out.TokenExpiration, d)

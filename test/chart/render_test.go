@@ -75,7 +75,7 @@ func TestEveryObjectIsOneThatKubernetesKnows(t *testing.T) {
 	s := scheme(t)
 	for _, values := range valueFiles {
 		for _, o := range objects(t, values) {
-			if o.GetKind() == "ServiceMonitor" {
+			if o.GetKind() == "ServiceMonitor" || o.GetKind() == "PrometheusRule" {
 				continue
 			}
 			typed, err := s.New(o.GroupVersionKind())
@@ -211,7 +211,7 @@ func TestEveryValueReachesTheObjects(t *testing.T) {
 	require.Equal(t, "registry.example.com:5000/atcr/operator@sha256:"+strings.Repeat("a", 64), c.Image, "a digest wins")
 	require.Equal(t, corev1.PullAlways, c.ImagePullPolicy)
 	require.Equal(t, []string{
-		"--leader-elect", "--cluster-domain=cluster.example", "--allow-private-holds=10.0.0.0/8,fd00::/8",
+		"--leader-elect", "--cluster-domain=cluster.example", "--allow-private-holds=10.0.0.0/8,fd00::/8", "--restrict-pods",
 		"--metrics-bind-address=:9090", "--health-probe-bind-address=:9091", "--log-level=debug", "--log-format=text",
 		"--leader-election-namespace=atcr-system",
 	}, c.Args)
@@ -251,7 +251,23 @@ func TestEveryValueReachesTheObjects(t *testing.T) {
 	}
 	endpoints, _, err := unstructured.NestedSlice(monitor.Object, "spec", "endpoints")
 	require.NoError(t, err)
-	require.Equal(t, []any{map[string]any{"port": "metrics", "interval": "1m", "scrapeTimeout": "5s"}}, endpoints)
+	require.Equal(t, []any{map[string]any{"port": "metrics", "honorLabels": true, "interval": "1m", "scrapeTimeout": "5s"}}, endpoints)
+}
+
+// What Prometheus and Grafana are given is what config/ gives them, with its own templates as they are.
+func TestRulesAndDashboardAreThoseOfConfig(t *testing.T) {
+	require.Empty(t, ofKind(objects(t, ""), "PrometheusRule"))
+	require.Empty(t, ofKind(objects(t, ""), "ConfigMap"))
+	all := objects(t, "everything.yaml")
+	rules := all[indexOf(t, all, "PrometheusRule", "registry-operator")]
+	require.Equal(t, config(t, "prometheus/rules.yaml")[0].Object["spec"], rules.Object["spec"])
+	require.Equal(t, "prometheus", rules.GetLabels()["release"])
+	dashboard := one[corev1.ConfigMap](t, all, "ConfigMap", "registry-operator-dashboard")
+	require.Equal(t, "registries", dashboard.Labels["folder"])
+	require.Equal(t, "1", dashboard.Labels["grafana_dashboard"])
+	want, err := os.ReadFile(root + "/config/prometheus/dashboard.json")
+	require.NoError(t, err)
+	require.JSONEq(t, string(want), dashboard.Data["atcr.json"])
 }
 
 // The operator reads its flags before it looks for a cluster, so an operator that misses its cluster understood them.

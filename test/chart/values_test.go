@@ -37,10 +37,13 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{"podDisruptionBudget.maxUnavailable=0", "/podDisruptionBudget/maxUnavailable"},
 		{"clusterDomain=", "/clusterDomain"},
 		{"allowPrivateHolds={10.0.0.1}", "/allowPrivateHolds/0"},
+		{"restrictPods=some", "/restrictPods"},
 		{"log.level=loud", "/log/level"},
 		{"log.format=xml", "/log/format"},
 		{"metrics.port=80", "/metrics/port"},
 		{"metrics.serviceMonitor.interval=often", "/metrics/serviceMonitor/interval"},
+		{"metrics.rules.labels.a=1", "/metrics/rules/labels/a"},
+		{"metrics.dashboard.folder=a", "folder"},
 		{"healthPort=0", "/healthPort"},
 		{"extraArgs={log-level=debug}", "/extraArgs/0"},
 		{"extraEnv[0].value=x", "/extraEnv/0"},
@@ -53,6 +56,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		// What no schema can say.
 		{"replicas=2,leaderElection.enabled=false", "leaderElection.enabled"},
 		{"metrics.enabled=false,metrics.serviceMonitor.enabled=true", "metrics.enabled"},
+		{"metrics.enabled=false,metrics.rules.enabled=true", "metrics.enabled"},
 		{"metrics.port=8081", "metrics.port and healthPort must differ"},
 		{"serviceAccount.create=false", "serviceAccount.name"},
 	} {

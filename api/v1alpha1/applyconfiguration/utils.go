@@ -28,6 +28,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.AppViewStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Autoscaling"):
 		return &apiv1alpha1.AutoscalingApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Availability"):
+		return &apiv1alpha1.AvailabilityApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Backup"):
+		return &apiv1alpha1.BackupApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("BackupClaim"):
+		return &apiv1alpha1.BackupClaimApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CASecretReference"):
 		return &apiv1alpha1.CASecretReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CertManagerKey"):
@@ -98,8 +104,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.LoggingApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Metadata"):
 		return &apiv1alpha1.MetadataApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Monitoring"):
+		return &apiv1alpha1.MonitoringApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Network"):
 		return &apiv1alpha1.NetworkApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("NetworkPolicy"):
+		return &apiv1alpha1.NetworkPolicyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("OAuthClientKey"):
 		return &apiv1alpha1.OAuthClientKeyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("OAuthKeyRotation"):
@@ -132,6 +142,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.TLSCertificateApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Tokens"):
 		return &apiv1alpha1.TokensApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Volume"):
+		return &apiv1alpha1.VolumeApplyConfiguration{}
 
 	}
 	return nil

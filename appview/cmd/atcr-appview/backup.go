@@ -61,24 +61,44 @@ backups.`,
 		&cobra.Command{
 			Use:   "restore FILE",
 			Short: "Put a backup in place of the database, which is kept beside it; stop the server first",
-			Args:  cobra.ExactArgs(1),
+			Long: `FILE is one that list names, or "latest" for the newest. A backup that is damaged, or that a newer release made, is
+refused, and so is a restore while a server uses the database.`,
+			Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				cfg, err := sqliteConfig()
 				if err != nil {
 					return err
 				}
-				kept, err := backup.Restore(cmd.Context(), args[0], cfg.UIDatabasePath, time.Now())
+				file := args[0]
+				if file == "latest" {
+					if file, err = latest(cfg.BackupDir); err != nil {
+						return err
+					}
+				}
+				kept, err := backup.Restore(cmd.Context(), file, cfg.UIDatabasePath, time.Now())
 				if err != nil {
 					return err
 				}
 				if kept != "" {
 					fmt.Fprintln(cmd.OutOrStdout(), "the database that was there is now", kept)
 				}
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), "restored", cfg.UIDatabasePath)
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), "restored", cfg.UIDatabasePath, "from", file)
 				return err
 			},
 		})
 	return cmd
+}
+
+// latest is the newest backup.
+func latest(dir string) (string, error) {
+	all, err := backup.Dir{Path: dir}.List()
+	if err != nil {
+		return "", err
+	}
+	if len(all) == 0 {
+		return "", fmt.Errorf("there is no backup in %s", dir)
+	}
+	return all[0].Path, nil
 }
 
 // sqliteConfig is the configuration of a server with a SQLite file. Only the database matters: a default hold need not be

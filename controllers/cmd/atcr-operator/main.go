@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"atcr.io/operator/controllers/manager"
+	"atcr.io/operator/controllers/render"
 )
 
 // version is set by -ldflags "-X main.version=...".
@@ -33,6 +34,7 @@ func main() {
 type flags struct {
 	manager   manager.Options
 	allow     []string
+	labels    map[string]string
 	logLevel  string
 	logFormat string
 }
@@ -64,6 +66,10 @@ It finds the cluster by its pod's service account, or outside a cluster by KUBEC
 	fl.DurationVar(&o.KeyPropagation, "key-propagation", 2*time.Minute,
 		"how long a changed Secret takes at most to reach every pod: the kubelet's sync period and its cache")
 	fl.DurationVar(&o.ClockSkew, "clock-skew", time.Minute, "how far the clocks of two nodes may differ")
+	fl.StringToStringVar(&f.labels, "operator-labels", map[string]string{"app.kubernetes.io/name": "atcr-operator"},
+		"labels of the operator's own pods, which network policies of AppViews let in")
+	fl.BoolVar(&o.RestrictPods, "restrict-pods", false,
+		"refuse spec.image and spec.podTemplate, but for its resources: whoever may write an AppView then runs the\noperator's own server image, and nothing else")
 	fl.StringVar(&o.MetricsAddress, "metrics-bind-address", ":8080", "address of /metrics; 0 turns it off")
 	fl.StringVar(&o.HealthAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 turns it off")
 	fl.BoolVar(&o.LeaderElect, "leader-elect", false, "let one of several replicas work")
@@ -85,6 +91,9 @@ func run(f flags) error {
 		}
 		f.manager.AllowPrivateHolds = append(f.manager.AllowPrivateHolds, p)
 	}
+	if namespace, err := os.ReadFile(ownNamespace); err == nil {
+		f.manager.Operator = &render.Peer{Namespace: strings.TrimSpace(string(namespace)), Labels: f.labels}
+	}
 	f.manager.Log, f.manager.Metrics = log, metrics.Registry
 	ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
 	klog.SetSlogLogger(log)
@@ -105,6 +114,9 @@ func run(f flags) error {
 	}
 	return nil
 }
+
+// ownNamespace is where a pod finds the name of its namespace.
+const ownNamespace = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 // cluster is the one that KUBECONFIG names, else the one that the pod runs in. A kubeconfig that merely lies around is
 // not used: the operator writes.

@@ -240,8 +240,9 @@ func Contains(have, want any) bool {
 	return reflect.DeepEqual(have, want)
 }
 
-// atomic are the fields whose maps are one value (x-kubernetes-map-type: atomic): one more label selects other pods.
-var atomic = map[string]bool{"selector": true, "nodeSelector": true}
+// atomic are the fields that are one value (x-kubernetes-map-type or list-type: atomic): one more label selects other
+// pods, one more rule of a NetworkPolicy opens another door.
+var atomic = map[string]bool{"selector": true, "nodeSelector": true, "ingress": true, "egress": true}
 
 func containsList(have, want []any) bool {
 	if len(want) > 0 {

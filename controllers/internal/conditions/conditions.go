@@ -129,7 +129,8 @@ type Transition struct {
 var benign = []string{
 	v1alpha1.ReasonProgressing, v1alpha1.ReasonProgressingWithRetry, v1alpha1.ReasonRollingOut, v1alpha1.ReasonWaiting,
 	v1alpha1.ReasonClaimPending, v1alpha1.ReasonUnknown, v1alpha1.ReasonPending, v1alpha1.ReasonSuspended,
-	v1alpha1.ReasonDIDUnresolved, v1alpha1.ReasonNotRequested, v1alpha1.ReasonCertificateNotReady,
+	v1alpha1.ReasonDIDUnresolved, v1alpha1.ReasonNotRequested, v1alpha1.ReasonNotConfigured,
+	v1alpha1.ReasonCertificateNotReady,
 }
 
 // Transitions are the changes between two sets of conditions that are worth an event: of the named types, a failure that

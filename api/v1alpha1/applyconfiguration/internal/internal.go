@@ -74,6 +74,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: autoscaling
       type:
         namedType: io.atcr.operator.api.v1alpha1.Autoscaling
+    - name: availability
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.Availability
     - name: baseURL
       type:
         namedType: io.atcr.operator.api.v1alpha1.Origin
@@ -121,9 +124,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: logging
       type:
         namedType: io.atcr.operator.api.v1alpha1.Logging
+    - name: monitoring
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.Monitoring
     - name: network
       type:
         namedType: io.atcr.operator.api.v1alpha1.Network
+    - name: networkPolicy
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.NetworkPolicy
     - name: podTemplate
       type:
         namedType: io.atcr.operator.api.v1alpha1.PodTemplate
@@ -216,6 +225,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: version
       type:
         scalar: string
+- name: io.atcr.operator.api.v1alpha1.AutoSwitch
+  scalar: string
 - name: io.atcr.operator.api.v1alpha1.Autoscaling
   map:
     fields:
@@ -228,6 +239,44 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: targetCPU
       type:
         scalar: numeric
+- name: io.atcr.operator.api.v1alpha1.Availability
+  map:
+    fields:
+    - name: pdb
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.AutoSwitch
+    - name: topologySpread
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.AutoSwitch
+- name: io.atcr.operator.api.v1alpha1.Backup
+  map:
+    fields:
+    - name: claim
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.BackupClaim
+    - name: destination
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.BackupDestination
+    - name: interval
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.Duration
+    - name: retention
+      type:
+        scalar: numeric
+- name: io.atcr.operator.api.v1alpha1.BackupClaim
+  map:
+    fields:
+    - name: existingClaim
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.ObjectName
+    - name: size
+      type:
+        namedType: io.k8s.apimachinery.pkg.api.resource.Quantity
+    - name: storageClassName
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.ObjectName
+- name: io.atcr.operator.api.v1alpha1.BackupDestination
+  scalar: string
 - name: io.atcr.operator.api.v1alpha1.CASecretReference
   map:
     fields:
@@ -304,9 +353,15 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: io.atcr.operator.api.v1alpha1.DatabaseStatus
   map:
     fields:
+    - name: backupClaimName
+      type:
+        scalar: string
     - name: claimName
       type:
         scalar: string
+    - name: lastBackupTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: type
       type:
         namedType: io.atcr.operator.api.v1alpha1.DatabaseType
@@ -710,6 +765,17 @@ var schemaYAML = typed.YAMLObject(`types:
         map:
           elementType:
             scalar: string
+- name: io.atcr.operator.api.v1alpha1.Monitoring
+  map:
+    fields:
+    - name: labels
+      type:
+        map:
+          elementType:
+            scalar: string
+    - name: serviceMonitor
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.ServiceMonitorMode
 - name: io.atcr.operator.api.v1alpha1.NamespaceName
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.Network
@@ -727,6 +793,24 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             scalar: numeric
           elementRelationship: associative
+- name: io.atcr.operator.api.v1alpha1.NetworkPolicy
+  map:
+    fields:
+    - name: extraEgress
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.networking.v1.NetworkPolicyEgressRule
+          elementRelationship: atomic
+    - name: metricsFrom
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.networking.v1.NetworkPolicyPeer
+          elementRelationship: atomic
+    - name: mode
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.Switch
 - name: io.atcr.operator.api.v1alpha1.OAuthClientKey
   map:
     fields:
@@ -790,6 +874,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: io.atcr.operator.api.v1alpha1.PodTemplate
   map:
     fields:
+    - name: affinity
+      type:
+        namedType: io.k8s.api.core.v1.Affinity
     - name: env
       type:
         list:
@@ -818,6 +905,14 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: io.k8s.api.core.v1.Toleration
           elementRelationship: atomic
+    - name: volumes
+      type:
+        list:
+          elementType:
+            namedType: io.atcr.operator.api.v1alpha1.Volume
+          elementRelationship: associative
+          keys:
+          - name
 - name: io.atcr.operator.api.v1alpha1.Policy
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.PostgreSQL
@@ -856,6 +951,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: accessMode
       type:
         namedType: io.k8s.api.core.v1.PersistentVolumeAccessMode
+    - name: backup
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.Backup
     - name: existingClaim
       type:
         namedType: io.atcr.operator.api.v1alpha1.ObjectName
@@ -895,6 +993,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: type
       type:
         namedType: io.k8s.api.core.v1.ServiceType
+- name: io.atcr.operator.api.v1alpha1.ServiceMonitorMode
+  scalar: string
 - name: io.atcr.operator.api.v1alpha1.ServiceReference
   map:
     fields:
@@ -983,7 +1083,160 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: expiration
       type:
         namedType: io.atcr.operator.api.v1alpha1.Duration
+- name: io.atcr.operator.api.v1alpha1.Volume
+  map:
+    fields:
+    - name: configMap
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.LocalReference
+    - name: mountPath
+      type:
+        scalar: string
+    - name: name
+      type:
+        scalar: string
+    - name: secret
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.LocalReference
+- name: io.k8s.api.core.v1.Affinity
+  map:
+    fields:
+    - name: nodeAffinity
+      type:
+        namedType: io.k8s.api.core.v1.NodeAffinity
+    - name: podAffinity
+      type:
+        namedType: io.k8s.api.core.v1.PodAffinity
+    - name: podAntiAffinity
+      type:
+        namedType: io.k8s.api.core.v1.PodAntiAffinity
+- name: io.k8s.api.core.v1.NodeAffinity
+  map:
+    fields:
+    - name: preferredDuringSchedulingIgnoredDuringExecution
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.core.v1.PreferredSchedulingTerm
+          elementRelationship: atomic
+    - name: requiredDuringSchedulingIgnoredDuringExecution
+      type:
+        namedType: io.k8s.api.core.v1.NodeSelector
+- name: io.k8s.api.core.v1.NodeSelector
+  map:
+    fields:
+    - name: nodeSelectorTerms
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.core.v1.NodeSelectorTerm
+          elementRelationship: atomic
+    elementRelationship: atomic
+- name: io.k8s.api.core.v1.NodeSelectorOperator
+  scalar: string
+- name: io.k8s.api.core.v1.NodeSelectorRequirement
+  map:
+    fields:
+    - name: key
+      type:
+        scalar: string
+    - name: operator
+      type:
+        namedType: io.k8s.api.core.v1.NodeSelectorOperator
+    - name: values
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+- name: io.k8s.api.core.v1.NodeSelectorTerm
+  map:
+    fields:
+    - name: matchExpressions
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.core.v1.NodeSelectorRequirement
+          elementRelationship: atomic
+    - name: matchFields
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.core.v1.NodeSelectorRequirement
+          elementRelationship: atomic
+    elementRelationship: atomic
 - name: io.k8s.api.core.v1.PersistentVolumeAccessMode
+  scalar: string
+- name: io.k8s.api.core.v1.PodAffinity
+  map:
+    fields:
+    - name: preferredDuringSchedulingIgnoredDuringExecution
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.core.v1.WeightedPodAffinityTerm
+          elementRelationship: atomic
+    - name: requiredDuringSchedulingIgnoredDuringExecution
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.core.v1.PodAffinityTerm
+          elementRelationship: atomic
+- name: io.k8s.api.core.v1.PodAffinityTerm
+  map:
+    fields:
+    - name: labelSelector
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+    - name: matchLabelKeys
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: mismatchLabelKeys
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: namespaceSelector
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+    - name: namespaces
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: topologyKey
+      type:
+        scalar: string
+- name: io.k8s.api.core.v1.PodAntiAffinity
+  map:
+    fields:
+    - name: preferredDuringSchedulingIgnoredDuringExecution
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.core.v1.WeightedPodAffinityTerm
+          elementRelationship: atomic
+    - name: requiredDuringSchedulingIgnoredDuringExecution
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.core.v1.PodAffinityTerm
+          elementRelationship: atomic
+- name: io.k8s.api.core.v1.PreferredSchedulingTerm
+  map:
+    fields:
+    - name: preference
+      type:
+        namedType: io.k8s.api.core.v1.NodeSelectorTerm
+    - name: weight
+      type:
+        scalar: numeric
+- name: io.k8s.api.core.v1.Protocol
   scalar: string
 - name: io.k8s.api.core.v1.ResourceClaim
   map:
@@ -1039,6 +1292,66 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
 - name: io.k8s.api.core.v1.TolerationOperator
   scalar: string
+- name: io.k8s.api.core.v1.WeightedPodAffinityTerm
+  map:
+    fields:
+    - name: podAffinityTerm
+      type:
+        namedType: io.k8s.api.core.v1.PodAffinityTerm
+    - name: weight
+      type:
+        scalar: numeric
+- name: io.k8s.api.networking.v1.IPBlock
+  map:
+    fields:
+    - name: cidr
+      type:
+        scalar: string
+    - name: except
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+- name: io.k8s.api.networking.v1.NetworkPolicyEgressRule
+  map:
+    fields:
+    - name: ports
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.networking.v1.NetworkPolicyPort
+          elementRelationship: atomic
+    - name: to
+      type:
+        list:
+          elementType:
+            namedType: io.k8s.api.networking.v1.NetworkPolicyPeer
+          elementRelationship: atomic
+- name: io.k8s.api.networking.v1.NetworkPolicyPeer
+  map:
+    fields:
+    - name: ipBlock
+      type:
+        namedType: io.k8s.api.networking.v1.IPBlock
+    - name: namespaceSelector
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+    - name: podSelector
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+- name: io.k8s.api.networking.v1.NetworkPolicyPort
+  map:
+    fields:
+    - name: endPort
+      type:
+        scalar: numeric
+    - name: port
+      type:
+        namedType: io.k8s.apimachinery.pkg.util.intstr.IntOrString
+    - name: protocol
+      type:
+        namedType: io.k8s.api.core.v1.Protocol
 - name: io.k8s.apimachinery.pkg.api.resource.Quantity
   scalar: untyped
   list:
@@ -1231,6 +1544,16 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: untyped
 - name: io.k8s.apimachinery.pkg.types.UID
   scalar: string
+- name: io.k8s.apimachinery.pkg.util.intstr.IntOrString
+  scalar: untyped
+  list:
+    elementType:
+      namedType: __untyped_atomic_
+    elementRelationship: atomic
+  map:
+    elementType:
+      namedType: __untyped_deduced_
+    elementRelationship: separable
 - name: __untyped_atomic_
   scalar: untyped
   list:

@@ -6,5 +6,6 @@ go 1.26
 
 require (
 	github.com/cert-manager/cert-manager v1.20.0
+	github.com/prometheus-operator/prometheus-operator v0.85.0
 	sigs.k8s.io/gateway-api v1.6.3
 )

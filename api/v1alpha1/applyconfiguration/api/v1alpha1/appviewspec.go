@@ -44,11 +44,17 @@ type AppViewSpecApplyConfiguration struct {
 	Exposure *ExposureApplyConfiguration `json:"exposure,omitempty"`
 	// Network says which private addresses the server may call.
 	Network *NetworkApplyConfiguration `json:"network,omitempty"`
+	// NetworkPolicy for the server's pods.
+	NetworkPolicy *NetworkPolicyApplyConfiguration `json:"networkPolicy,omitempty"`
 	// AllowedHosts are further Host values, host or host:port, that clients may use: the token realm follows them. The
 	// Service's names, its cluster IP and its node port on localhost are allowed without being listed.
 	AllowedHosts []apiv1alpha1.Host `json:"allowedHosts,omitempty"`
 	// Identity says where handles and DIDs are looked up.
 	Identity *IdentityApplyConfiguration `json:"identity,omitempty"`
+	// Availability of the server while nodes are drained or lost, with several replicas.
+	Availability *AvailabilityApplyConfiguration `json:"availability,omitempty"`
+	// Monitoring of the server.
+	Monitoring *MonitoringApplyConfiguration `json:"monitoring,omitempty"`
 	// PodTemplate adds to the server's pods. Whoever may write it may run a pod with these settings.
 	PodTemplate *PodTemplateApplyConfiguration `json:"podTemplate,omitempty"`
 	// InheritedMetadata is put on every object that the operator makes for this AppView.
@@ -193,6 +199,14 @@ func (b *AppViewSpecApplyConfiguration) WithNetwork(value *NetworkApplyConfigura
 	return b
 }
 
+// WithNetworkPolicy sets the NetworkPolicy field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NetworkPolicy field is set to the value of the last call.
+func (b *AppViewSpecApplyConfiguration) WithNetworkPolicy(value *NetworkPolicyApplyConfiguration) *AppViewSpecApplyConfiguration {
+	b.NetworkPolicy = value
+	return b
+}
+
 // WithAllowedHosts adds the given value to the AllowedHosts field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the AllowedHosts field.
@@ -208,6 +222,22 @@ func (b *AppViewSpecApplyConfiguration) WithAllowedHosts(values ...apiv1alpha1.H
 // If called multiple times, the Identity field is set to the value of the last call.
 func (b *AppViewSpecApplyConfiguration) WithIdentity(value *IdentityApplyConfiguration) *AppViewSpecApplyConfiguration {
 	b.Identity = value
+	return b
+}
+
+// WithAvailability sets the Availability field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Availability field is set to the value of the last call.
+func (b *AppViewSpecApplyConfiguration) WithAvailability(value *AvailabilityApplyConfiguration) *AppViewSpecApplyConfiguration {
+	b.Availability = value
+	return b
+}
+
+// WithMonitoring sets the Monitoring field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Monitoring field is set to the value of the last call.
+func (b *AppViewSpecApplyConfiguration) WithMonitoring(value *MonitoringApplyConfiguration) *AppViewSpecApplyConfiguration {
+	b.Monitoring = value
 	return b
 }
 

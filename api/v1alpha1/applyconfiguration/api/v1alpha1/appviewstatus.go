@@ -14,7 +14,7 @@ type AppViewStatusApplyConfiguration struct {
 	// ObservedGeneration is the generation that the conditions speak of; -1 before the first look.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// Conditions: Ready, Reconciling, Stalled, Accepted, KeysReady, DatabaseReady, DefaultHoldResolved, Available,
-	// Exposed, HoldsHealthy.
+	// Exposed, HoldsHealthy, BackupCurrent, Monitored.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// URL that the server runs under.
 	URL *string `json:"url,omitempty"`

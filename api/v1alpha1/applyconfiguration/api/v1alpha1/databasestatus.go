@@ -4,6 +4,7 @@ package v1alpha1
 
 import (
 	apiv1alpha1 "atcr.io/operator/api/v1alpha1"
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // DatabaseStatusApplyConfiguration represents a declarative configuration of the DatabaseStatus type for use
@@ -15,6 +16,10 @@ type DatabaseStatusApplyConfiguration struct {
 	Type *apiv1alpha1.DatabaseType `json:"type,omitempty"`
 	// ClaimName is the claim that the SQLite file is on.
 	ClaimName *string `json:"claimName,omitempty"`
+	// BackupClaimName is the claim that its backups are on.
+	BackupClaimName *string `json:"backupClaimName,omitempty"`
+	// LastBackupTime is when the newest backup was made, as the server said last.
+	LastBackupTime *v1.Time `json:"lastBackupTime,omitempty"`
 }
 
 // DatabaseStatusApplyConfiguration constructs a declarative configuration of the DatabaseStatus type for use with
@@ -36,5 +41,21 @@ func (b *DatabaseStatusApplyConfiguration) WithType(value apiv1alpha1.DatabaseTy
 // If called multiple times, the ClaimName field is set to the value of the last call.
 func (b *DatabaseStatusApplyConfiguration) WithClaimName(value string) *DatabaseStatusApplyConfiguration {
 	b.ClaimName = &value
+	return b
+}
+
+// WithBackupClaimName sets the BackupClaimName field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the BackupClaimName field is set to the value of the last call.
+func (b *DatabaseStatusApplyConfiguration) WithBackupClaimName(value string) *DatabaseStatusApplyConfiguration {
+	b.BackupClaimName = &value
+	return b
+}
+
+// WithLastBackupTime sets the LastBackupTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LastBackupTime field is set to the value of the last call.
+func (b *DatabaseStatusApplyConfiguration) WithLastBackupTime(value v1.Time) *DatabaseStatusApplyConfiguration {
+	b.LastBackupTime = &value
 	return b
 }

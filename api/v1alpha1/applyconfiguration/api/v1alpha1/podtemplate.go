@@ -20,10 +20,14 @@ type PodTemplateApplyConfiguration struct {
 	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
 	// Tolerations of the pods.
 	Tolerations []v1.Toleration `json:"tolerations,omitempty"`
+	// Affinity of the pods.
+	Affinity *v1.Affinity `json:"affinity,omitempty"`
 	// PriorityClassName of the pods.
 	PriorityClassName *apiv1alpha1.ObjectName `json:"priorityClassName,omitempty"`
 	// Env are further variables of the server's container, for example HTTPS_PROXY.
 	Env []EnvVarApplyConfiguration `json:"env,omitempty"`
+	// Volumes are further files in the server's container, read-only, for example what a variable of env names.
+	Volumes []VolumeApplyConfiguration `json:"volumes,omitempty"`
 }
 
 // PodTemplateApplyConfiguration constructs a declarative configuration of the PodTemplate type for use with
@@ -72,6 +76,14 @@ func (b *PodTemplateApplyConfiguration) WithTolerations(values ...v1.Toleration)
 	return b
 }
 
+// WithAffinity sets the Affinity field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Affinity field is set to the value of the last call.
+func (b *PodTemplateApplyConfiguration) WithAffinity(value v1.Affinity) *PodTemplateApplyConfiguration {
+	b.Affinity = &value
+	return b
+}
+
 // WithPriorityClassName sets the PriorityClassName field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the PriorityClassName field is set to the value of the last call.
@@ -89,6 +101,19 @@ func (b *PodTemplateApplyConfiguration) WithEnv(values ...*EnvVarApplyConfigurat
 			panic("nil value passed to WithEnv")
 		}
 		b.Env = append(b.Env, *values[i])
+	}
+	return b
+}
+
+// WithVolumes adds the given value to the Volumes field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Volumes field.
+func (b *PodTemplateApplyConfiguration) WithVolumes(values ...*VolumeApplyConfiguration) *PodTemplateApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithVolumes")
+		}
+		b.Volumes = append(b.Volumes, *values[i])
 	}
 	return b
 }

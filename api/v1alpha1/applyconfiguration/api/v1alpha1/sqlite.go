@@ -22,6 +22,8 @@ type SQLiteApplyConfiguration struct {
 	// ExistingClaim is a claim of yours, in the same namespace, used instead of one that the operator makes. It is
 	// never deleted. Data is not moved from one claim to another.
 	ExistingClaim *apiv1alpha1.ObjectName `json:"existingClaim,omitempty"`
+	// Backup has the running server copy the file on a schedule. Default: no backups.
+	Backup *BackupApplyConfiguration `json:"backup,omitempty"`
 }
 
 // SQLiteApplyConfiguration constructs a declarative configuration of the SQLite type for use with
@@ -59,5 +61,13 @@ func (b *SQLiteApplyConfiguration) WithAccessMode(value v1.PersistentVolumeAcces
 // If called multiple times, the ExistingClaim field is set to the value of the last call.
 func (b *SQLiteApplyConfiguration) WithExistingClaim(value apiv1alpha1.ObjectName) *SQLiteApplyConfiguration {
 	b.ExistingClaim = &value
+	return b
+}
+
+// WithBackup sets the Backup field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Backup field is set to the value of the last call.
+func (b *SQLiteApplyConfiguration) WithBackup(value *BackupApplyConfiguration) *SQLiteApplyConfiguration {
+	b.Backup = value
 	return b
 }
