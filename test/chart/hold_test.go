@@ -2,12 +2,16 @@ package chart
 
 import (
 	"bytes"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
@@ -19,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/appview/hold/storage/s3test"
 )
 
 // holdValueFiles of the rendered variants of the hold's chart.
@@ -256,6 +261,54 @@ func TestTheHoldUnderstandsItsEnvironment(t *testing.T) {
 		_, err = check(env)
 		require.Error(t, err, "it looks at them")
 	}
+	t.Run("and starts on S3", func(t *testing.T) { startsOnS3(t, binary) })
+}
+
+// startsOnS3 runs the hold with the chart's environment and a real S3 server until it says that it is ready.
+func startsOnS3(t *testing.T, binary string) {
+	s3 := s3test.Start(t)
+	all := holdObjects(t, "hold.yaml", "--set", "storage.driver=s3,storage.s3.existingSecret=hold-s3,"+
+		"storage.s3.bucket="+s3.Bucket(t)+",storage.s3.endpoint="+s3.Endpoint+",storage.s3.region="+s3.Region)
+	env := envOf(one[appsv1.Deployment](t, all, "Deployment", "hold-atcr-hold"))
+	require.Equal(t, "hold-s3/AWS_ACCESS_KEY_ID", env["AWS_ACCESS_KEY_ID"])
+	env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"] = s3.AccessKey, s3.SecretKey // as the kubelet does
+	env["HOLD_DATABASE_DIR"] = t.TempDir()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	env["HOLD_HTTP_ADDR"], env["HOLD_DEBUG_ADDR"] = "127.0.0.1:0", listener.Addr().String()
+	require.NoError(t, listener.Close())
+
+	cmd := exec.CommandContext(t.Context(), binary, "serve")
+	for k, v := range env {
+		cmd.Env = append(cmd.Env, k+"="+v)
+	}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	require.NoError(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	deadline := time.NewTimer(time.Minute)
+	defer deadline.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if resp, err := http.Get("http://" + env["HOLD_DEBUG_ADDR"] + "/readyz"); err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				break
+			}
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("the hold ended (%v): %s", err, out.String())
+		case <-deadline.C:
+			t.Fatal("the hold did not become ready")
+		case <-tick.C:
+		}
+	}
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, <-ended, "a hold that is told to end ends well")
 }
 
 // The file of config/registry has the hold of the chart.
