@@ -94,7 +94,8 @@ func (s *Server) visible(ctx context.Context, did syntax.DID, d digest.Digest) (
 }
 
 // deleteBlob answers io.atcr.hold.deleteBlob, an extension: it takes the blob from the caller. The bytes go when
-// nobody else has it.
+// nobody else has it. What is named by a manifest that is being pushed, or was of late, stays: who asks may not know
+// of the push yet. Error: BlobInUse {manifest}, status 409.
 func (s *Server) deleteBlob(w http.ResponseWriter, r *http.Request) error {
 	did, err := s.need(r, "io.atcr.hold.deleteBlob", blobWrite)
 	if err != nil {
@@ -110,7 +111,12 @@ func (s *Server) deleteBlob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return xrpc.Errorf(http.StatusBadRequest, "InvalidDigest", "The digest must be of sha256 or sha512; correct it.").Because(err)
 	}
-	if err := s.ledger.Unlink(r.Context(), did, d); err != nil {
+	err = s.ledger.Unlink(r.Context(), did, d, s.now().Add(-reservationCounts))
+	var used *ledger.BlobInUse
+	if errors.As(err, &used) {
+		return xrpc.Errorf(http.StatusConflict, "BlobInUse", "The manifest %s, which was just pushed or is being pushed, names the blob; delete the manifest first.",
+			used.Manifest).With("manifest", used.Manifest)
+	} else if err != nil {
 		return err
 	}
 	s.collect(context.WithoutCancel(r.Context()), d)

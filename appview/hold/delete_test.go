@@ -157,3 +157,33 @@ func TestNobodyDeletesForOthersAndWhoLeftTheCrewMayTakeBackWhatIsTheirs(t *testi
 	w.removeCrew(alice, bob)
 	require.Equal(t, 1, w.deleted(bob, "m", ""))
 }
+
+// The owner's registry may not know of a push that another registry, or another request, has begun.
+func TestABlobOfAPushInProgressIsNotDeletedOnRequest(t *testing.T) {
+	w, now := at(t, public)
+	d := w.push(alice, []byte("layer"))
+	require.Equal(t, http.StatusOK, w.reserve(alice, "m", []byte("layer")).status)
+	remove := func() reply { return w.call(alice, "io.atcr.hold.deleteBlob", object{"digest": d}) }
+	refused := func() {
+		t.Helper()
+		a := remove()
+		require.Equal(t, http.StatusConflict, a.status)
+		require.Equal(t, "BlobInUse", a.errorName())
+		require.True(t, w.stored("layer"))
+		require.Equal(t, http.StatusTemporaryRedirect, w.getBlob(nobody, alice, d).status)
+	}
+	refused()
+	w.pushed(alice, "m", rev1, []byte("layer"))
+	refused()
+	w.deleted(alice, "m", rev2)
+	require.Equal(t, http.StatusOK, remove().status)
+	require.False(t, w.stored("layer"))
+
+	// A reservation that no push followed does not stand in the way for ever.
+	w.push(alice, []byte("layer"))
+	require.Equal(t, http.StatusOK, w.reserve(alice, "n", []byte("layer")).status)
+	refused()
+	now.add(16 * time.Minute)
+	require.Equal(t, http.StatusOK, remove().status)
+	require.False(t, w.stored("layer"))
+}

@@ -156,7 +156,8 @@ func (s *Server) overQuota(did syntax.DID, used, needed, limit int64) error {
 		did, bytes(used), bytes(limit), bytes(needed), s.roster.get().Owner).With("totalSize", used).With("needed", needed).With("limit", limit)
 }
 
-// reservationCounts is how long a manifest that was reserved and never pushed counts towards the quota.
+// reservationCounts is how long a manifest that was reserved and never pushed counts towards the quota, and keeps its
+// blobs from being deleted on request.
 const reservationCounts = 15 * time.Minute
 
 // notifyHorizon is how long registries repeat a notification that a hold did not take: our own about eight days. A

@@ -23,11 +23,12 @@ const (
 	Misconfigured             // the hold cannot be found, or does not behave like one
 	StorageFull               // the hold has no disk space left, for anybody
 	OtherSize                 // the blob has another size than the manifest says
+	InUse                     // a manifest that was just pushed, or is being pushed, names the blob
 )
 
 func (k Kind) String() string {
 	return [...]string{"unavailable", "refused", "needs login", "not found", "invalid digest", "invalid upload",
-		"quota exceeded", "rate limited", "misconfigured", "storage full", "other size"}[k]
+		"quota exceeded", "rate limited", "misconfigured", "storage full", "other size", "in use"}[k]
 }
 
 // Error is a failed call to a hold. It never carries response bodies, tokens or query strings.
@@ -84,6 +85,8 @@ func kindOfAnswer(status int, name string) Kind {
 		return QuotaExceeded
 	case "SizeMismatch":
 		return OtherSize
+	case "BlobInUse":
+		return InUse
 	case "BlobNotFound":
 		return NotFound
 	case "AuthRequired":

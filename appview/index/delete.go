@@ -20,7 +20,7 @@ func (e *InUse) Error() string { return "the manifest is an entry of the index "
 
 // DeleteTag deletes a tag, and nothing else: what it named stays until it is deleted itself.
 func (m *Mirror) DeleteTag(ctx context.Context, did syntax.DID, repository, tag string) error {
-	if err := m.Fresh(ctx, did, m.TTL); err != nil {
+	if err := m.Settled(ctx, did, m.TTL); err != nil {
 		return err
 	}
 	return m.write(ctx, did, func(ctx context.Context) (*batch, error) {
@@ -41,7 +41,7 @@ func (m *Mirror) DeleteTag(ctx context.Context, did syntax.DID, repository, tag 
 // of the DID was pushed it, tags it, has an index with it, or has a referrer to it. An entry of an index of the same
 // repository stays until the index goes: the error is [InUse].
 func (m *Mirror) DeleteManifest(ctx context.Context, did syntax.DID, repository string, d digest.Digest) error {
-	if err := m.Fresh(ctx, did, m.TTL); err != nil {
+	if err := m.Settled(ctx, did, m.TTL); err != nil {
 		return err
 	}
 	for more := true; more; {

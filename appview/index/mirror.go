@@ -163,7 +163,7 @@ func (m *Mirror) fresh(ctx context.Context, did syntax.DID, maxAge time.Duration
 		return nil, nil
 	}
 	if old == nil {
-		r, err := m.await(ctx, did, m.startSync(ctx, did, q))
+		r, err := m.await(ctx, did, m.startSync(ctx, did, q, false))
 		if err != nil {
 			return nil, err
 		}
@@ -178,19 +178,48 @@ func (m *Mirror) fresh(ctx context.Context, did syntax.DID, maxAge time.Duration
 	if !h.known || errors.Is(old, atproto.ErrUnknownIdentity) {
 		return nil, old
 	}
-	m.counts.stale.Add(1)
+	if !errors.Is(old, errWriting) {
+		m.counts.stale.Add(1)
+	}
 	m.Log.DebugContext(ctx, "answering from the mirror", "did", did, "age", now.Sub(h.at).Round(time.Second), "error", old)
 	return old, nil
 }
 
 // startSync syncs in the background, or joins the sync that runs.
-func (m *Mirror) startSync(ctx context.Context, did syntax.DID, q *queue) <-chan singleflight.Result {
-	return m.flight.DoChan("sync "+string(did), func() (_ any, err error) {
+func (m *Mirror) startSync(ctx context.Context, did syntax.DID, q *queue, wait bool) <-chan singleflight.Result {
+	key := "sync "
+	if wait {
+		key = "settle "
+	}
+	return m.flight.DoChan(key+string(did), func() (_ any, err error) {
 		defer background.Caught(ctx, m.Log, "reading the records of an account", &err)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 		defer cancel()
-		return nil, m.syncUnlessWriting(ctx, did, q)
+		return nil, m.syncInTurn(ctx, did, q, wait)
 	})
+}
+
+// Settled makes sure, unlike [Mirror.Fresh], that what is not in the mirror of did was not there at most maxAge ago: it
+// waits for a sync or a write that takes long, and fails when the PDS cannot be asked.
+func (m *Mirror) Settled(ctx context.Context, did syntax.DID, maxAge time.Duration) error {
+	old, err := m.fresh(ctx, did, maxAge)
+	if err != nil || old == nil {
+		return err
+	}
+	return m.outlast(ctx, did, old)
+}
+
+// outlast waits for what keeps the mirror old, if it is something that ends.
+func (m *Mirror) outlast(ctx context.Context, did syntax.DID, old error) error {
+	if !errors.Is(old, errSlow) && !errors.Is(old, errWriting) {
+		return old
+	}
+	select {
+	case r := <-m.startSync(ctx, did, m.queue(did), true):
+		return r.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // look reads what others may have written. That something is there is true at any age of the mirror; that it is not is
@@ -203,18 +232,10 @@ func look[T any](ctx context.Context, m *Mirror, did syntax.DID, get func() (T, 
 	if v, err = get(); old == nil || !errors.Is(err, ErrNotFound) {
 		return v, err
 	}
-	if !errors.Is(old, errSlow) {
-		return v, old
+	if err := m.outlast(ctx, did, old); err != nil {
+		return v, err
 	}
-	select {
-	case r := <-m.startSync(ctx, did, m.queue(did)):
-		if r.Err != nil {
-			return v, r.Err
-		}
-		return get()
-	case <-ctx.Done():
-		return v, ctx.Err()
-	}
+	return get()
 }
 
 // patience is how long a request waits for a PDS when there is something to answer from.
@@ -246,14 +267,21 @@ func (m *Mirror) await(ctx context.Context, did syntax.DID, ch <-chan singleflig
 	}
 }
 
-var errSlow = errors.New("the PDS takes its time")
+var (
+	errSlow    = errors.New("the PDS takes its time")
+	errWriting = errors.New("a write is under way")
+)
 
-// syncUnlessWriting syncs, but does not wait for a write in progress when there is something to answer from: a push to
-// a slow PDS must not hold up pulls, and brings the mirror up to date itself.
-func (m *Mirror) syncUnlessWriting(ctx context.Context, did syntax.DID, q *queue) error {
-	if !q.mu.TryLock() {
-		if h, err := m.head(ctx, did); err != nil || h.known {
+// syncInTurn syncs when no write is under way. It does not wait for one when there is something to answer from, unless
+// told to: a push to a slow PDS must not hold up pulls, and brings the mirror up to date itself.
+func (m *Mirror) syncInTurn(ctx context.Context, did syntax.DID, q *queue, wait bool) error {
+	if wait {
+		q.mu.Lock()
+	} else if !q.mu.TryLock() {
+		if h, err := m.head(ctx, did); err != nil {
 			return err
+		} else if h.known {
+			return errWriting
 		}
 		q.mu.Lock()
 	}

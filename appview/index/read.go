@@ -64,6 +64,17 @@ func after(last string) string {
 
 // HasRepository says whether the DID has anything under this name.
 func (m *Mirror) HasRepository(ctx context.Context, did syntax.DID, repository string) (bool, error) {
+	has, err := m.hasRepository(ctx, did, repository)
+	if has || err != nil {
+		return has, err
+	}
+	if err := m.Settled(ctx, did, m.TTL); err != nil {
+		return false, err
+	}
+	return m.hasRepository(ctx, did, repository)
+}
+
+func (m *Mirror) hasRepository(ctx context.Context, did syntax.DID, repository string) (bool, error) {
 	return remember(ctx, m, CacheRepository, answerKey{did, repository, ""}, func() (has bool, err error) {
 		return readOne(ctx, m.Store, func(q querier) (bool, error) {
 			var n int
@@ -238,9 +249,9 @@ func (m *Mirror) Holds(ctx context.Context, did syntax.DID, blob digest.Digest) 
 	return out, nil
 }
 
-// BlobInUse is a manifest of the DID that names a blob; empty when there is none.
+// BlobInUse is a manifest of the DID that names a blob; empty when there is none on the PDS now.
 func (m *Mirror) BlobInUse(ctx context.Context, did syntax.DID, blob digest.Digest) (digest.Digest, error) {
-	if err := m.Fresh(ctx, did, m.TTL); err != nil {
+	if err := m.Settled(ctx, did, 0); err != nil {
 		return "", err
 	}
 	list, err := m.texts(ctx, `SELECT r.parent FROM manifest_refs r WHERE r.did = $1 AND r.child = $2 AND r.kind = 'blob' LIMIT 1`,

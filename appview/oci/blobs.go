@@ -297,10 +297,38 @@ func (r *Registry) deleteBlob(w http.ResponseWriter, q *request) error {
 		return &Error{Code: errcode.ErrorCodeDenied, Status: http.StatusConflict, Detail: map[string]string{"manifest": string(used)},
 			Sentence: "The blob is part of the manifest " + string(used) + ".", Remedy: "Delete the manifests that name it first."}
 	}
-	if err := r.Holds.Delete(q.Context(), hold, q.Owner, d); err != nil {
+	if err := r.unlink(q.Context(), hold, q.Owner, d); err != nil {
 		return r.blobError(w, q, d, err)
 	}
 	r.blobs.forget(q.Owner, d)
 	w.WriteHeader(http.StatusAccepted)
 	return nil
+}
+
+// How long, and how often, a deletion is tried of a blob that the hold thinks a manifest names: it may not have been told
+// yet that the manifest was deleted a moment ago.
+const (
+	untoldFor   = 5 * time.Second
+	untoldEvery = 100 * time.Millisecond
+)
+
+// unlink has the hold take a blob from its owner.
+func (r *Registry) unlink(ctx context.Context, hold *holdclient.Hold, owner syntax.DID, d digest.Digest) error {
+	again := time.NewTicker(untoldEvery)
+	defer again.Stop()
+	end := time.NewTimer(untoldFor)
+	defer end.Stop()
+	for {
+		err := r.Holds.Delete(ctx, hold, owner, d)
+		if kind, ok := holdclient.KindOf(err); err == nil || !ok || kind != holdclient.InUse {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-end.C:
+			return err
+		case <-ctx.Done():
+			return err
+		}
+	}
 }

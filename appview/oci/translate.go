@@ -118,6 +118,9 @@ func translateHold(h *holdclient.Error) *Error {
 			e.Sentence += "."
 		}
 		return e
+	case holdclient.InUse:
+		return &Error{Code: errcode.ErrorCodeDenied, Status: http.StatusConflict, Err: h,
+			Sentence: "A manifest that was just pushed, or is being pushed, names the blob.", Remedy: "Delete that manifest first."}
 	case holdclient.StorageFull:
 		return &Error{Code: errcode.ErrorCodeUnavailable, Status: http.StatusInsufficientStorage, Err: h,
 			Sentence: name + " has no disk space left.", Remedy: "Ask its captain to make room, then push again."}

@@ -22,13 +22,29 @@ func (l *Ledger) Linked(ctx context.Context, did syntax.DID, d digest.Digest) (s
 	return size, nil
 }
 
-// Unlink takes a blob from a DID; it is no error when it had none.
-func (l *Ledger) Unlink(ctx context.Context, did syntax.DID, d digest.Digest) error {
-	if _, err := l.write.ExecContext(ctx, `DELETE FROM links WHERE did = ? AND digest = ?`, string(did), string(d)); err != nil {
-		return fmt.Errorf("unlink blob: %w", err)
-	}
-	return nil
+// Unlink takes a blob from a DID; it is no error when it had none. A manifest that names it and was reserved or pushed
+// since keeps it, with a [BlobInUse].
+func (l *Ledger) Unlink(ctx context.Context, did syntax.DID, d digest.Digest, since time.Time) error {
+	return l.inTx(ctx, "unlink blob", func(tx *sql.Tx) error {
+		var manifest digest.Digest
+		err := tx.QueryRowContext(ctx, `SELECT m.digest FROM manifest_blobs b JOIN manifests m ON m.did = b.did AND m.digest = b.manifest
+			WHERE b.did = ?1 AND b.digest = ?2 AND (m.reserved_at > ?3 OR m.notified_at > ?3) LIMIT 1`,
+			string(did), string(d), millis(since)).Scan(&manifest)
+		if err == nil {
+			return &BlobInUse{manifest}
+		}
+		if !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `DELETE FROM links WHERE did = ? AND digest = ?`, string(did), string(d))
+		return err
+	})
 }
+
+// BlobInUse is the answer when a manifest names the blob that is to go.
+type BlobInUse struct{ Manifest digest.Digest }
+
+func (e *BlobInUse) Error() string { return "the manifest " + string(e.Manifest) + " names it" }
 
 // HasLinks says whether anybody has the blob. It asks the writing connection: its answer decides about deletion.
 func (l *Ledger) HasLinks(ctx context.Context, d digest.Digest) (yes bool, err error) {

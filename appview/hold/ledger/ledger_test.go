@@ -45,7 +45,7 @@ func TestABlobIsLinkedToTheDIDThatCompletedItsUpload(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, Upload{ID: "u1", DID: alice, Digest: d, Size: 1}, u)
 
-	require.NoError(t, l.Unlink(ctx, alice, d))
+	require.NoError(t, l.Unlink(ctx, alice, d, time.Now()))
 	linked, err := l.HasLinks(ctx, d)
 	require.NoError(t, err)
 	require.False(t, linked)
