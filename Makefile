@@ -8,7 +8,7 @@ export VERSION
 
 include hack/hack.mk hack/peers/peers.mk controllers/generate.mk
 
-.PHONY: help run build test test-unit test-clients test-rotation test-alone test-e2e chaos soak lint lint-go lint-fresh fmt bench fuzz clean
+.PHONY: help run build test test-unit test-clients test-rotation test-alone test-e2e chaos soak lint lint-go lint-api lint-fresh fmt bench fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
@@ -51,10 +51,14 @@ chaos: ## 500 pushes with parallel pulls while every server is killed by kill -9
 soak: ## Twenty key rotations on the cluster, and ten minutes of load after them (SOAK_SECONDS=600)
 	hack/test/soak.sh
 
-lint: lint-go lint-fresh ## golangci-lint with the import rules, and generated files up to date
+lint: lint-go lint-api lint-fresh ## golangci-lint with the import rules, the rules of Kubernetes APIs, and generated files up to date
 
 lint-go:
 	"$$(hack/tool.sh golangci-lint)" run ./...
+
+# kube-api-linter is built into the same program.
+lint-api:
+	"$$(hack/tool.sh golangci-lint)" run --config api/kube-api-linter.yml ./api/v1alpha1/
 
 lint-fresh:
 	hack/lint-fresh.sh

@@ -5,19 +5,19 @@ package v1alpha1
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.min) ? self.min : 2) <= self.max",message="min, 2 unless you set it, must not be more than max"
 type Autoscaling struct {
-	// Min is the fewest replicas. Default: 2.
+	// min is the fewest replicas. Default: 2.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=50
 	Min int32 `json:"min,omitempty"`
 
-	// Max is the most replicas.
+	// max is the most replicas.
 	// +required
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=50
-	Max int32 `json:"max"`
+	Max int32 `json:"max,omitempty"`
 
-	// TargetCPU is how much of podTemplate.resources.requests.cpu a replica should use on average, in percent. Default: 80.
+	// targetCPU is how much of podTemplate.resources.requests.cpu a replica should use on average, in percent. Default: 80.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000

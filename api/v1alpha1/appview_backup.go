@@ -7,23 +7,23 @@ import "k8s.io/apimachinery/pkg/api/resource"
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.claim) || !has(self.destination) || self.destination == 'Claim'",message="claim goes with destination Claim: DatabaseClaim is the claim of the database"
 type Backup struct {
-	// Interval between two backups, 1m to 720h. Default: 24h.
+	// interval between two backups, 1m to 720h. Default: 24h.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('720h')",message="interval must be between 1m and 720h"
 	Interval Duration `json:"interval,omitempty"`
 
-	// Retention is how many backups are kept, the newest. Default: 7.
+	// retention is how many backups are kept, the newest. Default: 7.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
 	Retention int32 `json:"retention,omitempty"`
 
-	// Destination: Claim (default), a claim of their own, so that a lost volume does not take both; or DatabaseClaim, a
+	// destination is Claim (default), a claim of their own, so that a lost volume does not take both; or DatabaseClaim, a
 	// folder beside the database, which helps against mistakes only.
 	// +optional
 	Destination BackupDestination `json:"destination,omitempty"`
 
-	// Claim of the backups, with destination Claim.
+	// claim of the backups, with destination Claim.
 	// +optional
 	Claim BackupClaim `json:"claim,omitempty,omitzero"`
 }
@@ -45,16 +45,16 @@ const (
 // +kubebuilder:validation:XValidation:rule="!has(self.existingClaim) || (!has(self.size) && !has(self.storageClassName))",message="size and storageClassName belong to the claim that the operator makes: leave them out with existingClaim"
 // +kubebuilder:validation:XValidation:rule="has(self.existingClaim) || has(oldSelf.existingClaim) || (has(self.storageClassName) ? self.storageClassName : '-') == (has(oldSelf.storageClassName) ? oldSelf.storageClassName : '-')",message="storageClassName is immutable: a claim cannot change its class; create a claim and name it in existingClaim"
 type BackupClaim struct {
-	// Size of the claim; it may grow, never shrink. There must be room for one copy more than retention. Default: 1Gi.
+	// size of the claim; it may grow, never shrink. There must be room for one copy more than retention. Default: 1Gi.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0",message="size may only grow"
 	Size *resource.Quantity `json:"size,omitempty"`
 
-	// StorageClassName of the claim, immutable. Default: the cluster's default class.
+	// storageClassName of the claim, immutable. Default: the cluster's default class.
 	// +optional
 	StorageClassName ObjectName `json:"storageClassName,omitempty"`
 
-	// ExistingClaim is a claim of yours, in the same namespace, for example on storage of another kind or place. The node
+	// existingClaim is a claim of yours, in the same namespace, for example on storage of another kind or place. The node
 	// that runs the server must be able to mount both. It is never deleted.
 	// +optional
 	ExistingClaim ObjectName `json:"existingClaim,omitempty"`

@@ -10,15 +10,15 @@ import (
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.type) && self.type == 'PostgreSQL') == has(self.postgresql)",message="postgresql is needed with type: PostgreSQL, and only then"
 type Database struct {
-	// Type: SQLite (default), one file on a claim, for one replica; or PostgreSQL, which replicas share.
+	// type is SQLite (default), one file on a claim, for one replica; or PostgreSQL, which replicas share.
 	// +optional
 	Type DatabaseType `json:"type,omitempty"`
 
-	// SQLite settings. With type PostgreSQL they say nothing, and may stay.
+	// sqlite settings. With type PostgreSQL they say nothing, and may stay.
 	// +optional
 	SQLite SQLite `json:"sqlite,omitempty,omitzero"`
 
-	// PostgreSQL settings, with type PostgreSQL.
+	// postgresql settings, with type PostgreSQL.
 	// +optional
 	PostgreSQL *PostgreSQL `json:"postgresql,omitempty"`
 }
@@ -38,22 +38,22 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.caSecretRef) || !has(self.sslMode) || self.sslMode in ['verify-ca', 'verify-full']",message="caSecretRef needs sslMode verify-ca or verify-full: the other modes do not look at the certificate"
 type PostgreSQL struct {
-	// SecretRef names the Secret that says where the database is and who asks. The application Secret of a CloudNativePG
+	// secretRef names the Secret that says where the database is and who asks. The application Secret of a CloudNativePG
 	// cluster, NAME-app, needs nothing else.
 	// +required
-	SecretRef DatabaseSecretReference `json:"secretRef"`
+	SecretRef DatabaseSecretReference `json:"secretRef,omitzero"`
 
-	// SSLMode as libpq means it: disable, allow, prefer, require, verify-ca or verify-full. Default: what the URI says;
+	// sslMode as libpq means it: disable, allow, prefer, require, verify-ca or verify-full. Default: what the URI says;
 	// verify-full with caSecretRef; else prefer.
 	// +optional
 	SSLMode SSLMode `json:"sslMode,omitempty"`
 
-	// CASecretRef names the Secret with the certificates that the database's own is verified with, in PEM. Default: those
+	// caSecretRef names the Secret with the certificates that the database's own is verified with, in PEM. Default: those
 	// of the server's image.
 	// +optional
 	CASecretRef *CASecretReference `json:"caSecretRef,omitempty"`
 
-	// Pool of connections of one replica.
+	// pool of connections of one replica.
 	// +optional
 	Pool DatabasePool `json:"pool,omitempty,omitzero"`
 }
@@ -69,49 +69,49 @@ const SSLVerifyFull SSLMode = "verify-full"
 // by the next connection, without a restart. Label the Secret operator.atcr.io/watch=true to have other changes seen at
 // once; else it is read every ten minutes.
 type DatabaseSecretReference struct {
-	// Name of the Secret.
+	// name of the Secret.
 	// +required
-	Name ObjectName `json:"name"`
+	Name ObjectName `json:"name,omitempty"`
 
-	// Keys are the entries to read.
+	// keys are the entries to read.
 	// +optional
 	Keys DatabaseSecretKeys `json:"keys,omitempty,omitzero"`
 }
 
 // DatabaseSecretKeys are entries of a Secret: the URI, or its parts. When there is a URI, the parts are not read.
 type DatabaseSecretKeys struct {
-	// URI is the entry with postgres://user:password@host:port/database. Default: uri.
+	// uri is the entry with postgres://user:password@host:port/database. Default: uri.
 	// +optional
 	URI SecretKey `json:"uri,omitempty"`
 
-	// Host entry. Default: host.
+	// host entry. Default: host.
 	// +optional
 	Host SecretKey `json:"host,omitempty"`
 
-	// Port entry; without one the port is 5432. Default: port.
+	// port entry; without one the port is 5432. Default: port.
 	// +optional
 	Port SecretKey `json:"port,omitempty"`
 
-	// DBName is the entry with the name of the database. Default: dbname.
+	// dbname is the entry with the name of the database. Default: dbname.
 	// +optional
 	DBName SecretKey `json:"dbname,omitempty"`
 
-	// Username entry. Default: username.
+	// username entry. Default: username.
 	// +optional
 	Username SecretKey `json:"username,omitempty"`
 
-	// Password entry. Default: password.
+	// password entry. Default: password.
 	// +optional
 	Password SecretKey `json:"password,omitempty"`
 }
 
 // CASecretReference names a Secret with certificates, in the AppView's namespace.
 type CASecretReference struct {
-	// Name of the Secret; of a CloudNativePG cluster it is NAME-ca.
+	// name of the Secret; of a CloudNativePG cluster it is NAME-ca.
 	// +required
-	Name ObjectName `json:"name"`
+	Name ObjectName `json:"name,omitempty"`
 
-	// Key is the entry. Default: ca.crt.
+	// key is the entry. Default: ca.crt.
 	// +optional
 	Key SecretKey `json:"key,omitempty"`
 }
@@ -119,13 +119,13 @@ type CASecretReference struct {
 // DatabasePool bounds the connections of one replica. During a rollout there is one replica more.
 // +kubebuilder:validation:XValidation:rule="!has(self.maxIdle) || !has(self.maxOpen) || self.maxIdle <= self.maxOpen",message="maxIdle must not be more than maxOpen"
 type DatabasePool struct {
-	// MaxOpen connections. Default: four for each processor, 10 or more.
+	// maxOpen connections. Default: four for each processor, 10 or more.
 	// +optional
 	// +kubebuilder:validation:Minimum=2
 	// +kubebuilder:validation:Maximum=1000
 	MaxOpen int32 `json:"maxOpen,omitempty"`
 
-	// MaxIdle is how many stay open unused. Default: as many as were opened, for half an hour.
+	// maxIdle is how many stay open unused. Default: as many as were opened, for half an hour.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
@@ -135,26 +135,26 @@ type DatabasePool struct {
 // SQLite is one file on a claim, mounted by one pod.
 // +kubebuilder:validation:XValidation:rule="!has(self.existingClaim) || (!has(self.size) && !has(self.storageClassName) && !has(self.accessMode))",message="size, storageClassName and accessMode belong to the claim that the operator makes: leave them out with existingClaim"
 type SQLite struct {
-	// Size of the claim; it may grow, never shrink. Default: 1Gi.
+	// size of the claim; it may grow, never shrink. Default: 1Gi.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0",message="size may only grow"
 	Size *resource.Quantity `json:"size,omitempty"`
 
-	// StorageClassName of the claim, immutable. Default: the cluster's default class.
+	// storageClassName of the claim, immutable. Default: the cluster's default class.
 	// +optional
 	StorageClassName ObjectName `json:"storageClassName,omitempty"`
 
-	// AccessMode of the claim, immutable: ReadWriteOnce (default) or ReadWriteOncePod.
+	// accessMode of the claim, immutable: ReadWriteOnce (default) or ReadWriteOncePod.
 	// +optional
 	// +kubebuilder:validation:Enum=ReadWriteOnce;ReadWriteOncePod
 	AccessMode corev1.PersistentVolumeAccessMode `json:"accessMode,omitempty"`
 
-	// ExistingClaim is a claim of yours, in the same namespace, used instead of one that the operator makes. It is
+	// existingClaim is a claim of yours, in the same namespace, used instead of one that the operator makes. It is
 	// never deleted. Data is not moved from one claim to another.
 	// +optional
 	ExistingClaim ObjectName `json:"existingClaim,omitempty"`
 
-	// Backup has the running server copy the file on a schedule. Default: no backups.
+	// backup has the running server copy the file on a schedule. Default: no backups.
 	// +optional
 	Backup *Backup `json:"backup,omitempty"`
 }

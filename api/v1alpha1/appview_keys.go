@@ -2,11 +2,11 @@ package v1alpha1
 
 // Keys of the server.
 type Keys struct {
-	// Signing key of registry tokens, in the Secret NAME-signing. Servers load a changed key without a restart.
+	// signing key of registry tokens, in the Secret NAME-signing. Servers load a changed key without a restart.
 	// +optional
 	Signing SigningKey `json:"signing,omitempty,omitzero"`
 
-	// OAuthClient key, in the Secret NAME-oauth: it proves to users' servers who this AppView is. Sessions are bound to
+	// oauthClient key, in the Secret NAME-oauth: it proves to users' servers who this AppView is. Sessions are bound to
 	// the key that they began with.
 	// +optional
 	OAuthClient OAuthClientKey `json:"oauthClient,omitempty,omitzero"`
@@ -19,25 +19,26 @@ type Keys struct {
 // +kubebuilder:validation:XValidation:rule="(has(self.source) && self.source == 'CertManager') == has(self.certManager)",message="certManager is needed with source: CertManager, and only then"
 // +kubebuilder:validation:XValidation:rule="!has(self.rotation) || !has(self.rotation.interval) || !has(self.source) || self.source == 'Generated'",message="rotation.interval is for generated keys: a provided key changes when its source does"
 type SigningKey struct {
-	// Source: Generated (default), the operator makes keys; SecretRef, a Secret of yours; CertManager, a Certificate that
+	// source is Generated (default), the operator makes keys; SecretRef, a Secret of yours; CertManager, a Certificate that
 	// the operator asks cert-manager for. A provided key is copied, never mounted: replace it at any time.
 	// +optional
 	Source KeySource `json:"source,omitempty"`
 
-	// Algorithm of keys that are made: ES256 (default) or RS256 (2048 bits), which costs the server 20 times more per
+	// algorithm of keys that are made: ES256 (default) or RS256 (2048 bits), which costs the server 20 times more per
 	// token. A change rotates the key.
 	// +optional
 	Algorithm KeyAlgorithm `json:"algorithm,omitempty"`
 
-	// Rotation of generated keys.
+	// rotation of generated keys. Whatever it says, annotating the AppView with operator.atcr.io/rotate=ID rotates once for
+	// every new ID.
 	// +optional
 	Rotation KeyRotation `json:"rotation,omitempty,omitzero"`
 
-	// SecretRef names the Secret with your key, with source SecretRef.
+	// secretRef names the Secret with your key, with source SecretRef.
 	// +optional
 	SecretRef *KeySecretReference `json:"secretRef,omitempty"`
 
-	// CertManager asks for a Certificate, with source CertManager.
+	// certManager asks for a Certificate, with source CertManager.
 	// +optional
 	CertManager *CertManagerKey `json:"certManager,omitempty"`
 }
@@ -76,11 +77,11 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.interval) || !has(self.mode) || self.mode == 'Scheduled'",message="interval is for mode Scheduled"
 type KeyRotation struct {
-	// Mode: Scheduled (default), every interval; or Manual.
+	// mode is Scheduled (default), every interval; or Manual.
 	// +optional
 	Mode RotationMode `json:"mode,omitempty"`
 
-	// Interval that a key signs for, 24h or more, in hours. Default: 2160h, 90 days.
+	// interval that a key signs for, 24h or more, in hours. Default: 2160h, 90 days.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('24h') && duration(self) <= duration('87600h')",message="interval must be between 24h and 87600h, ten years"
 	Interval Duration `json:"interval,omitempty"`
@@ -89,15 +90,15 @@ type KeyRotation struct {
 // KeySecretReference names a Secret with a key, in the AppView's namespace. Label the Secret operator.atcr.io/watch=true
 // to have changes seen at once; else it is read every ten minutes.
 type KeySecretReference struct {
-	// Name of the Secret.
+	// name of the Secret.
 	// +required
-	Name ObjectName `json:"name"`
+	Name ObjectName `json:"name,omitempty"`
 
-	// KeyKey is the entry with the private key: EC P-256, or RSA of 2048 bits or more, in PEM. Default: tls.key.
+	// keyKey is the entry with the private key: EC P-256, or RSA of 2048 bits or more, in PEM. Default: tls.key.
 	// +optional
 	KeyKey SecretKey `json:"keyKey,omitempty"`
 
-	// CertKey is the entry with its certificate, in PEM; the first one counts. Default: tls.crt where there is such an
+	// certKey is the entry with its certificate, in PEM; the first one counts. Default: tls.crt where there is such an
 	// entry, else a certificate is made.
 	// +optional
 	CertKey SecretKey `json:"certKey,omitempty"`
@@ -111,11 +112,11 @@ type SecretKey string
 
 // CertManagerKey is a Certificate called NAME-signing-source, with a new private key at each renewal.
 type CertManagerKey struct {
-	// IssuerRef names the issuer.
+	// issuerRef names the issuer.
 	// +required
-	IssuerRef IssuerReference `json:"issuerRef"`
+	IssuerRef IssuerReference `json:"issuerRef,omitzero"`
 
-	// Duration of the certificate, 24h or more. Default: 2160h, 90 days.
+	// duration of the certificate, 24h or more. Default: 2160h, 90 days.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('24h') && duration(self) <= duration('87600h')",message="duration must be between 24h and 87600h, ten years"
 	Duration Duration `json:"duration,omitempty"`
@@ -123,17 +124,17 @@ type CertManagerKey struct {
 
 // IssuerReference names a cert-manager issuer.
 type IssuerReference struct {
-	// Name of the issuer.
+	// name of the issuer.
 	// +required
-	Name ObjectName `json:"name"`
+	Name ObjectName `json:"name,omitempty"`
 
-	// Kind: Issuer (default), ClusterIssuer, or a kind of another group.
+	// kind is Issuer (default), ClusterIssuer, or a kind of another group.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:Pattern=`^[A-Z][A-Za-z0-9]*$`
 	Kind string `json:"kind,omitempty"`
 
-	// Group of the issuer. Default: cert-manager.io.
+	// group of the issuer. Default: cert-manager.io.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
@@ -146,15 +147,16 @@ type IssuerReference struct {
 // +kubebuilder:validation:XValidation:rule="(has(self.source) && self.source == 'SecretRef') == has(self.secretRef)",message="secretRef is needed with source: SecretRef, and only then"
 // +kubebuilder:validation:XValidation:rule="!has(self.source) || self.source != 'CertManager'",message="source is Generated or SecretRef: sessions are bound to this key, and each renewal would bring another"
 type OAuthClientKey struct {
-	// Source: Generated (default) or SecretRef.
+	// source is Generated (default) or SecretRef.
 	// +optional
 	Source KeySource `json:"source,omitempty"`
 
-	// SecretRef names the Secret with your key, with source SecretRef: EC P-256.
+	// secretRef names the Secret with your key, with source SecretRef: EC P-256.
 	// +optional
 	SecretRef *KeySecretReference `json:"secretRef,omitempty"`
 
-	// Rotation of the key.
+	// rotation of the key. Whatever it says, annotating the AppView with operator.atcr.io/rotate-oauth=ID rotates once for
+	// every new ID.
 	// +optional
 	Rotation OAuthKeyRotation `json:"rotation,omitempty,omitzero"`
 }
@@ -164,16 +166,16 @@ type OAuthClientKey struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.interval) || (has(self.mode) && self.mode == 'Scheduled')",message="interval is for mode Scheduled"
 type OAuthKeyRotation struct {
-	// Mode: Manual (default) or Scheduled.
+	// mode is Manual (default) or Scheduled.
 	// +optional
 	Mode RotationMode `json:"mode,omitempty"`
 
-	// Interval that a key is the newest for, 720h or more. Default with mode Scheduled: 8760h, a year.
+	// interval that a key is the newest for, 720h or more. Default with mode Scheduled: 8760h, a year.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('720h') && duration(self) <= duration('87600h')",message="interval must be between 720h and 87600h, ten years"
 	Interval Duration `json:"interval,omitempty"`
 
-	// RetireAfter is how long a key stays after a newer one came: as long as a session may last. Default: 4320h, 180 days.
+	// retireAfter is how long a key stays after a newer one came: as long as a session may last. Default: 4320h, 180 days.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1h') && duration(self) <= duration('87600h')",message="retireAfter must be between 1h and 87600h, ten years"
 	RetireAfter Duration `json:"retireAfter,omitempty"`

@@ -2,12 +2,12 @@ package v1alpha1
 
 // Monitoring by a Prometheus of the Prometheus operator.
 type Monitoring struct {
-	// ServiceMonitor: Auto (default) makes a ServiceMonitor where the cluster serves the kind; with Enabled, condition
+	// serviceMonitor is Auto (default) makes a ServiceMonitor where the cluster serves the kind; with Enabled, condition
 	// Monitored is false where it does not; Disabled makes none.
 	// +optional
 	ServiceMonitor ServiceMonitorMode `json:"serviceMonitor,omitempty"`
 
-	// Labels of the ServiceMonitor, by which your Prometheus selects it.
+	// labels of the ServiceMonitor, by which your Prometheus selects it.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.atcr.io/'))",message="keys under operator.atcr.io/ are the operator's"

@@ -6,41 +6,41 @@ import (
 
 // PodTemplate adds to the server's pods. The restricted Pod Security profile is applied on top and cannot be loosened.
 type PodTemplate struct {
-	// Metadata of the pods.
+	// metadata of the pods.
 	// +optional
 	Metadata Metadata `json:"metadata,omitempty,omitzero"`
 
-	// Resources of the server's container.
+	// resources of the server's container.
 	// +optional
 	Resources corev1.ResourceRequirements `json:"resources,omitempty,omitzero"`
 
-	// NodeSelector of the pods.
+	// nodeSelector of the pods.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
 	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
 
-	// Tolerations of the pods.
+	// tolerations of the pods.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
 
-	// Affinity of the pods.
+	// affinity of the pods.
 	// +optional
 	Affinity *corev1.Affinity `json:"affinity,omitempty"`
 
-	// PriorityClassName of the pods.
+	// priorityClassName of the pods.
 	// +optional
 	PriorityClassName ObjectName `json:"priorityClassName,omitempty"`
 
-	// Env are further variables of the server's container, for example HTTPS_PROXY.
+	// env are further variables of the server's container, for example HTTPS_PROXY.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=64
 	Env []EnvVar `json:"env,omitempty"`
 
-	// Volumes are further files in the server's container, read-only, for example what a variable of env names.
+	// volumes are further files in the server's container, read-only, for example what a variable of env names.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -52,41 +52,41 @@ type PodTemplate struct {
 // Volume is a ConfigMap or a Secret of the AppView's namespace, mounted read-only. It must exist for pods to start.
 // +kubebuilder:validation:ExactlyOneOf=configMap;secret
 type Volume struct {
-	// Name of the volume.
+	// name of the volume.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=57
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
-	Name string `json:"name"`
+	Name string `json:"name,omitempty"`
 
-	// MountPath in the container; not where the server's own files are.
+	// mountPath in the container; not where the server's own files are.
 	// +required
 	// +kubebuilder:validation:MinLength=2
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$`
 	// +kubebuilder:validation:XValidation:rule="!self.matches('^/(etc|var|var/lib|(etc/atcr|var/lib/atcr|var/lib/atcr-backup|tmp|dev|proc|sys)(/.*)?)$')",message="mountPath is where the server or the system keeps its own files"
-	MountPath string `json:"mountPath"`
+	MountPath string `json:"mountPath,omitempty"`
 
-	// ConfigMap to mount.
+	// configMap to mount.
 	// +optional
 	ConfigMap *LocalReference `json:"configMap,omitempty"`
 
-	// Secret to mount.
+	// secret to mount.
 	// +optional
 	Secret *LocalReference `json:"secret,omitempty"`
 }
 
 // EnvVar is one variable with a plain value.
 type EnvVar struct {
-	// Name of the variable. Those of the server itself are set by other fields.
+	// name of the variable. Those of the server itself are set by other fields.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
 	// +kubebuilder:validation:Pattern=`^[A-Za-z_][A-Za-z0-9_]*$`
 	// +kubebuilder:validation:XValidation:rule="!self.startsWith('ATCR_') && self != 'TEST_MODE'",message="variables of the server (ATCR_*, TEST_MODE) are set by the fields of the spec"
-	Name string `json:"name"`
+	Name string `json:"name,omitempty"`
 
-	// Value of the variable; `$(NAME)` is not expanded.
+	// value of the variable; `$(NAME)` is not expanded.
 	// +optional
 	// +kubebuilder:validation:MaxLength=4096
 	Value string `json:"value,omitempty"`
@@ -94,13 +94,13 @@ type EnvVar struct {
 
 // Metadata is labels and annotations.
 type Metadata struct {
-	// Labels to add. Those of the operator win.
+	// labels to add. Those of the operator win.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.atcr.io/'))",message="keys under operator.atcr.io/ are the operator's"
 	Labels map[string]string `json:"labels,omitempty"`
 
-	// Annotations to add. Those of the operator win.
+	// annotations to add. Those of the operator win.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('operator.atcr.io/'))",message="keys under operator.atcr.io/ are the operator's"

@@ -4,11 +4,11 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // AppViewStatus is what the operator sees. It is a mirror: losing it loses nothing.
 type AppViewStatus struct {
-	// ObservedGeneration is the generation that the conditions speak of; -1 before the first look.
+	// observedGeneration is the generation that the conditions speak of; -1 before the first look.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// Conditions: Ready, Reconciling, Stalled, Accepted, KeysReady, DatabaseReady, DefaultHoldResolved, Available,
+	// conditions are Ready, Reconciling, Stalled, Accepted, KeysReady, DatabaseReady, DefaultHoldResolved, Available,
 	// Exposed, HoldsHealthy, BackupCurrent, Monitored.
 	// +optional
 	// +listType=map
@@ -16,52 +16,52 @@ type AppViewStatus struct {
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// URL that the server runs under.
+	// url that the server runs under.
 	// +optional
 	// +kubebuilder:validation:MaxLength=300
 	URL string `json:"url,omitempty"`
 
-	// Image that was asked for in the Deployment.
+	// image that was asked for in the Deployment.
 	// +optional
 	// +kubebuilder:validation:MaxLength=512
 	Image string `json:"image,omitempty"`
 
-	// Version is the tag or digest of the image.
+	// version is the tag or digest of the image.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
 	Version string `json:"version,omitempty"`
 
-	// Selector of the server's pods, for the scale subresource.
+	// selector of the server's pods, for the scale subresource.
 	// +optional
 	// +kubebuilder:validation:MaxLength=512
 	Selector string `json:"selector,omitempty"`
 
-	// Replicas that exist.
+	// replicas that exist.
 	// +optional
 	Replicas int32 `json:"replicas,omitempty"`
 
-	// ReadyReplicas that answer.
+	// readyReplicas that answer.
 	// +optional
 	ReadyReplicas int32 `json:"readyReplicas,omitempty"`
 
-	// UpdatedReplicas that run the current pod template.
+	// updatedReplicas that run the current pod template.
 	// +optional
 	UpdatedReplicas int32 `json:"updatedReplicas,omitempty"`
 
-	// DefaultHold that the server was told.
+	// defaultHold that the server was told.
 	// +optional
 	DefaultHold *DefaultHoldStatus `json:"defaultHold,omitempty"`
 
-	// Holds counts the HoldLinks.
+	// holds counts the HoldLinks.
 	// +optional
 	Holds HoldCounts `json:"holds,omitempty,omitzero"`
 
-	// HoldSummary is healthy/accepted, for example 2/3.
+	// holdSummary is healthy/accepted, for example 2/3.
 	// +optional
 	// +kubebuilder:validation:MaxLength=32
 	HoldSummary string `json:"holdSummary,omitempty"`
 
-	// Links are the HoldLinks whose holds the server was told, by namespace and name. An AppView takes 128.
+	// links are the HoldLinks whose holds the server was told, by namespace and name. An AppView takes 128.
 	// +optional
 	// +listType=map
 	// +listMapKey=namespace
@@ -69,28 +69,28 @@ type AppViewStatus struct {
 	// +kubebuilder:validation:MaxItems=128
 	Links []LinkStatus `json:"links,omitempty"`
 
-	// Keys of the server.
+	// keys of the server.
 	// +optional
 	Keys KeysStatus `json:"keys,omitempty,omitzero"`
 
-	// Endpoints that the server can be reached under besides the URL, the first 32.
+	// endpoints that the server can be reached under besides the URL, the first 32.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
 
-	// SecretExpirations are when certificates in Secrets that the spec names end, by Secret.
+	// secretExpirations are when certificates in Secrets that the spec names end, by Secret.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=16
 	SecretExpirations []SecretExpiration `json:"secretExpirations,omitempty"`
 
-	// Database in use.
+	// database in use.
 	// +optional
 	Database DatabaseStatus `json:"database,omitempty,omitzero"`
 
-	// LastHandledReconcileAt is the newest operator.atcr.io/reconcile annotation that was acted on.
+	// lastHandledReconcileAt is the newest operator.atcr.io/reconcile annotation that was acted on.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	LastHandledReconcileAt string `json:"lastHandledReconcileAt,omitempty"`
@@ -108,16 +108,17 @@ const (
 
 // DefaultHoldStatus is the default hold that the server was told.
 type DefaultHoldStatus struct {
-	// DID of the hold.
+	// did of the hold.
 	// +required
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=270
-	DID string `json:"did"`
+	DID string `json:"did,omitempty"`
 
-	// Source: Explicit (spec.defaultHold), OnlyLink, or LastKnown while the choice is not clear.
+	// source is Explicit (spec.defaultHold), OnlyLink, or LastKnown while the choice is not clear.
 	// +required
-	Source DefaultHoldSource `json:"source"`
+	Source DefaultHoldSource `json:"source,omitempty"`
 
-	// HoldLink behind it as namespace/name, if any.
+	// holdLink behind it as namespace/name, if any.
 	// +optional
 	// +kubebuilder:validation:MaxLength=320
 	HoldLink string `json:"holdLink,omitempty"`
@@ -125,76 +126,79 @@ type DefaultHoldStatus struct {
 
 // HoldCounts counts the HoldLinks that name this AppView.
 type HoldCounts struct {
-	// Linked is how many name this AppView.
+	// linked is how many name this AppView.
 	// +optional
 	Linked int32 `json:"linked,omitempty"`
-	// Accepted is how many of them this AppView admits.
+	// accepted is how many of them this AppView admits.
 	// +optional
 	Accepted int32 `json:"accepted,omitempty"`
-	// Healthy is how many of those answer.
+	// healthy is how many of those answer.
 	// +optional
 	Healthy int32 `json:"healthy,omitempty"`
 }
 
 // LinkStatus is one hold that the server was told.
 type LinkStatus struct {
-	// Namespace of the HoldLink.
+	// namespace of the HoldLink.
 	// +required
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	Namespace string `json:"namespace"`
-	// Name of the HoldLink.
+	Namespace string `json:"namespace,omitempty"`
+	// name of the HoldLink.
 	// +required
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	Name string `json:"name"`
-	// DID of the hold.
+	Name string `json:"name,omitempty"`
+	// did of the hold.
 	// +required
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=270
-	DID string `json:"did"`
-	// Health of the hold.
+	DID string `json:"did,omitempty"`
+	// health of the hold.
 	// +optional
 	Health HealthState `json:"health,omitempty"`
-	// Since when the health is what it is.
+	// since when the health is what it is.
 	// +optional
 	Since *metav1.Time `json:"since,omitempty"`
 }
 
 // KeysStatus names the server's keys.
 type KeysStatus struct {
-	// Signing key of registry tokens.
+	// signing key of registry tokens.
 	// +optional
 	Signing SigningKeyStatus `json:"signing,omitempty,omitzero"`
 
-	// OAuthClient key.
+	// oauthClient key.
 	// +optional
 	OAuthClient OAuthKeyStatus `json:"oauthClient,omitempty,omitzero"`
 }
 
 // SigningKeyStatus names the keys that sign and verify. The Secret is the truth.
 type SigningKeyStatus struct {
-	// Current key: it signs.
+	// current key: it signs.
 	// +optional
 	Current *KeyStatus `json:"current,omitempty"`
 
-	// Next key: servers know it, and it signs after the current one.
+	// next key: servers know it, and it signs after the current one.
 	// +optional
 	Next *KeyStatus `json:"next,omitempty"`
 
-	// Retired keys: they verify until the tokens that they signed are over.
+	// retired keys: they verify until the tokens that they signed are over.
 	// +optional
 	// +listType=map
 	// +listMapKey=kid
 	// +kubebuilder:validation:MaxItems=32
 	Retired []RetiredKeyStatus `json:"retired,omitempty"`
 
-	// LastRotationTime is when the current key began to sign.
+	// lastRotationTime is when the current key began to sign.
 	// +optional
 	LastRotationTime *metav1.Time `json:"lastRotationTime,omitempty"`
 
-	// NextRotationTime is when the next key is due to sign; absent when only you decide.
+	// nextRotationTime is when the next key is due to sign; absent when only you decide.
 	// +optional
 	NextRotationTime *metav1.Time `json:"nextRotationTime,omitempty"`
 
-	// LastRequest is the newest operator.atcr.io/rotate annotation that was carried out.
+	// lastRequest is the newest operator.atcr.io/rotate annotation that was carried out.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	LastRequest string `json:"lastRequest,omitempty"`
@@ -202,18 +206,18 @@ type SigningKeyStatus struct {
 
 // OAuthKeyStatus names the keys of the OAuth client. The Secret is the truth.
 type OAuthKeyStatus struct {
-	// Current key: new sessions begin with it.
+	// current key: new sessions begin with it.
 	// +optional
 	Current *KeyStatus `json:"current,omitempty"`
 
-	// Retired keys: sessions that began with them go on.
+	// retired keys: sessions that began with them go on.
 	// +optional
 	// +listType=map
 	// +listMapKey=kid
 	// +kubebuilder:validation:MaxItems=32
 	Retired []RetiredKeyStatus `json:"retired,omitempty"`
 
-	// LastRequest is the newest operator.atcr.io/rotate-oauth annotation that was carried out.
+	// lastRequest is the newest operator.atcr.io/rotate-oauth annotation that was carried out.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	LastRequest string `json:"lastRequest,omitempty"`
@@ -221,29 +225,31 @@ type OAuthKeyStatus struct {
 
 // KeyStatus names one key.
 type KeyStatus struct {
-	// Kid is the key's id: its RFC 7638 thumbprint.
+	// kid is the key's id: its RFC 7638 thumbprint.
 	// +required
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
-	Kid string `json:"kid"`
-	// Algorithm of the key.
+	Kid string `json:"kid,omitempty"`
+	// algorithm of the key.
 	// +optional
 	Algorithm KeyAlgorithm `json:"algorithm,omitempty"`
-	// SecretName is where the key is.
+	// secretName is where the key is.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	SecretName string `json:"secretName,omitempty"`
-	// NotAfter is when a provided key's certificate expires.
+	// notAfter is when a provided key's certificate expires.
 	// +optional
 	NotAfter *metav1.Time `json:"notAfter,omitempty"`
 }
 
 // RetiredKeyStatus names a key that signs no more.
 type RetiredKeyStatus struct {
-	// Kid is the key's id.
+	// kid is the key's id.
 	// +required
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
-	Kid string `json:"kid"`
-	// Until when it stays; absent while a server may still use it.
+	Kid string `json:"kid,omitempty"`
+	// until when it stays; absent while a server may still use it.
 	// +optional
 	Until *metav1.Time `json:"until,omitempty"`
 }
@@ -261,40 +267,42 @@ const (
 
 // Endpoint is where the server can be reached.
 type Endpoint struct {
-	// Type of the endpoint.
+	// type of the endpoint.
 	// +required
-	Type EndpointType `json:"type"`
-	// Value is host:port, or a port on every node for NodePort.
+	Type EndpointType `json:"type,omitempty"`
+	// value is host:port, or a port on every node for NodePort.
 	// +required
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=300
-	Value string `json:"value"`
+	Value string `json:"value,omitempty"`
 }
 
 // SecretExpiration says when the certificate in a Secret ends.
 type SecretExpiration struct {
-	// Name of the Secret.
+	// name of the Secret.
 	// +required
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	Name string `json:"name"`
-	// NotAfter is when the certificate ends.
+	Name string `json:"name,omitempty"`
+	// notAfter is when the certificate ends.
 	// +required
-	NotAfter metav1.Time `json:"notAfter"`
+	NotAfter metav1.Time `json:"notAfter,omitempty"`
 }
 
 // DatabaseStatus is the database in use.
 type DatabaseStatus struct {
-	// Type of the database.
+	// type of the database.
 	// +optional
 	Type DatabaseType `json:"type,omitempty"`
-	// ClaimName is the claim that the SQLite file is on.
+	// claimName is the claim that the SQLite file is on.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	ClaimName string `json:"claimName,omitempty"`
-	// BackupClaimName is the claim that its backups are on.
+	// backupClaimName is the claim that its backups are on.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	BackupClaimName string `json:"backupClaimName,omitempty"`
-	// LastBackupTime is when the newest backup was made, as the server said last.
+	// lastBackupTime is when the newest backup was made, as the server said last.
 	// +optional
 	LastBackupTime *metav1.Time `json:"lastBackupTime,omitempty"`
 }

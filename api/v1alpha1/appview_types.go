@@ -22,18 +22,20 @@ import (
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 52",message="metadata.name names the Service too: at most 52 lower-case letters, digits and hyphens, a letter first"
 type AppView struct {
-	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
-
-	// Spec is what you ask for.
+	metav1.TypeMeta `json:",inline"`
+	// metadata is Kubernetes' own.
 	// +optional
-	// +kubebuilder:default={}
-	Spec AppViewSpec `json:"spec,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitzero"`
 
-	// Status is what the operator sees.
+	// spec is what you ask for. Everything is optional: an empty spec with one HoldLink is a registry inside the cluster.
 	// +optional
-	// +kubebuilder:default={"observedGeneration":-1}
-	Status AppViewStatus `json:"status,omitempty"`
+	// +default={}
+	Spec AppViewSpec `json:"spec,omitempty,omitzero"`
+
+	// status is what the operator sees.
+	// +optional
+	// +default={"observedGeneration":-1}
+	Status AppViewStatus `json:"status,omitempty,omitzero"`
 }
 
 // AppViewList is a list of AppViews.
@@ -56,119 +58,121 @@ type AppViewList struct {
 // +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.sqlite) && has(self.database.sqlite.existingClaim)) || (has(oldSelf.database) && has(oldSelf.database.sqlite) && has(oldSelf.database.sqlite.existingClaim)) || (has(self.database) && has(self.database.sqlite) && has(self.database.sqlite.storageClassName) ? self.database.sqlite.storageClassName : '-') == (has(oldSelf.database) && has(oldSelf.database.sqlite) && has(oldSelf.database.sqlite.storageClassName) ? oldSelf.database.sqlite.storageClassName : '-')",message="database.sqlite.storageClassName is immutable: a claim cannot change its class; create a claim and name it in existingClaim"
 // +kubebuilder:validation:XValidation:rule="(has(self.database) && has(self.database.sqlite) && has(self.database.sqlite.existingClaim)) || (has(oldSelf.database) && has(oldSelf.database.sqlite) && has(oldSelf.database.sqlite.existingClaim)) || (has(self.database) && has(self.database.sqlite) && has(self.database.sqlite.accessMode) ? self.database.sqlite.accessMode : 'ReadWriteOnce') == (has(oldSelf.database) && has(oldSelf.database.sqlite) && has(oldSelf.database.sqlite.accessMode) ? oldSelf.database.sqlite.accessMode : 'ReadWriteOnce')",message="database.sqlite.accessMode is immutable: a claim cannot change it; create a claim and name it in existingClaim"
 type AppViewSpec struct {
-	// Image of the server. Default: the image that this operator was released with. A digest is allowed.
+	// image of the server. Default: the image that this operator was released with. A digest is allowed.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	Image string `json:"image,omitempty"`
 
-	// ImagePullSecrets of the server's own pods.
+	// imagePullSecrets of the server's own pods.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=8
 	ImagePullSecrets []LocalReference `json:"imagePullSecrets,omitempty"`
 
-	// BaseURL is what clients reach the registry under, for example https://registry.example.com: token realm, OAuth
+	// baseURL is what clients reach the registry under, for example https://registry.example.com: token realm, OAuth
 	// redirects. No path. Default: the Service's name in the cluster, http://NAME.NAMESPACE.svc.DOMAIN:PORT.
 	// +optional
 	BaseURL Origin `json:"baseURL,omitempty"`
 
-	// Insecure allows an http baseURL for a host that is not local. Default: Refused.
+	// insecure allows an http baseURL for a host that is not local. Default: Refused.
 	// +optional
 	Insecure InsecurePolicy `json:"insecure,omitempty"`
 
-	// ServiceName is the issuer and service of registry tokens. Immutable once set. Default: the host of baseURL.
+	// serviceName is the issuer and service of registry tokens. Immutable once set. Default: the host of baseURL.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([A-Za-z0-9.:_-]*[A-Za-z0-9])?$`
 	ServiceName string `json:"serviceName,omitempty"`
 
-	// Replicas of the server, 0 or 1 with SQLite. Default: 1, written by the API server: kubectl scale needs the field.
+	// replicas of the server, 0 or 1 with SQLite. Default: 1, written by the API server: kubectl scale needs the field.
 	// With autoscaling, the autoscaler writes it: leave it out of what you apply.
 	// +optional
-	// +kubebuilder:default=1
+	// +default=1
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=50
 	Replicas *int32 `json:"replicas,omitempty"`
 
-	// Autoscaling of replicas by CPU, with PostgreSQL. Default: none.
+	// autoscaling of replicas by CPU, with PostgreSQL. Default: none.
 	// +optional
 	Autoscaling *Autoscaling `json:"autoscaling,omitempty"`
 
-	// DefaultHold serves users whose profile names no hold. Default: the only accepted HoldLink of role Candidate.
+	// defaultHold serves users whose profile names no hold. Default: the only accepted HoldLink of role Candidate.
 	// +optional
 	DefaultHold *DefaultHold `json:"defaultHold,omitempty"`
 
-	// HoldLinks says which HoldLinks may attach.
+	// holdLinks says which HoldLinks may attach.
 	// +optional
 	HoldLinks HoldLinkPolicy `json:"holdLinks,omitempty,omitzero"`
 
-	// Keys of the server.
+	// keys of the server.
 	// +optional
 	Keys Keys `json:"keys,omitempty,omitzero"`
 
-	// Tokens that the server issues.
+	// tokens that the server issues.
 	// +optional
 	Tokens Tokens `json:"tokens,omitempty,omitzero"`
 
-	// Database of the server: sessions, devices, and the mirror of its users' records.
+	// database of the server: sessions, devices, and the mirror of its users' records.
 	// +optional
 	Database Database `json:"database,omitempty,omitzero"`
 
-	// Logging of the server.
+	// logging of the server.
 	// +optional
 	Logging Logging `json:"logging,omitempty,omitzero"`
 
-	// Exposure says how clients reach the server.
+	// exposure says how clients reach the server.
 	// +optional
 	Exposure Exposure `json:"exposure,omitempty,omitzero"`
 
-	// Network says which private addresses the server may call.
+	// network says which private addresses the server may call when a record, a DID document or a user names them.
+	// Default: none. Endpoints of HoldLinks need no entry.
 	// +optional
 	Network Network `json:"network,omitempty,omitzero"`
 
-	// NetworkPolicy for the server's pods.
+	// networkPolicy for the server's pods.
 	// +optional
 	NetworkPolicy NetworkPolicy `json:"networkPolicy,omitempty,omitzero"`
 
-	// AllowedHosts are further Host values, host or host:port, that clients may use: the token realm follows them. The
+	// allowedHosts are further Host values, host or host:port, that clients may use: the token realm follows them. The
 	// Service's names, its cluster IP and its node port on localhost are allowed without being listed.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=32
 	AllowedHosts []Host `json:"allowedHosts,omitempty"`
 
-	// Identity says where handles and DIDs are looked up.
+	// identity says where handles and DIDs are looked up.
 	// +optional
 	Identity Identity `json:"identity,omitempty,omitzero"`
 
-	// Availability of the server while nodes are drained or lost, with several replicas.
+	// availability of the server while nodes are drained or lost, with several replicas.
 	// +optional
 	Availability Availability `json:"availability,omitempty,omitzero"`
 
-	// Monitoring of the server.
+	// monitoring of the server.
 	// +optional
 	Monitoring Monitoring `json:"monitoring,omitempty,omitzero"`
 
-	// PodTemplate adds to the server's pods. Whoever may write it may run a pod with these settings.
+	// podTemplate adds to the server's pods. Whoever may write it may run a pod with these settings, under the restricted
+	// Pod Security profile, which is applied on top and cannot be loosened.
 	// +optional
 	PodTemplate PodTemplate `json:"podTemplate,omitempty,omitzero"`
 
-	// InheritedMetadata is put on every object that the operator makes for this AppView.
+	// inheritedMetadata is put on every object that the operator makes for this AppView.
 	// +optional
 	InheritedMetadata Metadata `json:"inheritedMetadata,omitempty,omitzero"`
 
-	// DeletionPolicy says what becomes of data and keys when this AppView is deleted.
+	// deletionPolicy says what becomes of data and keys when this AppView is deleted.
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty,omitzero"`
 
-	// Reconciliation: Suspended leaves everything as it is until Active. Deletion still works. Default: Active.
+	// reconciliation Suspended leaves everything as it is until Active. Deletion still works. Default: Active.
 	// +optional
 	Reconciliation Reconciliation `json:"reconciliation,omitempty"`
 
-	// Development allows plain HTTP to loopback and single-label hosts for identity. Never in production.
+	// development allows plain HTTP to loopback and single-label hosts for identity. Never in production.
 	// Default: Disabled.
 	// +optional
 	Development Switch `json:"development,omitempty"`
@@ -192,29 +196,29 @@ type Host string
 // DefaultHold names a hold in one of two ways.
 // +kubebuilder:validation:ExactlyOneOf=holdLinkRef;did
 type DefaultHold struct {
-	// HoldLinkRef names a HoldLink that this AppView accepts.
+	// holdLinkRef names a HoldLink that this AppView accepts.
 	// +optional
 	HoldLinkRef *HoldLinkReference `json:"holdLinkRef,omitempty"`
 
-	// DID of a hold that needs no HoldLink: the server finds its endpoint in its DID document.
+	// did of a hold that needs no HoldLink: the server finds its endpoint in its DID document.
 	// +optional
 	DID DID `json:"did,omitempty"`
 }
 
 // HoldLinkReference names a HoldLink.
 type HoldLinkReference struct {
-	// Name of the HoldLink.
+	// name of the HoldLink.
 	// +required
-	Name ObjectName `json:"name"`
+	Name ObjectName `json:"name,omitempty"`
 
-	// Namespace of the HoldLink. Default: the AppView's.
+	// namespace of the HoldLink. Default: the AppView's.
 	// +optional
 	Namespace NamespaceName `json:"namespace,omitempty"`
 }
 
 // HoldLinkPolicy is the AppView's side of the handshake: a HoldLink asks with appViewRef, the AppView admits.
 type HoldLinkPolicy struct {
-	// AllowedNamespaces are where HoldLinks may come from. Default: the AppView's own namespace.
+	// allowedNamespaces are where HoldLinks may come from. Default: the AppView's own namespace.
 	// +optional
 	AllowedNamespaces AllowedNamespaces `json:"allowedNamespaces,omitempty,omitzero"`
 }
@@ -222,11 +226,11 @@ type HoldLinkPolicy struct {
 // AllowedNamespaces has the shape of the Gateway API's RouteNamespaces.
 // +kubebuilder:validation:XValidation:rule="(has(self.from) && self.from == 'Selector') == has(self.selector)",message="selector is needed with from: Selector, and only then"
 type AllowedNamespaces struct {
-	// From: Same (default), All, or Selector.
+	// from is Same (default), All, or Selector.
 	// +optional
 	From FromNamespaces `json:"from,omitempty"`
 
-	// Selector of namespaces by their labels, with from: Selector.
+	// selector of namespaces by their labels, with from: Selector.
 	// +optional
 	Selector *metav1.LabelSelector `json:"selector,omitempty"`
 }
@@ -243,7 +247,7 @@ const (
 
 // Tokens that the server issues.
 type Tokens struct {
-	// Expiration of a registry token, 60s to 1h, whole seconds. Default: 5m.
+	// expiration of a registry token, 60s to 1h, whole seconds. Default: 5m.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('60s') && duration(self) <= duration('1h')",message="expiration must be between 60s and 1h"
 	Expiration Duration `json:"expiration,omitempty"`
@@ -251,12 +255,12 @@ type Tokens struct {
 
 // Logging of the server.
 type Logging struct {
-	// Level: debug, info (default), warn or error.
+	// level is debug, info (default), warn or error.
 	// +optional
 	// +kubebuilder:validation:Enum=debug;info;warn;error
 	Level string `json:"level,omitempty"`
 
-	// Format: json (default) or text.
+	// format is json (default) or text.
 	// +optional
 	// +kubebuilder:validation:Enum=json;text
 	Format string `json:"format,omitempty"`
@@ -265,13 +269,13 @@ type Logging struct {
 // Network says which private addresses the server may call when a record, a DID document or a user names them.
 // Endpoints of HoldLinks need no entry.
 type Network struct {
-	// AllowedPrivateCIDRs are private ranges, for example 10.0.0.0/8. Default: none.
+	// allowedPrivateCIDRs are private ranges, for example 10.0.0.0/8. Default: none.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=32
 	AllowedPrivateCIDRs []CIDR `json:"allowedPrivateCIDRs,omitempty"`
 
-	// AllowedPrivatePorts are the ports, besides 80 and 443, that may be called there. Default: any.
+	// allowedPrivatePorts are the ports, besides 80 and 443, that may be called there. Default: any.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=32
@@ -287,11 +291,11 @@ type CIDR string
 
 // Identity says where handles and DIDs are looked up.
 type Identity struct {
-	// PLCURL is the PLC directory. Default: https://plc.directory.
+	// plcURL is the PLC directory. Default: https://plc.directory.
 	// +optional
 	PLCURL Origin `json:"plcURL,omitempty"`
 
-	// HandleResolverURL is a service that answers com.atproto.identity.resolveHandle, asked before DNS and well-known.
+	// handleResolverURL is a service that answers com.atproto.identity.resolveHandle, asked before DNS and well-known.
 	// Default: none.
 	// +optional
 	HandleResolverURL Origin `json:"handleResolverURL,omitempty"`
@@ -299,11 +303,11 @@ type Identity struct {
 
 // DeletionPolicy says what becomes of what cannot be made again.
 type DeletionPolicy struct {
-	// Data: the database's claim. Default: Retain.
+	// data says what becomes of the database's claim. Default: Retain.
 	// +optional
 	Data Policy `json:"data,omitempty"`
 
-	// Keys: the Secrets with keys, NAME-signing, NAME-signing-next, NAME-oauth, NAME-did and NAME-sealing. Default: Retain.
+	// keys says what becomes of the Secrets with keys, NAME-signing, NAME-signing-next, NAME-oauth, NAME-did and NAME-sealing. Default: Retain.
 	// +optional
 	Keys Policy `json:"keys,omitempty"`
 }

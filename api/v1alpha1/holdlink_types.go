@@ -20,17 +20,19 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="Since",type=date,priority=1,JSONPath=`.status.health.since`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 type HoldLink struct {
-	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
-
-	// Spec is what you ask for.
-	// +required
-	Spec HoldLinkSpec `json:"spec"`
-
-	// Status is what the operator sees.
+	metav1.TypeMeta `json:",inline"`
+	// metadata is Kubernetes' own.
 	// +optional
-	// +kubebuilder:default={"observedGeneration":-1}
-	Status HoldLinkStatus `json:"status,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec is what you ask for.
+	// +required
+	Spec HoldLinkSpec `json:"spec,omitzero"`
+
+	// status is what the operator sees.
+	// +optional
+	// +default={"observedGeneration":-1}
+	Status HoldLinkStatus `json:"status,omitempty,omitzero"`
 }
 
 // HoldLinkList is a list of HoldLinks.
@@ -44,51 +46,51 @@ type HoldLinkList struct {
 // HoldLinkSpec is what you ask for.
 // +kubebuilder:validation:XValidation:rule="!has(self.endpoint) || has(self.hold.did)",message="endpoint goes with hold.did only: a url or a serviceRef is its own endpoint"
 type HoldLinkSpec struct {
-	// AppViewRef names the AppView to attach to. Immutable.
+	// appViewRef names the AppView to attach to. Immutable.
 	// +required
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="appViewRef is immutable: delete the HoldLink and create another"
-	AppViewRef AppViewReference `json:"appViewRef"`
+	AppViewRef AppViewReference `json:"appViewRef,omitzero"`
 
-	// Hold names the hold in one of three ways.
+	// hold names the hold in one of three ways.
 	// +required
-	Hold HoldSource `json:"hold"`
+	Hold HoldSource `json:"hold,omitzero"`
 
-	// Endpoint is where the AppView reaches the hold when that is not what its DID document says, for example the
+	// endpoint is where the AppView reaches the hold when that is not what its DID document says, for example the
 	// hold's Service inside the cluster. The did.json served there must name the same DID. With hold.did only.
 	// +optional
 	Endpoint Origin `json:"endpoint,omitempty"`
 
-	// Download says how clients get blobs: Redirect sends them to the hold, Proxy streams the bytes through the
+	// download says how clients get blobs: Redirect sends them to the hold, Proxy streams the bytes through the
 	// AppView, for a hold that clients cannot reach. Default: Proxy for a serviceRef, else Redirect.
 	// +optional
 	Download Download `json:"download,omitempty"`
 
-	// DisplayName for people.
+	// displayName of the hold for people, at most 128 characters.
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
 	DisplayName string `json:"displayName,omitempty"`
 
-	// HealthCheck says how the hold is asked whether it is well.
+	// healthCheck says how the hold is asked whether it is well: a GET that must answer 200.
 	// +optional
 	HealthCheck HealthCheck `json:"healthCheck,omitempty,omitzero"`
 
-	// Role: Candidate (default) may become the AppView's default hold when it is the only one; Member never does unless
+	// role Candidate (default) may become the AppView's default hold when it is the only one; Member never does unless
 	// spec.defaultHold names it.
 	// +optional
 	Role Role `json:"role,omitempty"`
 
-	// Reconciliation: Suspended leaves everything as it is until Active. Default: Active.
+	// reconciliation Suspended leaves everything as it is until Active. Default: Active.
 	// +optional
 	Reconciliation Reconciliation `json:"reconciliation,omitempty"`
 }
 
 // AppViewReference names an AppView.
 type AppViewReference struct {
-	// Name of the AppView.
+	// name of the AppView.
 	// +required
-	Name ObjectName `json:"name"`
+	Name ObjectName `json:"name,omitempty"`
 
-	// Namespace of the AppView. Default: the HoldLink's.
+	// namespace of the AppView. Default: the HoldLink's.
 	// +optional
 	Namespace NamespaceName `json:"namespace,omitempty"`
 }
@@ -96,33 +98,32 @@ type AppViewReference struct {
 // HoldSource names a hold in one of three ways.
 // +kubebuilder:validation:ExactlyOneOf=did;url;serviceRef
 type HoldSource struct {
-	// DID of the hold. Its endpoint is in its DID document, unless spec.endpoint says otherwise.
+	// did of the hold. Its endpoint is in its DID document, unless spec.endpoint says otherwise.
 	// +optional
 	DID DID `json:"did,omitempty"`
 
-	// URL of the hold; its did.json must name the did:web of that host.
+	// url of the hold; its did.json must name the did:web of that host.
 	// +optional
 	URL Origin `json:"url,omitempty"`
 
-	// ServiceRef names the hold's Service in the HoldLink's namespace; its did.json names the DID.
+	// serviceRef names the hold's Service in the HoldLink's namespace; its did.json names the DID.
 	// +optional
 	ServiceRef *ServiceReference `json:"serviceRef,omitempty"`
 }
 
 // ServiceReference names a port of a Service.
 type ServiceReference struct {
-	// Name of the Service.
+	// name of the Service.
 	// +required
-	// +kubebuilder:validation:MaxLength=63
-	Name ObjectName `json:"name"`
+	Name ServiceName `json:"name,omitempty"`
 
-	// Port of the Service. Default: its only port, or 80.
+	// port of the Service. Default: its only port, or 80.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Port int32 `json:"port,omitempty"`
 
-	// Scheme: http (default) or https.
+	// scheme is http (default) or https.
 	// +optional
 	// +kubebuilder:validation:Enum=http;https
 	Scheme string `json:"scheme,omitempty"`
@@ -148,29 +149,29 @@ const (
 
 // HealthCheck says how the hold is asked whether it is well: a GET that must answer 200.
 type HealthCheck struct {
-	// Path to GET. Default: /xrpc/_health.
+	// path to GET. Default: /xrpc/_health.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:Pattern=`^/[A-Za-z0-9._~/-]*$`
 	Path string `json:"path,omitempty"`
 
-	// Interval between checks, 10s to 1h. Default: 1m.
+	// interval between checks, 10s to 1h. Default: 1m.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s') && duration(self) <= duration('1h')",message="interval must be between 10s and 1h"
 	Interval Duration `json:"interval,omitempty"`
 
-	// Timeout of one check, 1s to 30s. Default: 5s.
+	// timeout of one check, 1s to 30s. Default: 5s.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('30s')",message="timeout must be between 1s and 30s"
 	Timeout Duration `json:"timeout,omitempty"`
 
-	// FailureThreshold is how many checks in a row must fail before the hold counts as unhealthy. Default: 3.
+	// failureThreshold is how many checks in a row must fail before the hold counts as unhealthy. Default: 3.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=10
 	FailureThreshold int32 `json:"failureThreshold,omitempty"`
 
-	// SuccessThreshold is how many checks in a row must succeed before it counts as healthy again. Default: 1.
+	// successThreshold is how many checks in a row must succeed before it counts as healthy again. Default: 1.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=10
@@ -179,45 +180,45 @@ type HealthCheck struct {
 
 // HoldLinkStatus is what the operator sees.
 type HoldLinkStatus struct {
-	// ObservedGeneration is the generation that the conditions speak of; -1 before the first look.
+	// observedGeneration is the generation that the conditions speak of; -1 before the first look.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// Conditions: Ready, Reconciling, Stalled, Accepted, Resolved, Healthy, Programmed.
+	// conditions are Ready, Reconciling, Stalled, Accepted, Resolved, Healthy, Programmed.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// DID of the hold.
+	// did of the hold.
 	// +optional
 	// +kubebuilder:validation:MaxLength=270
 	DID string `json:"did,omitempty"`
 
-	// Endpoint where the hold is reached.
+	// endpoint where the hold is reached.
 	// +optional
 	// +kubebuilder:validation:MaxLength=300
 	Endpoint string `json:"endpoint,omitempty"`
 
-	// ResolvedFrom is what DID and endpoint were found by: spec.hold and spec.endpoint as one string.
+	// resolvedFrom is what DID and endpoint were found by: spec.hold and spec.endpoint as one string.
 	// +optional
 	// +kubebuilder:validation:MaxLength=640
 	ResolvedFrom string `json:"resolvedFrom,omitempty"`
 
-	// LastResolvedTime is when the hold's DID document was last read and right; refreshed when it changes something.
+	// lastResolvedTime is when the hold's DID document was last read and right; refreshed when it changes something.
 	// +optional
 	LastResolvedTime *metav1.Time `json:"lastResolvedTime,omitempty"`
 
-	// Download in force.
+	// download in force.
 	// +optional
 	Download Download `json:"download,omitempty"`
 
-	// Health of the hold.
+	// health of the hold.
 	// +optional
 	Health HealthStatus `json:"health,omitempty,omitzero"`
 
-	// IsDefaultFor is the AppView, as namespace/name, whose default hold this is.
+	// isDefaultFor is the AppView, as namespace/name, whose default hold this is.
 	// +optional
 	// +kubebuilder:validation:MaxLength=320
 	IsDefaultFor string `json:"isDefaultFor,omitempty"`
@@ -235,19 +236,19 @@ const (
 
 // HealthStatus is written when the state changes and every ten minutes; finer values are metrics.
 type HealthStatus struct {
-	// State of the hold.
+	// state of the hold.
 	// +optional
 	State HealthState `json:"state,omitempty"`
-	// Since when the state is what it is.
+	// since when the state is what it is.
 	// +optional
 	Since *metav1.Time `json:"since,omitempty"`
-	// LastProbeTime, coarse.
+	// lastProbeTime is when the hold was last asked, as of the last write.
 	// +optional
 	LastProbeTime *metav1.Time `json:"lastProbeTime,omitempty"`
-	// ConsecutiveFailures when last written.
+	// consecutiveFailures when last written.
 	// +optional
 	ConsecutiveFailures int32 `json:"consecutiveFailures,omitempty"`
-	// LatencyMillis of the last check, rounded up to 5 ms.
+	// latencyMillis of the last check, rounded up to 5 ms.
 	// +optional
 	LatencyMillis int64 `json:"latencyMillis,omitempty"`
 }

@@ -43,6 +43,12 @@ type Origin string
 // +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
 type ObjectName string
 
+// ServiceName is the name of a Service.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+type ServiceName string
+
 // NamespaceName is the name of a namespace.
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=63
@@ -56,7 +62,7 @@ type Duration string
 
 // LocalReference names an object in the same namespace.
 type LocalReference struct {
-	// Name of the object.
+	// name of the object.
 	// +required
-	Name ObjectName `json:"name"`
+	Name ObjectName `json:"name,omitempty"`
 }

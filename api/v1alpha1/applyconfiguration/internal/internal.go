@@ -995,12 +995,14 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: io.k8s.api.core.v1.ServiceType
 - name: io.atcr.operator.api.v1alpha1.ServiceMonitorMode
   scalar: string
+- name: io.atcr.operator.api.v1alpha1.ServiceName
+  scalar: string
 - name: io.atcr.operator.api.v1alpha1.ServiceReference
   map:
     fields:
     - name: name
       type:
-        namedType: io.atcr.operator.api.v1alpha1.ObjectName
+        namedType: io.atcr.operator.api.v1alpha1.ServiceName
     - name: port
       type:
         scalar: numeric

@@ -12,9 +12,9 @@ import (
 //
 // AllowedNamespaces has the shape of the Gateway API's RouteNamespaces.
 type AllowedNamespacesApplyConfiguration struct {
-	// From: Same (default), All, or Selector.
+	// from is Same (default), All, or Selector.
 	From *apiv1alpha1.FromNamespaces `json:"from,omitempty"`
-	// Selector of namespaces by their labels, with from: Selector.
+	// selector of namespaces by their labels, with from: Selector.
 	Selector *v1.LabelSelectorApplyConfiguration `json:"selector,omitempty"`
 }
 

@@ -17,11 +17,12 @@ import (
 // AppView is a registry server: it speaks the OCI Distribution API, keeps manifests in its users' own Personal Data
 // Servers and blobs in holds. Attach holds with HoldLink objects.
 type AppViewApplyConfiguration struct {
-	v1.TypeMetaApplyConfiguration    `json:""`
+	v1.TypeMetaApplyConfiguration `json:""`
+	// metadata is Kubernetes' own.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// Spec is what you ask for.
+	// spec is what you ask for. Everything is optional: an empty spec with one HoldLink is a registry inside the cluster.
 	Spec *AppViewSpecApplyConfiguration `json:"spec,omitempty"`
-	// Status is what the operator sees.
+	// status is what the operator sees.
 	Status *AppViewStatusApplyConfiguration `json:"status,omitempty"`
 }
 

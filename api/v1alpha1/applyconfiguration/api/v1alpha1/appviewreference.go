@@ -11,9 +11,9 @@ import (
 //
 // AppViewReference names an AppView.
 type AppViewReferenceApplyConfiguration struct {
-	// Name of the AppView.
+	// name of the AppView.
 	Name *apiv1alpha1.ObjectName `json:"name,omitempty"`
-	// Namespace of the AppView. Default: the HoldLink's.
+	// namespace of the AppView. Default: the HoldLink's.
 	Namespace *apiv1alpha1.NamespaceName `json:"namespace,omitempty"`
 }
 

@@ -12,58 +12,60 @@ import (
 // AppViewSpec is what you ask for. Everything is optional: an empty spec with one HoldLink is a registry inside the
 // cluster.
 type AppViewSpecApplyConfiguration struct {
-	// Image of the server. Default: the image that this operator was released with. A digest is allowed.
+	// image of the server. Default: the image that this operator was released with. A digest is allowed.
 	Image *string `json:"image,omitempty"`
-	// ImagePullSecrets of the server's own pods.
+	// imagePullSecrets of the server's own pods.
 	ImagePullSecrets []LocalReferenceApplyConfiguration `json:"imagePullSecrets,omitempty"`
-	// BaseURL is what clients reach the registry under, for example https://registry.example.com: token realm, OAuth
+	// baseURL is what clients reach the registry under, for example https://registry.example.com: token realm, OAuth
 	// redirects. No path. Default: the Service's name in the cluster, http://NAME.NAMESPACE.svc.DOMAIN:PORT.
 	BaseURL *apiv1alpha1.Origin `json:"baseURL,omitempty"`
-	// Insecure allows an http baseURL for a host that is not local. Default: Refused.
+	// insecure allows an http baseURL for a host that is not local. Default: Refused.
 	Insecure *apiv1alpha1.InsecurePolicy `json:"insecure,omitempty"`
-	// ServiceName is the issuer and service of registry tokens. Immutable once set. Default: the host of baseURL.
+	// serviceName is the issuer and service of registry tokens. Immutable once set. Default: the host of baseURL.
 	ServiceName *string `json:"serviceName,omitempty"`
-	// Replicas of the server, 0 or 1 with SQLite. Default: 1, written by the API server: kubectl scale needs the field.
+	// replicas of the server, 0 or 1 with SQLite. Default: 1, written by the API server: kubectl scale needs the field.
 	// With autoscaling, the autoscaler writes it: leave it out of what you apply.
 	Replicas *int32 `json:"replicas,omitempty"`
-	// Autoscaling of replicas by CPU, with PostgreSQL. Default: none.
+	// autoscaling of replicas by CPU, with PostgreSQL. Default: none.
 	Autoscaling *AutoscalingApplyConfiguration `json:"autoscaling,omitempty"`
-	// DefaultHold serves users whose profile names no hold. Default: the only accepted HoldLink of role Candidate.
+	// defaultHold serves users whose profile names no hold. Default: the only accepted HoldLink of role Candidate.
 	DefaultHold *DefaultHoldApplyConfiguration `json:"defaultHold,omitempty"`
-	// HoldLinks says which HoldLinks may attach.
+	// holdLinks says which HoldLinks may attach.
 	HoldLinks *HoldLinkPolicyApplyConfiguration `json:"holdLinks,omitempty"`
-	// Keys of the server.
+	// keys of the server.
 	Keys *KeysApplyConfiguration `json:"keys,omitempty"`
-	// Tokens that the server issues.
+	// tokens that the server issues.
 	Tokens *TokensApplyConfiguration `json:"tokens,omitempty"`
-	// Database of the server: sessions, devices, and the mirror of its users' records.
+	// database of the server: sessions, devices, and the mirror of its users' records.
 	Database *DatabaseApplyConfiguration `json:"database,omitempty"`
-	// Logging of the server.
+	// logging of the server.
 	Logging *LoggingApplyConfiguration `json:"logging,omitempty"`
-	// Exposure says how clients reach the server.
+	// exposure says how clients reach the server.
 	Exposure *ExposureApplyConfiguration `json:"exposure,omitempty"`
-	// Network says which private addresses the server may call.
+	// network says which private addresses the server may call when a record, a DID document or a user names them.
+	// Default: none. Endpoints of HoldLinks need no entry.
 	Network *NetworkApplyConfiguration `json:"network,omitempty"`
-	// NetworkPolicy for the server's pods.
+	// networkPolicy for the server's pods.
 	NetworkPolicy *NetworkPolicyApplyConfiguration `json:"networkPolicy,omitempty"`
-	// AllowedHosts are further Host values, host or host:port, that clients may use: the token realm follows them. The
+	// allowedHosts are further Host values, host or host:port, that clients may use: the token realm follows them. The
 	// Service's names, its cluster IP and its node port on localhost are allowed without being listed.
 	AllowedHosts []apiv1alpha1.Host `json:"allowedHosts,omitempty"`
-	// Identity says where handles and DIDs are looked up.
+	// identity says where handles and DIDs are looked up.
 	Identity *IdentityApplyConfiguration `json:"identity,omitempty"`
-	// Availability of the server while nodes are drained or lost, with several replicas.
+	// availability of the server while nodes are drained or lost, with several replicas.
 	Availability *AvailabilityApplyConfiguration `json:"availability,omitempty"`
-	// Monitoring of the server.
+	// monitoring of the server.
 	Monitoring *MonitoringApplyConfiguration `json:"monitoring,omitempty"`
-	// PodTemplate adds to the server's pods. Whoever may write it may run a pod with these settings.
+	// podTemplate adds to the server's pods. Whoever may write it may run a pod with these settings, under the restricted
+	// Pod Security profile, which is applied on top and cannot be loosened.
 	PodTemplate *PodTemplateApplyConfiguration `json:"podTemplate,omitempty"`
-	// InheritedMetadata is put on every object that the operator makes for this AppView.
+	// inheritedMetadata is put on every object that the operator makes for this AppView.
 	InheritedMetadata *MetadataApplyConfiguration `json:"inheritedMetadata,omitempty"`
-	// DeletionPolicy says what becomes of data and keys when this AppView is deleted.
+	// deletionPolicy says what becomes of data and keys when this AppView is deleted.
 	DeletionPolicy *DeletionPolicyApplyConfiguration `json:"deletionPolicy,omitempty"`
-	// Reconciliation: Suspended leaves everything as it is until Active. Deletion still works. Default: Active.
+	// reconciliation Suspended leaves everything as it is until Active. Deletion still works. Default: Active.
 	Reconciliation *apiv1alpha1.Reconciliation `json:"reconciliation,omitempty"`
-	// Development allows plain HTTP to loopback and single-label hosts for identity. Never in production.
+	// development allows plain HTTP to loopback and single-label hosts for identity. Never in production.
 	// Default: Disabled.
 	Development *apiv1alpha1.Switch `json:"development,omitempty"`
 }

@@ -11,42 +11,42 @@ import (
 //
 // AppViewStatus is what the operator sees. It is a mirror: losing it loses nothing.
 type AppViewStatusApplyConfiguration struct {
-	// ObservedGeneration is the generation that the conditions speak of; -1 before the first look.
+	// observedGeneration is the generation that the conditions speak of; -1 before the first look.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// Conditions: Ready, Reconciling, Stalled, Accepted, KeysReady, DatabaseReady, DefaultHoldResolved, Available,
+	// conditions are Ready, Reconciling, Stalled, Accepted, KeysReady, DatabaseReady, DefaultHoldResolved, Available,
 	// Exposed, HoldsHealthy, BackupCurrent, Monitored.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// URL that the server runs under.
+	// url that the server runs under.
 	URL *string `json:"url,omitempty"`
-	// Image that was asked for in the Deployment.
+	// image that was asked for in the Deployment.
 	Image *string `json:"image,omitempty"`
-	// Version is the tag or digest of the image.
+	// version is the tag or digest of the image.
 	Version *string `json:"version,omitempty"`
-	// Selector of the server's pods, for the scale subresource.
+	// selector of the server's pods, for the scale subresource.
 	Selector *string `json:"selector,omitempty"`
-	// Replicas that exist.
+	// replicas that exist.
 	Replicas *int32 `json:"replicas,omitempty"`
-	// ReadyReplicas that answer.
+	// readyReplicas that answer.
 	ReadyReplicas *int32 `json:"readyReplicas,omitempty"`
-	// UpdatedReplicas that run the current pod template.
+	// updatedReplicas that run the current pod template.
 	UpdatedReplicas *int32 `json:"updatedReplicas,omitempty"`
-	// DefaultHold that the server was told.
+	// defaultHold that the server was told.
 	DefaultHold *DefaultHoldStatusApplyConfiguration `json:"defaultHold,omitempty"`
-	// Holds counts the HoldLinks.
+	// holds counts the HoldLinks.
 	Holds *HoldCountsApplyConfiguration `json:"holds,omitempty"`
-	// HoldSummary is healthy/accepted, for example 2/3.
+	// holdSummary is healthy/accepted, for example 2/3.
 	HoldSummary *string `json:"holdSummary,omitempty"`
-	// Links are the HoldLinks whose holds the server was told, by namespace and name. An AppView takes 128.
+	// links are the HoldLinks whose holds the server was told, by namespace and name. An AppView takes 128.
 	Links []LinkStatusApplyConfiguration `json:"links,omitempty"`
-	// Keys of the server.
+	// keys of the server.
 	Keys *KeysStatusApplyConfiguration `json:"keys,omitempty"`
-	// Endpoints that the server can be reached under besides the URL, the first 32.
+	// endpoints that the server can be reached under besides the URL, the first 32.
 	Endpoints []EndpointApplyConfiguration `json:"endpoints,omitempty"`
-	// SecretExpirations are when certificates in Secrets that the spec names end, by Secret.
+	// secretExpirations are when certificates in Secrets that the spec names end, by Secret.
 	SecretExpirations []SecretExpirationApplyConfiguration `json:"secretExpirations,omitempty"`
-	// Database in use.
+	// database in use.
 	Database *DatabaseStatusApplyConfiguration `json:"database,omitempty"`
-	// LastHandledReconcileAt is the newest operator.atcr.io/reconcile annotation that was acted on.
+	// lastHandledReconcileAt is the newest operator.atcr.io/reconcile annotation that was acted on.
 	LastHandledReconcileAt *string `json:"lastHandledReconcileAt,omitempty"`
 }
 

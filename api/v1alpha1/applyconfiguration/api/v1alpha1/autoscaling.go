@@ -8,11 +8,11 @@ package v1alpha1
 // Autoscaling makes a HorizontalPodAutoscaler that writes spec.replicas of this AppView by its scale subresource. With
 // replicas: 0 it rests.
 type AutoscalingApplyConfiguration struct {
-	// Min is the fewest replicas. Default: 2.
+	// min is the fewest replicas. Default: 2.
 	Min *int32 `json:"min,omitempty"`
-	// Max is the most replicas.
+	// max is the most replicas.
 	Max *int32 `json:"max,omitempty"`
-	// TargetCPU is how much of podTemplate.resources.requests.cpu a replica should use on average, in percent. Default: 80.
+	// targetCPU is how much of podTemplate.resources.requests.cpu a replica should use on average, in percent. Default: 80.
 	TargetCPU *int32 `json:"targetCPU,omitempty"`
 }
 

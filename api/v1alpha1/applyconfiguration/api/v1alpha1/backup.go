@@ -12,14 +12,14 @@ import (
 // Backup copies the SQLite file while the server runs: each copy is one moment of it, is checked, and is complete once it
 // has its name. Condition BackupCurrent says how it goes; appview.md, how one is restored.
 type BackupApplyConfiguration struct {
-	// Interval between two backups, 1m to 720h. Default: 24h.
+	// interval between two backups, 1m to 720h. Default: 24h.
 	Interval *apiv1alpha1.Duration `json:"interval,omitempty"`
-	// Retention is how many backups are kept, the newest. Default: 7.
+	// retention is how many backups are kept, the newest. Default: 7.
 	Retention *int32 `json:"retention,omitempty"`
-	// Destination: Claim (default), a claim of their own, so that a lost volume does not take both; or DatabaseClaim, a
+	// destination is Claim (default), a claim of their own, so that a lost volume does not take both; or DatabaseClaim, a
 	// folder beside the database, which helps against mistakes only.
 	Destination *apiv1alpha1.BackupDestination `json:"destination,omitempty"`
-	// Claim of the backups, with destination Claim.
+	// claim of the backups, with destination Claim.
 	Claim *BackupClaimApplyConfiguration `json:"claim,omitempty"`
 }
 

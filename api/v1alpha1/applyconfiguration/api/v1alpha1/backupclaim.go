@@ -13,11 +13,11 @@ import (
 // BackupClaim is the claim that backups are on. One that the operator makes, NAME-backup, goes with the AppView as
 // deletionPolicy.data says.
 type BackupClaimApplyConfiguration struct {
-	// Size of the claim; it may grow, never shrink. There must be room for one copy more than retention. Default: 1Gi.
+	// size of the claim; it may grow, never shrink. There must be room for one copy more than retention. Default: 1Gi.
 	Size *resource.Quantity `json:"size,omitempty"`
-	// StorageClassName of the claim, immutable. Default: the cluster's default class.
+	// storageClassName of the claim, immutable. Default: the cluster's default class.
 	StorageClassName *apiv1alpha1.ObjectName `json:"storageClassName,omitempty"`
-	// ExistingClaim is a claim of yours, in the same namespace, for example on storage of another kind or place. The node
+	// existingClaim is a claim of yours, in the same namespace, for example on storage of another kind or place. The node
 	// that runs the server must be able to mount both. It is never deleted.
 	ExistingClaim *apiv1alpha1.ObjectName `json:"existingClaim,omitempty"`
 }

@@ -11,9 +11,9 @@ import (
 //
 // CASecretReference names a Secret with certificates, in the AppView's namespace.
 type CASecretReferenceApplyConfiguration struct {
-	// Name of the Secret; of a CloudNativePG cluster it is NAME-ca.
+	// name of the Secret; of a CloudNativePG cluster it is NAME-ca.
 	Name *apiv1alpha1.ObjectName `json:"name,omitempty"`
-	// Key is the entry. Default: ca.crt.
+	// key is the entry. Default: ca.crt.
 	Key *apiv1alpha1.SecretKey `json:"key,omitempty"`
 }
 

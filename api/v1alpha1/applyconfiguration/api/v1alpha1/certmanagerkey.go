@@ -11,9 +11,9 @@ import (
 //
 // CertManagerKey is a Certificate called NAME-signing-source, with a new private key at each renewal.
 type CertManagerKeyApplyConfiguration struct {
-	// IssuerRef names the issuer.
+	// issuerRef names the issuer.
 	IssuerRef *IssuerReferenceApplyConfiguration `json:"issuerRef,omitempty"`
-	// Duration of the certificate, 24h or more. Default: 2160h, 90 days.
+	// duration of the certificate, 24h or more. Default: 2160h, 90 days.
 	Duration *apiv1alpha1.Duration `json:"duration,omitempty"`
 }
 

@@ -12,11 +12,11 @@ import (
 // Database of the server. A change of type leaves the old database as it is and begins with an empty one: data is not
 // moved. Users log in again, and their records are read from their own servers again.
 type DatabaseApplyConfiguration struct {
-	// Type: SQLite (default), one file on a claim, for one replica; or PostgreSQL, which replicas share.
+	// type is SQLite (default), one file on a claim, for one replica; or PostgreSQL, which replicas share.
 	Type *apiv1alpha1.DatabaseType `json:"type,omitempty"`
-	// SQLite settings. With type PostgreSQL they say nothing, and may stay.
+	// sqlite settings. With type PostgreSQL they say nothing, and may stay.
 	SQLite *SQLiteApplyConfiguration `json:"sqlite,omitempty"`
-	// PostgreSQL settings, with type PostgreSQL.
+	// postgresql settings, with type PostgreSQL.
 	PostgreSQL *PostgreSQLApplyConfiguration `json:"postgresql,omitempty"`
 }
 

@@ -7,9 +7,9 @@ package v1alpha1
 //
 // DatabasePool bounds the connections of one replica. During a rollout there is one replica more.
 type DatabasePoolApplyConfiguration struct {
-	// MaxOpen connections. Default: four for each processor, 10 or more.
+	// maxOpen connections. Default: four for each processor, 10 or more.
 	MaxOpen *int32 `json:"maxOpen,omitempty"`
-	// MaxIdle is how many stay open unused. Default: as many as were opened, for half an hour.
+	// maxIdle is how many stay open unused. Default: as many as were opened, for half an hour.
 	MaxIdle *int32 `json:"maxIdle,omitempty"`
 }
 

@@ -11,17 +11,17 @@ import (
 //
 // DatabaseSecretKeys are entries of a Secret: the URI, or its parts. When there is a URI, the parts are not read.
 type DatabaseSecretKeysApplyConfiguration struct {
-	// URI is the entry with postgres://user:password@host:port/database. Default: uri.
+	// uri is the entry with postgres://user:password@host:port/database. Default: uri.
 	URI *apiv1alpha1.SecretKey `json:"uri,omitempty"`
-	// Host entry. Default: host.
+	// host entry. Default: host.
 	Host *apiv1alpha1.SecretKey `json:"host,omitempty"`
-	// Port entry; without one the port is 5432. Default: port.
+	// port entry; without one the port is 5432. Default: port.
 	Port *apiv1alpha1.SecretKey `json:"port,omitempty"`
-	// DBName is the entry with the name of the database. Default: dbname.
+	// dbname is the entry with the name of the database. Default: dbname.
 	DBName *apiv1alpha1.SecretKey `json:"dbname,omitempty"`
-	// Username entry. Default: username.
+	// username entry. Default: username.
 	Username *apiv1alpha1.SecretKey `json:"username,omitempty"`
-	// Password entry. Default: password.
+	// password entry. Default: password.
 	Password *apiv1alpha1.SecretKey `json:"password,omitempty"`
 }
 

@@ -13,9 +13,9 @@ import (
 // by the next connection, without a restart. Label the Secret operator.atcr.io/watch=true to have other changes seen at
 // once; else it is read every ten minutes.
 type DatabaseSecretReferenceApplyConfiguration struct {
-	// Name of the Secret.
+	// name of the Secret.
 	Name *apiv1alpha1.ObjectName `json:"name,omitempty"`
-	// Keys are the entries to read.
+	// keys are the entries to read.
 	Keys *DatabaseSecretKeysApplyConfiguration `json:"keys,omitempty"`
 }
 

@@ -12,13 +12,13 @@ import (
 //
 // DatabaseStatus is the database in use.
 type DatabaseStatusApplyConfiguration struct {
-	// Type of the database.
+	// type of the database.
 	Type *apiv1alpha1.DatabaseType `json:"type,omitempty"`
-	// ClaimName is the claim that the SQLite file is on.
+	// claimName is the claim that the SQLite file is on.
 	ClaimName *string `json:"claimName,omitempty"`
-	// BackupClaimName is the claim that its backups are on.
+	// backupClaimName is the claim that its backups are on.
 	BackupClaimName *string `json:"backupClaimName,omitempty"`
-	// LastBackupTime is when the newest backup was made, as the server said last.
+	// lastBackupTime is when the newest backup was made, as the server said last.
 	LastBackupTime *v1.Time `json:"lastBackupTime,omitempty"`
 }
 

@@ -11,9 +11,9 @@ import (
 //
 // DefaultHold names a hold in one of two ways.
 type DefaultHoldApplyConfiguration struct {
-	// HoldLinkRef names a HoldLink that this AppView accepts.
+	// holdLinkRef names a HoldLink that this AppView accepts.
 	HoldLinkRef *HoldLinkReferenceApplyConfiguration `json:"holdLinkRef,omitempty"`
-	// DID of a hold that needs no HoldLink: the server finds its endpoint in its DID document.
+	// did of a hold that needs no HoldLink: the server finds its endpoint in its DID document.
 	DID *apiv1alpha1.DID `json:"did,omitempty"`
 }
 

@@ -11,11 +11,11 @@ import (
 //
 // DefaultHoldStatus is the default hold that the server was told.
 type DefaultHoldStatusApplyConfiguration struct {
-	// DID of the hold.
+	// did of the hold.
 	DID *string `json:"did,omitempty"`
-	// Source: Explicit (spec.defaultHold), OnlyLink, or LastKnown while the choice is not clear.
+	// source is Explicit (spec.defaultHold), OnlyLink, or LastKnown while the choice is not clear.
 	Source *apiv1alpha1.DefaultHoldSource `json:"source,omitempty"`
-	// HoldLink behind it as namespace/name, if any.
+	// holdLink behind it as namespace/name, if any.
 	HoldLink *string `json:"holdLink,omitempty"`
 }
 

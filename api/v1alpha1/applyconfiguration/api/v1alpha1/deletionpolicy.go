@@ -11,9 +11,9 @@ import (
 //
 // DeletionPolicy says what becomes of what cannot be made again.
 type DeletionPolicyApplyConfiguration struct {
-	// Data: the database's claim. Default: Retain.
+	// data says what becomes of the database's claim. Default: Retain.
 	Data *apiv1alpha1.Policy `json:"data,omitempty"`
-	// Keys: the Secrets with keys, NAME-signing, NAME-signing-next, NAME-oauth, NAME-did and NAME-sealing. Default: Retain.
+	// keys says what becomes of the Secrets with keys, NAME-signing, NAME-signing-next, NAME-oauth, NAME-did and NAME-sealing. Default: Retain.
 	Keys *apiv1alpha1.Policy `json:"keys,omitempty"`
 }
 

@@ -11,9 +11,9 @@ import (
 //
 // Endpoint is where the server can be reached.
 type EndpointApplyConfiguration struct {
-	// Type of the endpoint.
+	// type of the endpoint.
 	Type *apiv1alpha1.EndpointType `json:"type,omitempty"`
-	// Value is host:port, or a port on every node for NodePort.
+	// value is host:port, or a port on every node for NodePort.
 	Value *string `json:"value,omitempty"`
 }
 

@@ -7,9 +7,9 @@ package v1alpha1
 //
 // EnvVar is one variable with a plain value.
 type EnvVarApplyConfiguration struct {
-	// Name of the variable. Those of the server itself are set by other fields.
+	// name of the variable. Those of the server itself are set by other fields.
 	Name *string `json:"name,omitempty"`
-	// Value of the variable; `$(NAME)` is not expanded.
+	// value of the variable; `$(NAME)` is not expanded.
 	Value *string `json:"value,omitempty"`
 }
 

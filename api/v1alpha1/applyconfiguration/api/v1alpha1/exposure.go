@@ -7,13 +7,13 @@ package v1alpha1
 //
 // Exposure says how clients reach the server.
 type ExposureApplyConfiguration struct {
-	// Service in front of the server's pods; it has the AppView's name.
+	// service in front of the server's pods; it has the AppView's name.
 	Service *ServiceApplyConfiguration `json:"service,omitempty"`
-	// Ingress in front of the Service; it has the AppView's name. Not with gateway.
+	// ingress in front of the Service; it has the AppView's name. Not with gateway.
 	Ingress *IngressApplyConfiguration `json:"ingress,omitempty"`
-	// Gateway that routes to the Service, by an HTTPRoute of the AppView's name. Not with ingress.
+	// gateway that routes to the Service, by an HTTPRoute of the AppView's name. Not with ingress.
 	Gateway *GatewayApplyConfiguration `json:"gateway,omitempty"`
-	// TLS that the server itself speaks: inside the cluster, and to whoever is in front of it. Default: plain HTTP, and TLS
+	// tls that the server itself speaks: inside the cluster, and to whoever is in front of it. Default: plain HTTP, and TLS
 	// ends in front of the server.
 	TLS *TLSApplyConfiguration `json:"tls,omitempty"`
 }

@@ -11,9 +11,9 @@ import (
 //
 // Gateway that routes to the Service.
 type GatewayApplyConfiguration struct {
-	// ParentRefs name the Gateways.
+	// parentRefs name the Gateways.
 	ParentRefs []ParentReferenceApplyConfiguration `json:"parentRefs,omitempty"`
-	// Hostnames of the route. The first is that of baseURL, unless baseURL names another; the others are allowed hosts.
+	// hostnames of the route. The first is that of baseURL, unless baseURL names another; the others are allowed hosts.
 	Hostnames []apiv1alpha1.Hostname `json:"hostnames,omitempty"`
 }
 

@@ -11,15 +11,15 @@ import (
 //
 // HealthCheck says how the hold is asked whether it is well: a GET that must answer 200.
 type HealthCheckApplyConfiguration struct {
-	// Path to GET. Default: /xrpc/_health.
+	// path to GET. Default: /xrpc/_health.
 	Path *string `json:"path,omitempty"`
-	// Interval between checks, 10s to 1h. Default: 1m.
+	// interval between checks, 10s to 1h. Default: 1m.
 	Interval *apiv1alpha1.Duration `json:"interval,omitempty"`
-	// Timeout of one check, 1s to 30s. Default: 5s.
+	// timeout of one check, 1s to 30s. Default: 5s.
 	Timeout *apiv1alpha1.Duration `json:"timeout,omitempty"`
-	// FailureThreshold is how many checks in a row must fail before the hold counts as unhealthy. Default: 3.
+	// failureThreshold is how many checks in a row must fail before the hold counts as unhealthy. Default: 3.
 	FailureThreshold *int32 `json:"failureThreshold,omitempty"`
-	// SuccessThreshold is how many checks in a row must succeed before it counts as healthy again. Default: 1.
+	// successThreshold is how many checks in a row must succeed before it counts as healthy again. Default: 1.
 	SuccessThreshold *int32 `json:"successThreshold,omitempty"`
 }
 

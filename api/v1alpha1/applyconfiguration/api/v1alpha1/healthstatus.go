@@ -12,15 +12,15 @@ import (
 //
 // HealthStatus is written when the state changes and every ten minutes; finer values are metrics.
 type HealthStatusApplyConfiguration struct {
-	// State of the hold.
+	// state of the hold.
 	State *apiv1alpha1.HealthState `json:"state,omitempty"`
-	// Since when the state is what it is.
+	// since when the state is what it is.
 	Since *v1.Time `json:"since,omitempty"`
-	// LastProbeTime, coarse.
+	// lastProbeTime is when the hold was last asked, as of the last write.
 	LastProbeTime *v1.Time `json:"lastProbeTime,omitempty"`
-	// ConsecutiveFailures when last written.
+	// consecutiveFailures when last written.
 	ConsecutiveFailures *int32 `json:"consecutiveFailures,omitempty"`
-	// LatencyMillis of the last check, rounded up to 5 ms.
+	// latencyMillis of the last check, rounded up to 5 ms.
 	LatencyMillis *int64 `json:"latencyMillis,omitempty"`
 }
 

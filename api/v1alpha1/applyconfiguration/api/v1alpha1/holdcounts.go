@@ -7,11 +7,11 @@ package v1alpha1
 //
 // HoldCounts counts the HoldLinks that name this AppView.
 type HoldCountsApplyConfiguration struct {
-	// Linked is how many name this AppView.
+	// linked is how many name this AppView.
 	Linked *int32 `json:"linked,omitempty"`
-	// Accepted is how many of them this AppView admits.
+	// accepted is how many of them this AppView admits.
 	Accepted *int32 `json:"accepted,omitempty"`
-	// Healthy is how many of those answer.
+	// healthy is how many of those answer.
 	Healthy *int32 `json:"healthy,omitempty"`
 }
 

@@ -17,11 +17,12 @@ import (
 // HoldLink attaches a hold, the service that stores blobs, to an AppView. It asks; the AppView admits
 // (spec.holdLinks.allowedNamespaces). The operator finds the hold's DID, watches its health, and tells the server.
 type HoldLinkApplyConfiguration struct {
-	v1.TypeMetaApplyConfiguration    `json:""`
+	v1.TypeMetaApplyConfiguration `json:""`
+	// metadata is Kubernetes' own.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// Spec is what you ask for.
+	// spec is what you ask for.
 	Spec *HoldLinkSpecApplyConfiguration `json:"spec,omitempty"`
-	// Status is what the operator sees.
+	// status is what the operator sees.
 	Status *HoldLinkStatusApplyConfiguration `json:"status,omitempty"`
 }
 

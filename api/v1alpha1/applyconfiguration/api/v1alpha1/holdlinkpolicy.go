@@ -7,7 +7,7 @@ package v1alpha1
 //
 // HoldLinkPolicy is the AppView's side of the handshake: a HoldLink asks with appViewRef, the AppView admits.
 type HoldLinkPolicyApplyConfiguration struct {
-	// AllowedNamespaces are where HoldLinks may come from. Default: the AppView's own namespace.
+	// allowedNamespaces are where HoldLinks may come from. Default: the AppView's own namespace.
 	AllowedNamespaces *AllowedNamespacesApplyConfiguration `json:"allowedNamespaces,omitempty"`
 }
 

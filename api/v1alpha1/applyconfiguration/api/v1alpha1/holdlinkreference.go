@@ -11,9 +11,9 @@ import (
 //
 // HoldLinkReference names a HoldLink.
 type HoldLinkReferenceApplyConfiguration struct {
-	// Name of the HoldLink.
+	// name of the HoldLink.
 	Name *apiv1alpha1.ObjectName `json:"name,omitempty"`
-	// Namespace of the HoldLink. Default: the AppView's.
+	// namespace of the HoldLink. Default: the AppView's.
 	Namespace *apiv1alpha1.NamespaceName `json:"namespace,omitempty"`
 }
 

@@ -11,24 +11,24 @@ import (
 //
 // HoldLinkSpec is what you ask for.
 type HoldLinkSpecApplyConfiguration struct {
-	// AppViewRef names the AppView to attach to. Immutable.
+	// appViewRef names the AppView to attach to. Immutable.
 	AppViewRef *AppViewReferenceApplyConfiguration `json:"appViewRef,omitempty"`
-	// Hold names the hold in one of three ways.
+	// hold names the hold in one of three ways.
 	Hold *HoldSourceApplyConfiguration `json:"hold,omitempty"`
-	// Endpoint is where the AppView reaches the hold when that is not what its DID document says, for example the
+	// endpoint is where the AppView reaches the hold when that is not what its DID document says, for example the
 	// hold's Service inside the cluster. The did.json served there must name the same DID. With hold.did only.
 	Endpoint *apiv1alpha1.Origin `json:"endpoint,omitempty"`
-	// Download says how clients get blobs: Redirect sends them to the hold, Proxy streams the bytes through the
+	// download says how clients get blobs: Redirect sends them to the hold, Proxy streams the bytes through the
 	// AppView, for a hold that clients cannot reach. Default: Proxy for a serviceRef, else Redirect.
 	Download *apiv1alpha1.Download `json:"download,omitempty"`
-	// DisplayName for people.
+	// displayName of the hold for people, at most 128 characters.
 	DisplayName *string `json:"displayName,omitempty"`
-	// HealthCheck says how the hold is asked whether it is well.
+	// healthCheck says how the hold is asked whether it is well: a GET that must answer 200.
 	HealthCheck *HealthCheckApplyConfiguration `json:"healthCheck,omitempty"`
-	// Role: Candidate (default) may become the AppView's default hold when it is the only one; Member never does unless
+	// role Candidate (default) may become the AppView's default hold when it is the only one; Member never does unless
 	// spec.defaultHold names it.
 	Role *apiv1alpha1.Role `json:"role,omitempty"`
-	// Reconciliation: Suspended leaves everything as it is until Active. Default: Active.
+	// reconciliation Suspended leaves everything as it is until Active. Default: Active.
 	Reconciliation *apiv1alpha1.Reconciliation `json:"reconciliation,omitempty"`
 }
 

@@ -13,23 +13,23 @@ import (
 //
 // HoldLinkStatus is what the operator sees.
 type HoldLinkStatusApplyConfiguration struct {
-	// ObservedGeneration is the generation that the conditions speak of; -1 before the first look.
+	// observedGeneration is the generation that the conditions speak of; -1 before the first look.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// Conditions: Ready, Reconciling, Stalled, Accepted, Resolved, Healthy, Programmed.
+	// conditions are Ready, Reconciling, Stalled, Accepted, Resolved, Healthy, Programmed.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// DID of the hold.
+	// did of the hold.
 	DID *string `json:"did,omitempty"`
-	// Endpoint where the hold is reached.
+	// endpoint where the hold is reached.
 	Endpoint *string `json:"endpoint,omitempty"`
-	// ResolvedFrom is what DID and endpoint were found by: spec.hold and spec.endpoint as one string.
+	// resolvedFrom is what DID and endpoint were found by: spec.hold and spec.endpoint as one string.
 	ResolvedFrom *string `json:"resolvedFrom,omitempty"`
-	// LastResolvedTime is when the hold's DID document was last read and right; refreshed when it changes something.
+	// lastResolvedTime is when the hold's DID document was last read and right; refreshed when it changes something.
 	LastResolvedTime *metav1.Time `json:"lastResolvedTime,omitempty"`
-	// Download in force.
+	// download in force.
 	Download *apiv1alpha1.Download `json:"download,omitempty"`
-	// Health of the hold.
+	// health of the hold.
 	Health *HealthStatusApplyConfiguration `json:"health,omitempty"`
-	// IsDefaultFor is the AppView, as namespace/name, whose default hold this is.
+	// isDefaultFor is the AppView, as namespace/name, whose default hold this is.
 	IsDefaultFor *string `json:"isDefaultFor,omitempty"`
 }
 

@@ -11,11 +11,11 @@ import (
 //
 // HoldSource names a hold in one of three ways.
 type HoldSourceApplyConfiguration struct {
-	// DID of the hold. Its endpoint is in its DID document, unless spec.endpoint says otherwise.
+	// did of the hold. Its endpoint is in its DID document, unless spec.endpoint says otherwise.
 	DID *apiv1alpha1.DID `json:"did,omitempty"`
-	// URL of the hold; its did.json must name the did:web of that host.
+	// url of the hold; its did.json must name the did:web of that host.
 	URL *apiv1alpha1.Origin `json:"url,omitempty"`
-	// ServiceRef names the hold's Service in the HoldLink's namespace; its did.json names the DID.
+	// serviceRef names the hold's Service in the HoldLink's namespace; its did.json names the DID.
 	ServiceRef *ServiceReferenceApplyConfiguration `json:"serviceRef,omitempty"`
 }
 

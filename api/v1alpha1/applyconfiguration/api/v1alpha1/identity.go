@@ -11,9 +11,9 @@ import (
 //
 // Identity says where handles and DIDs are looked up.
 type IdentityApplyConfiguration struct {
-	// PLCURL is the PLC directory. Default: https://plc.directory.
+	// plcURL is the PLC directory. Default: https://plc.directory.
 	PLCURL *apiv1alpha1.Origin `json:"plcURL,omitempty"`
-	// HandleResolverURL is a service that answers com.atproto.identity.resolveHandle, asked before DNS and well-known.
+	// handleResolverURL is a service that answers com.atproto.identity.resolveHandle, asked before DNS and well-known.
 	// Default: none.
 	HandleResolverURL *apiv1alpha1.Origin `json:"handleResolverURL,omitempty"`
 }

@@ -11,14 +11,14 @@ import (
 //
 // Ingress in front of the Service.
 type IngressApplyConfiguration struct {
-	// ClassName of the controller that serves it. Default: the cluster's.
+	// className of the controller that serves it. Default: the cluster's.
 	ClassName *apiv1alpha1.ObjectName `json:"className,omitempty"`
-	// Hosts that it answers for. The first is that of baseURL, unless baseURL names another; the others are allowed hosts.
+	// hosts that it answers for. The first is that of baseURL, unless baseURL names another; the others are allowed hosts.
 	Hosts []apiv1alpha1.Hostname `json:"hosts,omitempty"`
-	// TLSSecretName is the Secret with the certificate of the hosts, which the Ingress controller reads. Default: the
+	// tlsSecretName is the Secret with the certificate of the hosts, which the Ingress controller reads. Default: the
 	// controller's own certificate.
 	TLSSecretName *apiv1alpha1.ObjectName `json:"tlsSecretName,omitempty"`
-	// Annotations of the Ingress, for example for its controller or for cert-manager.
+	// annotations of the Ingress, for example for its controller or for cert-manager.
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 

@@ -11,11 +11,11 @@ import (
 //
 // IssuerReference names a cert-manager issuer.
 type IssuerReferenceApplyConfiguration struct {
-	// Name of the issuer.
+	// name of the issuer.
 	Name *apiv1alpha1.ObjectName `json:"name,omitempty"`
-	// Kind: Issuer (default), ClusterIssuer, or a kind of another group.
+	// kind is Issuer (default), ClusterIssuer, or a kind of another group.
 	Kind *string `json:"kind,omitempty"`
-	// Group of the issuer. Default: cert-manager.io.
+	// group of the issuer. Default: cert-manager.io.
 	Group *string `json:"group,omitempty"`
 }
 

@@ -13,9 +13,9 @@ import (
 // operator.atcr.io/rotate=ID rotates once for every new ID; an ID that begins with revoke- takes the current key away
 // at once, and clients log in again.
 type KeyRotationApplyConfiguration struct {
-	// Mode: Scheduled (default), every interval; or Manual.
+	// mode is Scheduled (default), every interval; or Manual.
 	Mode *apiv1alpha1.RotationMode `json:"mode,omitempty"`
-	// Interval that a key signs for, 24h or more, in hours. Default: 2160h, 90 days.
+	// interval that a key signs for, 24h or more, in hours. Default: 2160h, 90 days.
 	Interval *apiv1alpha1.Duration `json:"interval,omitempty"`
 }
 

@@ -7,9 +7,9 @@ package v1alpha1
 //
 // Keys of the server.
 type KeysApplyConfiguration struct {
-	// Signing key of registry tokens, in the Secret NAME-signing. Servers load a changed key without a restart.
+	// signing key of registry tokens, in the Secret NAME-signing. Servers load a changed key without a restart.
 	Signing *SigningKeyApplyConfiguration `json:"signing,omitempty"`
-	// OAuthClient key, in the Secret NAME-oauth: it proves to users' servers who this AppView is. Sessions are bound to
+	// oauthClient key, in the Secret NAME-oauth: it proves to users' servers who this AppView is. Sessions are bound to
 	// the key that they began with.
 	OAuthClient *OAuthClientKeyApplyConfiguration `json:"oauthClient,omitempty"`
 }

@@ -12,11 +12,11 @@ import (
 // KeySecretReference names a Secret with a key, in the AppView's namespace. Label the Secret operator.atcr.io/watch=true
 // to have changes seen at once; else it is read every ten minutes.
 type KeySecretReferenceApplyConfiguration struct {
-	// Name of the Secret.
+	// name of the Secret.
 	Name *apiv1alpha1.ObjectName `json:"name,omitempty"`
-	// KeyKey is the entry with the private key: EC P-256, or RSA of 2048 bits or more, in PEM. Default: tls.key.
+	// keyKey is the entry with the private key: EC P-256, or RSA of 2048 bits or more, in PEM. Default: tls.key.
 	KeyKey *apiv1alpha1.SecretKey `json:"keyKey,omitempty"`
-	// CertKey is the entry with its certificate, in PEM; the first one counts. Default: tls.crt where there is such an
+	// certKey is the entry with its certificate, in PEM; the first one counts. Default: tls.crt where there is such an
 	// entry, else a certificate is made.
 	CertKey *apiv1alpha1.SecretKey `json:"certKey,omitempty"`
 }

@@ -7,9 +7,9 @@ package v1alpha1
 //
 // KeysStatus names the server's keys.
 type KeysStatusApplyConfiguration struct {
-	// Signing key of registry tokens.
+	// signing key of registry tokens.
 	Signing *SigningKeyStatusApplyConfiguration `json:"signing,omitempty"`
-	// OAuthClient key.
+	// oauthClient key.
 	OAuthClient *OAuthKeyStatusApplyConfiguration `json:"oauthClient,omitempty"`
 }
 

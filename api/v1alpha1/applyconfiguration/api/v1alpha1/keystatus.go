@@ -12,13 +12,13 @@ import (
 //
 // KeyStatus names one key.
 type KeyStatusApplyConfiguration struct {
-	// Kid is the key's id: its RFC 7638 thumbprint.
+	// kid is the key's id: its RFC 7638 thumbprint.
 	Kid *string `json:"kid,omitempty"`
-	// Algorithm of the key.
+	// algorithm of the key.
 	Algorithm *apiv1alpha1.KeyAlgorithm `json:"algorithm,omitempty"`
-	// SecretName is where the key is.
+	// secretName is where the key is.
 	SecretName *string `json:"secretName,omitempty"`
-	// NotAfter is when a provided key's certificate expires.
+	// notAfter is when a provided key's certificate expires.
 	NotAfter *v1.Time `json:"notAfter,omitempty"`
 }
 

@@ -12,15 +12,15 @@ import (
 //
 // LinkStatus is one hold that the server was told.
 type LinkStatusApplyConfiguration struct {
-	// Namespace of the HoldLink.
+	// namespace of the HoldLink.
 	Namespace *string `json:"namespace,omitempty"`
-	// Name of the HoldLink.
+	// name of the HoldLink.
 	Name *string `json:"name,omitempty"`
-	// DID of the hold.
+	// did of the hold.
 	DID *string `json:"did,omitempty"`
-	// Health of the hold.
+	// health of the hold.
 	Health *apiv1alpha1.HealthState `json:"health,omitempty"`
-	// Since when the health is what it is.
+	// since when the health is what it is.
 	Since *v1.Time `json:"since,omitempty"`
 }
 

@@ -11,7 +11,7 @@ import (
 //
 // LocalReference names an object in the same namespace.
 type LocalReferenceApplyConfiguration struct {
-	// Name of the object.
+	// name of the object.
 	Name *apiv1alpha1.ObjectName `json:"name,omitempty"`
 }
 

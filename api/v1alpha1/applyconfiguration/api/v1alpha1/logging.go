@@ -7,9 +7,9 @@ package v1alpha1
 //
 // Logging of the server.
 type LoggingApplyConfiguration struct {
-	// Level: debug, info (default), warn or error.
+	// level is debug, info (default), warn or error.
 	Level *string `json:"level,omitempty"`
-	// Format: json (default) or text.
+	// format is json (default) or text.
 	Format *string `json:"format,omitempty"`
 }
 

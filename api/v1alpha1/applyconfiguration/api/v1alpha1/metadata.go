@@ -7,9 +7,9 @@ package v1alpha1
 //
 // Metadata is labels and annotations.
 type MetadataApplyConfiguration struct {
-	// Labels to add. Those of the operator win.
+	// labels to add. Those of the operator win.
 	Labels map[string]string `json:"labels,omitempty"`
-	// Annotations to add. Those of the operator win.
+	// annotations to add. Those of the operator win.
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 

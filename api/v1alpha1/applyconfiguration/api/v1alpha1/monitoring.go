@@ -11,10 +11,10 @@ import (
 //
 // Monitoring by a Prometheus of the Prometheus operator.
 type MonitoringApplyConfiguration struct {
-	// ServiceMonitor: Auto (default) makes a ServiceMonitor where the cluster serves the kind; with Enabled, condition
+	// serviceMonitor is Auto (default) makes a ServiceMonitor where the cluster serves the kind; with Enabled, condition
 	// Monitored is false where it does not; Disabled makes none.
 	ServiceMonitor *apiv1alpha1.ServiceMonitorMode `json:"serviceMonitor,omitempty"`
-	// Labels of the ServiceMonitor, by which your Prometheus selects it.
+	// labels of the ServiceMonitor, by which your Prometheus selects it.
 	Labels map[string]string `json:"labels,omitempty"`
 }
 

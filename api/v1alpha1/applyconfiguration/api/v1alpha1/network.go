@@ -12,9 +12,9 @@ import (
 // Network says which private addresses the server may call when a record, a DID document or a user names them.
 // Endpoints of HoldLinks need no entry.
 type NetworkApplyConfiguration struct {
-	// AllowedPrivateCIDRs are private ranges, for example 10.0.0.0/8. Default: none.
+	// allowedPrivateCIDRs are private ranges, for example 10.0.0.0/8. Default: none.
 	AllowedPrivateCIDRs []apiv1alpha1.CIDR `json:"allowedPrivateCIDRs,omitempty"`
-	// AllowedPrivatePorts are the ports, besides 80 and 443, that may be called there. Default: any.
+	// allowedPrivatePorts are the ports, besides 80 and 443, that may be called there. Default: any.
 	AllowedPrivatePorts []int32 `json:"allowedPrivatePorts,omitempty"`
 }
 

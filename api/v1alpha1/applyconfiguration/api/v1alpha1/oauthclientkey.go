@@ -12,11 +12,12 @@ import (
 // OAuthClientKey says where the key comes from and when it changes. It changes the other way around from a signing key: a
 // retired key stays, with its private half, until the sessions that began with it are over.
 type OAuthClientKeyApplyConfiguration struct {
-	// Source: Generated (default) or SecretRef.
+	// source is Generated (default) or SecretRef.
 	Source *apiv1alpha1.KeySource `json:"source,omitempty"`
-	// SecretRef names the Secret with your key, with source SecretRef: EC P-256.
+	// secretRef names the Secret with your key, with source SecretRef: EC P-256.
 	SecretRef *KeySecretReferenceApplyConfiguration `json:"secretRef,omitempty"`
-	// Rotation of the key.
+	// rotation of the key. Whatever it says, annotating the AppView with operator.atcr.io/rotate-oauth=ID rotates once for
+	// every new ID.
 	Rotation *OAuthKeyRotationApplyConfiguration `json:"rotation,omitempty"`
 }
 

@@ -12,11 +12,11 @@ import (
 // OAuthKeyRotation says when the key changes. Annotating the AppView with operator.atcr.io/rotate-oauth=ID rotates once for
 // every new ID; an ID that begins with revoke- takes every earlier key away at once, and users log in again.
 type OAuthKeyRotationApplyConfiguration struct {
-	// Mode: Manual (default) or Scheduled.
+	// mode is Manual (default) or Scheduled.
 	Mode *apiv1alpha1.RotationMode `json:"mode,omitempty"`
-	// Interval that a key is the newest for, 720h or more. Default with mode Scheduled: 8760h, a year.
+	// interval that a key is the newest for, 720h or more. Default with mode Scheduled: 8760h, a year.
 	Interval *apiv1alpha1.Duration `json:"interval,omitempty"`
-	// RetireAfter is how long a key stays after a newer one came: as long as a session may last. Default: 4320h, 180 days.
+	// retireAfter is how long a key stays after a newer one came: as long as a session may last. Default: 4320h, 180 days.
 	RetireAfter *apiv1alpha1.Duration `json:"retireAfter,omitempty"`
 }
 

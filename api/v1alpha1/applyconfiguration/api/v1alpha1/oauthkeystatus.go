@@ -7,11 +7,11 @@ package v1alpha1
 //
 // OAuthKeyStatus names the keys of the OAuth client. The Secret is the truth.
 type OAuthKeyStatusApplyConfiguration struct {
-	// Current key: new sessions begin with it.
+	// current key: new sessions begin with it.
 	Current *KeyStatusApplyConfiguration `json:"current,omitempty"`
-	// Retired keys: sessions that began with them go on.
+	// retired keys: sessions that began with them go on.
 	Retired []RetiredKeyStatusApplyConfiguration `json:"retired,omitempty"`
-	// LastRequest is the newest operator.atcr.io/rotate-oauth annotation that was carried out.
+	// lastRequest is the newest operator.atcr.io/rotate-oauth annotation that was carried out.
 	LastRequest *string `json:"lastRequest,omitempty"`
 }
 

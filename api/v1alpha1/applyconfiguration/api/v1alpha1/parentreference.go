@@ -11,13 +11,13 @@ import (
 //
 // ParentReference names a Gateway, as in the Gateway API.
 type ParentReferenceApplyConfiguration struct {
-	// Name of the Gateway.
+	// name of the Gateway.
 	Name *apiv1alpha1.ObjectName `json:"name,omitempty"`
-	// Namespace of the Gateway. Default: the AppView's. The Gateway's listener must admit routes from there.
+	// namespace of the Gateway. Default: the AppView's. The Gateway's listener must admit routes from there.
 	Namespace *apiv1alpha1.NamespaceName `json:"namespace,omitempty"`
-	// SectionName is the listener. Default: every listener that fits.
+	// sectionName is the listener. Default: every listener that fits.
 	SectionName *string `json:"sectionName,omitempty"`
-	// Port of the listener. Default: any.
+	// port of the listener. Default: any.
 	Port *int32 `json:"port,omitempty"`
 }
 

@@ -12,21 +12,21 @@ import (
 //
 // PodTemplate adds to the server's pods. The restricted Pod Security profile is applied on top and cannot be loosened.
 type PodTemplateApplyConfiguration struct {
-	// Metadata of the pods.
+	// metadata of the pods.
 	Metadata *MetadataApplyConfiguration `json:"metadata,omitempty"`
-	// Resources of the server's container.
+	// resources of the server's container.
 	Resources *v1.ResourceRequirements `json:"resources,omitempty"`
-	// NodeSelector of the pods.
+	// nodeSelector of the pods.
 	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
-	// Tolerations of the pods.
+	// tolerations of the pods.
 	Tolerations []v1.Toleration `json:"tolerations,omitempty"`
-	// Affinity of the pods.
+	// affinity of the pods.
 	Affinity *v1.Affinity `json:"affinity,omitempty"`
-	// PriorityClassName of the pods.
+	// priorityClassName of the pods.
 	PriorityClassName *apiv1alpha1.ObjectName `json:"priorityClassName,omitempty"`
-	// Env are further variables of the server's container, for example HTTPS_PROXY.
+	// env are further variables of the server's container, for example HTTPS_PROXY.
 	Env []EnvVarApplyConfiguration `json:"env,omitempty"`
-	// Volumes are further files in the server's container, read-only, for example what a variable of env names.
+	// volumes are further files in the server's container, read-only, for example what a variable of env names.
 	Volumes []VolumeApplyConfiguration `json:"volumes,omitempty"`
 }
 

@@ -11,16 +11,16 @@ import (
 //
 // PostgreSQL is a database that somebody else runs, version 13 or newer. The operator never connects to it.
 type PostgreSQLApplyConfiguration struct {
-	// SecretRef names the Secret that says where the database is and who asks. The application Secret of a CloudNativePG
+	// secretRef names the Secret that says where the database is and who asks. The application Secret of a CloudNativePG
 	// cluster, NAME-app, needs nothing else.
 	SecretRef *DatabaseSecretReferenceApplyConfiguration `json:"secretRef,omitempty"`
-	// SSLMode as libpq means it: disable, allow, prefer, require, verify-ca or verify-full. Default: what the URI says;
+	// sslMode as libpq means it: disable, allow, prefer, require, verify-ca or verify-full. Default: what the URI says;
 	// verify-full with caSecretRef; else prefer.
 	SSLMode *apiv1alpha1.SSLMode `json:"sslMode,omitempty"`
-	// CASecretRef names the Secret with the certificates that the database's own is verified with, in PEM. Default: those
+	// caSecretRef names the Secret with the certificates that the database's own is verified with, in PEM. Default: those
 	// of the server's image.
 	CASecretRef *CASecretReferenceApplyConfiguration `json:"caSecretRef,omitempty"`
-	// Pool of connections of one replica.
+	// pool of connections of one replica.
 	Pool *DatabasePoolApplyConfiguration `json:"pool,omitempty"`
 }
 

@@ -11,9 +11,9 @@ import (
 //
 // RetiredKeyStatus names a key that signs no more.
 type RetiredKeyStatusApplyConfiguration struct {
-	// Kid is the key's id.
+	// kid is the key's id.
 	Kid *string `json:"kid,omitempty"`
-	// Until when it stays; absent while a server may still use it.
+	// until when it stays; absent while a server may still use it.
 	Until *v1.Time `json:"until,omitempty"`
 }
 

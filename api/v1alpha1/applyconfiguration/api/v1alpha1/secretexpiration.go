@@ -11,9 +11,9 @@ import (
 //
 // SecretExpiration says when the certificate in a Secret ends.
 type SecretExpirationApplyConfiguration struct {
-	// Name of the Secret.
+	// name of the Secret.
 	Name *string `json:"name,omitempty"`
-	// NotAfter is when the certificate ends.
+	// notAfter is when the certificate ends.
 	NotAfter *v1.Time `json:"notAfter,omitempty"`
 }
 

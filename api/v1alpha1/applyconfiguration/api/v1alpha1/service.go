@@ -11,13 +11,13 @@ import (
 //
 // Service in front of the server's pods.
 type ServiceApplyConfiguration struct {
-	// Type: ClusterIP (default), NodePort or LoadBalancer.
+	// type is ClusterIP (default), NodePort or LoadBalancer.
 	Type *v1.ServiceType `json:"type,omitempty"`
-	// Port of the Service. Default: 5000.
+	// port of the Service. Default: 5000.
 	Port *int32 `json:"port,omitempty"`
-	// NodePort to ask for. Default: the cluster chooses.
+	// nodePort to ask for. Default: the cluster chooses.
 	NodePort *int32 `json:"nodePort,omitempty"`
-	// Annotations of the Service, for example for a load balancer.
+	// annotations of the Service, for example for a load balancer.
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 

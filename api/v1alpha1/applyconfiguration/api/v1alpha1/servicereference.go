@@ -11,11 +11,11 @@ import (
 //
 // ServiceReference names a port of a Service.
 type ServiceReferenceApplyConfiguration struct {
-	// Name of the Service.
-	Name *apiv1alpha1.ObjectName `json:"name,omitempty"`
-	// Port of the Service. Default: its only port, or 80.
+	// name of the Service.
+	Name *apiv1alpha1.ServiceName `json:"name,omitempty"`
+	// port of the Service. Default: its only port, or 80.
 	Port *int32 `json:"port,omitempty"`
-	// Scheme: http (default) or https.
+	// scheme is http (default) or https.
 	Scheme *string `json:"scheme,omitempty"`
 }
 
@@ -28,7 +28,7 @@ func ServiceReference() *ServiceReferenceApplyConfiguration {
 // WithName sets the Name field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Name field is set to the value of the last call.
-func (b *ServiceReferenceApplyConfiguration) WithName(value apiv1alpha1.ObjectName) *ServiceReferenceApplyConfiguration {
+func (b *ServiceReferenceApplyConfiguration) WithName(value apiv1alpha1.ServiceName) *ServiceReferenceApplyConfiguration {
 	b.Name = &value
 	return b
 }

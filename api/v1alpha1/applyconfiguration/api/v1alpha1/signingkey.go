@@ -12,17 +12,18 @@ import (
 // SigningKey says where the key comes from and when it changes. Whatever the source, servers know a key before it
 // signs and verify with it until its last token is over.
 type SigningKeyApplyConfiguration struct {
-	// Source: Generated (default), the operator makes keys; SecretRef, a Secret of yours; CertManager, a Certificate that
+	// source is Generated (default), the operator makes keys; SecretRef, a Secret of yours; CertManager, a Certificate that
 	// the operator asks cert-manager for. A provided key is copied, never mounted: replace it at any time.
 	Source *apiv1alpha1.KeySource `json:"source,omitempty"`
-	// Algorithm of keys that are made: ES256 (default) or RS256 (2048 bits), which costs the server 20 times more per
+	// algorithm of keys that are made: ES256 (default) or RS256 (2048 bits), which costs the server 20 times more per
 	// token. A change rotates the key.
 	Algorithm *apiv1alpha1.KeyAlgorithm `json:"algorithm,omitempty"`
-	// Rotation of generated keys.
+	// rotation of generated keys. Whatever it says, annotating the AppView with operator.atcr.io/rotate=ID rotates once for
+	// every new ID.
 	Rotation *KeyRotationApplyConfiguration `json:"rotation,omitempty"`
-	// SecretRef names the Secret with your key, with source SecretRef.
+	// secretRef names the Secret with your key, with source SecretRef.
 	SecretRef *KeySecretReferenceApplyConfiguration `json:"secretRef,omitempty"`
-	// CertManager asks for a Certificate, with source CertManager.
+	// certManager asks for a Certificate, with source CertManager.
 	CertManager *CertManagerKeyApplyConfiguration `json:"certManager,omitempty"`
 }
 

@@ -11,17 +11,17 @@ import (
 //
 // SigningKeyStatus names the keys that sign and verify. The Secret is the truth.
 type SigningKeyStatusApplyConfiguration struct {
-	// Current key: it signs.
+	// current key: it signs.
 	Current *KeyStatusApplyConfiguration `json:"current,omitempty"`
-	// Next key: servers know it, and it signs after the current one.
+	// next key: servers know it, and it signs after the current one.
 	Next *KeyStatusApplyConfiguration `json:"next,omitempty"`
-	// Retired keys: they verify until the tokens that they signed are over.
+	// retired keys: they verify until the tokens that they signed are over.
 	Retired []RetiredKeyStatusApplyConfiguration `json:"retired,omitempty"`
-	// LastRotationTime is when the current key began to sign.
+	// lastRotationTime is when the current key began to sign.
 	LastRotationTime *v1.Time `json:"lastRotationTime,omitempty"`
-	// NextRotationTime is when the next key is due to sign; absent when only you decide.
+	// nextRotationTime is when the next key is due to sign; absent when only you decide.
 	NextRotationTime *v1.Time `json:"nextRotationTime,omitempty"`
-	// LastRequest is the newest operator.atcr.io/rotate annotation that was carried out.
+	// lastRequest is the newest operator.atcr.io/rotate annotation that was carried out.
 	LastRequest *string `json:"lastRequest,omitempty"`
 }
 

@@ -13,16 +13,16 @@ import (
 //
 // SQLite is one file on a claim, mounted by one pod.
 type SQLiteApplyConfiguration struct {
-	// Size of the claim; it may grow, never shrink. Default: 1Gi.
+	// size of the claim; it may grow, never shrink. Default: 1Gi.
 	Size *resource.Quantity `json:"size,omitempty"`
-	// StorageClassName of the claim, immutable. Default: the cluster's default class.
+	// storageClassName of the claim, immutable. Default: the cluster's default class.
 	StorageClassName *apiv1alpha1.ObjectName `json:"storageClassName,omitempty"`
-	// AccessMode of the claim, immutable: ReadWriteOnce (default) or ReadWriteOncePod.
+	// accessMode of the claim, immutable: ReadWriteOnce (default) or ReadWriteOncePod.
 	AccessMode *v1.PersistentVolumeAccessMode `json:"accessMode,omitempty"`
-	// ExistingClaim is a claim of yours, in the same namespace, used instead of one that the operator makes. It is
+	// existingClaim is a claim of yours, in the same namespace, used instead of one that the operator makes. It is
 	// never deleted. Data is not moved from one claim to another.
 	ExistingClaim *apiv1alpha1.ObjectName `json:"existingClaim,omitempty"`
-	// Backup has the running server copy the file on a schedule. Default: no backups.
+	// backup has the running server copy the file on a schedule. Default: no backups.
 	Backup *BackupApplyConfiguration `json:"backup,omitempty"`
 }
 

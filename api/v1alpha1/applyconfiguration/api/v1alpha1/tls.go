@@ -8,10 +8,10 @@ package v1alpha1
 // TLS names the certificate that the server speaks HTTPS with, in one of two ways. Servers take a new one over without a
 // restart.
 type TLSApplyConfiguration struct {
-	// SecretRef names a Secret of type kubernetes.io/tls, in the AppView's namespace, with tls.crt and tls.key. Label it
+	// secretRef names a Secret of type kubernetes.io/tls, in the AppView's namespace, with tls.crt and tls.key. Label it
 	// operator.atcr.io/watch=true to have what is wrong with a new one said at once; else it is read every ten minutes.
 	SecretRef *LocalReferenceApplyConfiguration `json:"secretRef,omitempty"`
-	// CertManager asks cert-manager for a certificate.
+	// certManager asks cert-manager for a certificate.
 	CertManager *TLSCertificateApplyConfiguration `json:"certManager,omitempty"`
 }
 

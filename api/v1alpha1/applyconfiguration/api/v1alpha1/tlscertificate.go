@@ -11,12 +11,12 @@ import (
 //
 // TLSCertificate is a Certificate called NAME-server-tls.
 type TLSCertificateApplyConfiguration struct {
-	// IssuerRef names the issuer.
+	// issuerRef names the issuer.
 	IssuerRef *IssuerReferenceApplyConfiguration `json:"issuerRef,omitempty"`
-	// DNSNames of the certificate. Default: the host of baseURL, the Service's names, exposed and allowed hosts, and with
+	// dnsNames of the certificate. Default: the host of baseURL, the Service's names, exposed and allowed hosts, and with
 	// clusterPull the addresses that nodes use. Public issuers take public names only: list those.
 	DNSNames []apiv1alpha1.Hostname `json:"dnsNames,omitempty"`
-	// Duration of the certificate, 1h or more. Default: 2160h, 90 days.
+	// duration of the certificate, 1h or more. Default: 2160h, 90 days.
 	Duration *apiv1alpha1.Duration `json:"duration,omitempty"`
 }
 

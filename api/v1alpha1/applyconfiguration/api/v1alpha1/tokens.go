@@ -11,7 +11,7 @@ import (
 //
 // Tokens that the server issues.
 type TokensApplyConfiguration struct {
-	// Expiration of a registry token, 60s to 1h, whole seconds. Default: 5m.
+	// expiration of a registry token, 60s to 1h, whole seconds. Default: 5m.
 	Expiration *apiv1alpha1.Duration `json:"expiration,omitempty"`
 }
 

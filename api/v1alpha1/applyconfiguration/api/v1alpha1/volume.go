@@ -7,13 +7,13 @@ package v1alpha1
 //
 // Volume is a ConfigMap or a Secret of the AppView's namespace, mounted read-only. It must exist for pods to start.
 type VolumeApplyConfiguration struct {
-	// Name of the volume.
+	// name of the volume.
 	Name *string `json:"name,omitempty"`
-	// MountPath in the container; not where the server's own files are.
+	// mountPath in the container; not where the server's own files are.
 	MountPath *string `json:"mountPath,omitempty"`
-	// ConfigMap to mount.
+	// configMap to mount.
 	ConfigMap *LocalReferenceApplyConfiguration `json:"configMap,omitempty"`
-	// Secret to mount.
+	// secret to mount.
 	Secret *LocalReferenceApplyConfiguration `json:"secret,omitempty"`
 }
 
