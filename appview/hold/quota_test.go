@@ -1,9 +1,12 @@
 package hold_test
 
 import (
+	"database/sql"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -206,6 +209,65 @@ func TestWhoUsesMoreThanTheQuotaStartsNoUpload(t *testing.T) {
 	a := w.call(bob, "io.atcr.hold.initiateUpload", object{"digest": "x"})
 	require.Equal(t, http.StatusForbidden, a.status)
 	require.Equal(t, "QuotaExceeded", a.errorName())
+}
+
+// A registry that dies right after it began an upload has no id to abort it by.
+func TestUploadsThatNobodyContinuesMakeRoomForOthersOfTheirUser(t *testing.T) {
+	onBothDrivers(t, func(c *hold.Config) { public(c); c.MaxUploads = 2 }, func(t *testing.T, w *world) {
+		now := w.clocked()
+		left, moving := w.begin(alice), w.begin(alice)
+		now.add(59 * time.Minute)
+		w.part(alice, moving, 1, []byte("layer"))
+		require.Equal(t, http.StatusTooManyRequests, w.call(alice, "io.atcr.hold.initiateUpload", object{"digest": "x"}).status, "it may still be continued")
+		now.add(2 * time.Minute)
+		next := w.begin(alice)
+		require.Equal(t, http.StatusBadRequest, w.call(alice, "io.atcr.hold.getPartUploadUrl", object{"uploadId": left, "partNumber": 1}).status)
+		require.Equal(t, http.StatusTooManyRequests, w.call(alice, "io.atcr.hold.initiateUpload", object{"digest": "x"}).status, "the others are not old enough")
+		require.Equal(t, http.StatusOK, w.complete(alice, moving, digest.FromString("layer"), object{"partNumber": 1, "etag": w.part(alice, moving, 1, []byte("layer"))["etag"]}).status)
+		require.Equal(t, http.StatusOK, w.complete(alice, next, digest.FromString("")).status)
+	})
+}
+
+// The hold takes the whole blob as one part that comes for hours: it does not stand still.
+func TestAPartThatComesSlowlyMakesNoRoom(t *testing.T) {
+	w := newWorld(t, func(c *hold.Config) { public(c); c.MaxUploads = 1 })
+	now := w.clocked()
+	id := w.begin(alice)
+	body, send := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, w.partURL(alice, id, 1), body)
+	require.NoError(t, err)
+	etag := make(chan string, 1)
+	go func() {
+		defer close(etag)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		resp.Body.Close()
+		etag <- resp.Header.Get("ETag")
+	}()
+	touched := func() (at int64) {
+		db, err := sql.Open("sqlite", "file:"+filepath.Join(w.cfg.DatabaseDir, "ledger.sqlite")+"?mode=ro&_pragma=busy_timeout(10000)")
+		require.NoError(t, err)
+		defer db.Close()
+		require.NoError(t, db.QueryRowContext(t.Context(), `SELECT touched_at FROM uploads WHERE id = ?`, id).Scan(&at))
+		return at
+	}
+	blob := ""
+	for range 3 {
+		before := touched()
+		now.add(40 * time.Minute)
+		require.Eventually(t, func() bool { // more than once: the first piece may come before the clock was moved
+			now.add(2 * time.Minute)
+			_, err := io.WriteString(send, "piece")
+			blob += "piece"
+			return err == nil && touched() > before
+		}, 30*time.Second, 10*time.Millisecond)
+		require.Equal(t, http.StatusTooManyRequests, w.call(alice, "io.atcr.hold.initiateUpload", object{"digest": "x"}).status)
+	}
+	require.NoError(t, send.Close())
+	require.Equal(t, http.StatusOK, w.complete(alice, id, digest.FromString(blob), object{"partNumber": 1, "etag": <-etag}).status)
 }
 
 func TestUploadsInProgressAreBoundedForEachUser(t *testing.T) {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
@@ -51,9 +53,19 @@ func (s *Server) initiateUpload(w http.ResponseWriter, r *http.Request) error {
 	// The row first: whatever the storage has is known to the sweeper then.
 	err = s.ledger.BeginUpload(r.Context(), id, did, s.cfg.MaxUploads, s.now())
 	if errors.Is(err, ledger.ErrTooMany) {
+		var made bool
+		if made, err = s.makeRoom(r.Context(), did); err != nil {
+			return err
+		}
+		err = ledger.ErrTooMany
+		if made {
+			err = s.ledger.BeginUpload(r.Context(), id, did, s.cfg.MaxUploads, s.now())
+		}
+	}
+	if errors.Is(err, ledger.ErrTooMany) {
 		w.Header().Set("Retry-After", "60")
 		return xrpc.Errorf(http.StatusTooManyRequests, "TooManyUploads",
-			"%s has %d uploads in progress, the most of this hold; complete or abort one, or wait %s for idle ones to expire.", did, s.cfg.MaxUploads, s.cfg.UploadTTL)
+			"%s has %d uploads in progress, the most of this hold; complete or abort one, or wait: one that stands still for %s makes room.", did, s.cfg.MaxUploads, roomAfter)
 	}
 	if err != nil {
 		return err
@@ -65,6 +77,32 @@ func (s *Server) initiateUpload(w http.ResponseWriter, r *http.Request) error {
 	traits := s.driver.Traits()
 	xrpc.WriteJSON(w, http.StatusOK, map[string]any{"uploadId": id, "partSize": traits.PartSize, "streaming": traits.Streaming})
 	return nil
+}
+
+// roomAfter is how long an upload must have stood still to make room for another of its user: no URL of a part that was
+// handed out is still good then. A registry that died right after it began an upload leaves one that nobody can abort.
+const roomAfter = time.Hour
+
+// makeRoom ends the upload of a user that has stood still the longest, if that is long enough.
+func (s *Server) makeRoom(ctx context.Context, did syntax.DID) (bool, error) {
+	id, err := s.ledger.OldestUpload(ctx, did, s.now().Add(-roomAfter))
+	if errors.Is(err, ledger.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	unlock, ok := s.uploadLocks.tryLock(id)
+	if !ok {
+		return false, nil // it completes right now
+	}
+	defer unlock()
+	if err := s.abandon(ctx, id); err != nil {
+		return false, err
+	}
+	s.metrics.uploads.WithLabelValues("expired").Inc()
+	s.log.InfoContext(ctx, "an upload without progress made room for another", "did", did)
+	return true, nil
 }
 
 // getPartUploadUrl answers io.atcr.hold.getPartUploadUrl.
@@ -253,14 +291,42 @@ func (s *Server) upload(ctx context.Context, id string, did syntax.DID) (ledger.
 	return u, nil
 }
 
-// touching notes progress of an upload after each part that the hold itself took.
+// touching notes progress of an upload while the hold itself takes a part, and after it.
 func (s *Server) touching(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r)
-		if id := r.URL.Query().Get("upload"); storage.ValidUploadID(id) {
+		id := r.URL.Query().Get("upload")
+		if !storage.ValidUploadID(id) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		touch := func() {
 			if err := s.ledger.TouchUpload(context.WithoutCancel(r.Context()), id, s.now()); err != nil {
 				s.log.ErrorContext(r.Context(), "noting progress of an upload", "error", err)
 			}
 		}
+		if r.Body != http.NoBody {
+			r.Body = &touchingBody{ReadCloser: r.Body, now: s.now, noted: s.now(), touch: touch}
+		}
+		next.ServeHTTP(w, r)
+		touch()
 	})
+}
+
+// touchingBody notes now and then that a body still comes.
+type touchingBody struct {
+	io.ReadCloser
+	now   func() time.Time
+	noted time.Time
+	touch func()
+}
+
+const bodyNote = time.Minute
+
+func (b *touchingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if now := b.now(); n > 0 && now.Sub(b.noted) >= bodyNote {
+		b.noted = now
+		b.touch()
+	}
+	return n, err
 }

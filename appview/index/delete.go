@@ -95,7 +95,7 @@ func (m *Mirror) planDelete(ctx context.Context, did syntax.DID, repository stri
 		b.writes = append(b.writes, atproto.Write{Action: atproto.Delete, Collection: CollectionManifest, RKey: row.RKey})
 		b.change.deleteManifests = []digest.Digest{d}
 		if row.Hold != "" {
-			b.notify = &outboxItem{did: did, hold: row.Hold, notification: holdclient.Notification{
+			b.notify = &outboxItem{did: did, hold: row.Hold, record: row.RKey, notification: holdclient.Notification{
 				Repository: repository, UserDID: did, ManifestDigest: string(d), Operation: "delete"}}
 		}
 		return b, false, nil

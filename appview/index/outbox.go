@@ -2,32 +2,52 @@ package index
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/opencontainers/go-digest"
 
+	"atcr.io/operator/appview/atproto"
+	"atcr.io/operator/appview/atproto/records"
+	"atcr.io/operator/appview/background"
 	"atcr.io/operator/appview/holdclient"
 	"atcr.io/operator/appview/store"
 )
 
-// outboxItem is a notification that is stored in the transaction of the push that it tells of.
+// outboxItem is a notification that is stored in the transaction of the change that it tells of.
 type outboxItem struct {
+	id           string
 	did, hold    syntax.DID
 	notification holdclient.Notification
+	// record is the key of the manifest record whose deletion the notification tells of. Such a row is stored before the
+	// PDS is asked as well: when nobody lives to store the outcome, whoever delivers it looks whether the record is gone.
+	record string
 }
 
+// insert stores a notification that is due now.
 func (o *outboxItem) insert(ctx context.Context, q store.Tx, now time.Time) error {
+	return o.put(ctx, q, "", now, now)
+}
+
+// prepare stores a deletion that is to be attempted now, and is due when no attempt can be under way any more.
+func (o *outboxItem) prepare(ctx context.Context, q store.Tx, now time.Time) error {
+	return o.put(ctx, q, o.record, now, now.Add(outboxDoubt))
+}
+
+func (o *outboxItem) put(ctx context.Context, q store.Tx, record string, now, due time.Time) error {
 	payload, err := json.Marshal(o.notification)
 	if err != nil {
 		return fmt.Errorf("outbox: %w", err)
 	}
-	_, err = q.ExecContext(ctx, `INSERT INTO outbox (id, did, hold, payload, attempts, due_at, created_at) VALUES ($1, $2, $3, $4, 0, $5, $5)`,
-		rand.Text(), string(o.did), string(o.hold), string(payload), now.UnixMicro())
+	_, err = q.ExecContext(ctx, `INSERT INTO outbox (id, did, hold, payload, record, attempts, due_at, created_at) VALUES ($1, $2, $3, $4, $5, 0, $6, $7)
+		ON CONFLICT (id) DO UPDATE SET payload = excluded.payload, record = excluded.record, due_at = excluded.due_at, created_at = excluded.created_at`,
+		o.id, string(o.did), string(o.hold), string(payload), record, due.UnixMicro(), now.UnixMicro())
 	if err != nil {
 		return fmt.Errorf("outbox: %w", err)
 	}
@@ -44,6 +64,7 @@ const (
 	outboxFirst  = 2 * time.Second    // until the second attempt; then twice as long each time
 	outboxLast   = time.Hour          // at most
 	outboxGiveUp = 7 * 24 * time.Hour // after the push
+	outboxDoubt  = 2 * time.Minute    // until a deletion without an outcome is looked at: twice what a call to a PDS may take
 )
 
 // Deliver sends the outbox until ctx ends. Each hold has a queue of its own: one that hangs delays no other. Of several
@@ -66,7 +87,11 @@ func (m *Mirror) Deliver(ctx context.Context, holds *holdclient.Client) {
 		}
 		for _, hold := range due {
 			turns.take(hold, func() {
-				if err := m.deliverTo(ctx, holds, hold); err != nil && ctx.Err() == nil {
+				err := func() (err error) {
+					defer background.Caught(ctx, m.Log, "delivering notifications", &err)
+					return m.deliverTo(ctx, holds, hold)
+				}()
+				if err != nil && ctx.Err() == nil {
 					m.Log.WarnContext(ctx, "outbox", "hold", hold, "error", err)
 				}
 			})
@@ -102,8 +127,8 @@ func (t *turns) take(hold string, fn func()) {
 func (t *turns) wait() { t.all.Wait() }
 
 type dueItem struct {
-	id, did, payload  string
-	attempts, created int64
+	id, did, payload, record string
+	attempts, created        int64
 }
 
 // deliverTo is the turn of one hold. Whoever has something due is sent all of it in order, also what was put off: a
@@ -115,8 +140,8 @@ func (m *Mirror) deliverTo(ctx context.Context, holds *holdclient.Client, hold s
 	}
 	defer release()
 	due, err := readOne(ctx, m.Store, func(q querier) ([]dueItem, error) {
-		return scanDue(q.QueryContext(ctx, `SELECT id, did, payload, attempts, created_at FROM outbox
-			WHERE hold = $1 AND did IN (SELECT did FROM outbox WHERE hold = $1 AND due_at <= $2)
+		return scanDue(q.QueryContext(ctx, `SELECT id, did, payload, record, attempts, created_at FROM outbox
+			WHERE hold = $1 AND did IN (SELECT did FROM outbox WHERE hold = $1 AND due_at <= $2) AND (record = '' OR due_at <= $2)
 			ORDER BY created_at, id LIMIT $3`, hold, m.Now().UnixMicro(), outboxBatch))
 	})
 	if err != nil {
@@ -158,7 +183,7 @@ func scanDue(rows *sql.Rows, err error) (due []dueItem, _ error) {
 	defer rows.Close()
 	for rows.Next() {
 		var i dueItem
-		if err := rows.Scan(&i.id, &i.did, &i.payload, &i.attempts, &i.created); err != nil {
+		if err := rows.Scan(&i.id, &i.did, &i.payload, &i.record, &i.attempts, &i.created); err != nil {
 			return nil, err
 		}
 		due = append(due, i)
@@ -173,11 +198,33 @@ func (m *Mirror) deliver(ctx context.Context, holds *holdclient.Client, did stri
 	if err := json.Unmarshal([]byte(i.payload), &n); err != nil {
 		return err
 	}
+	if i.record != "" {
+		gone, rev, err := m.gone(ctx, syntax.DID(i.did), i.record, records.ManifestRKey(digest.Digest(n.ManifestDigest)))
+		if err != nil || !gone {
+			return err // still there: the deletion came to nothing, and there is nothing to tell
+		}
+		n.Rev = rev
+	}
 	hold, err := holds.Resolve(ctx, syntax.DID(did))
 	if err != nil {
 		return err
 	}
 	return holds.Notify(ctx, hold, syntax.DID(i.did), n)
+}
+
+// gone says whether a manifest has no record any more, neither under the key that was to be deleted nor under the one
+// that a push since would have used; and by which commit: what was pushed after it is newer. Whatever came between that
+// commit and the look at the records, and is gone too, has a notification of its own.
+func (m *Mirror) gone(ctx context.Context, did syntax.DID, rkeys ...string) (yes bool, rev string, err error) {
+	if _, rev, err = m.PDS.LatestCommit(ctx, did); err != nil {
+		return false, "", err
+	}
+	for _, rkey := range slices.Compact(rkeys) {
+		if _, err := m.PDS.GetRecord(ctx, did, CollectionManifest, rkey); !errors.Is(err, atproto.ErrRecordNotFound) {
+			return false, "", err
+		}
+	}
+	return true, rev, nil
 }
 
 // settle forgets what was delivered. Of what was not, it puts off all that would fail for the same reason: everything

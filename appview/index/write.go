@@ -2,10 +2,11 @@ package index
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"net/http"
 	"slices"
 	"time"
@@ -87,6 +88,7 @@ func (m *Mirror) write(ctx context.Context, did syntax.DID, plan func(context.Co
 	}
 	var last error
 	var refused *batch // that the PDS failed on without saying why
+	notification := rand.Text()
 	for try := range writeTries {
 		if try > 0 {
 			if err := pause(ctx, try); err != nil {
@@ -114,6 +116,12 @@ func (m *Mirror) write(ctx context.Context, did syntax.DID, plan func(context.Co
 		if try >= swapTries {
 			swap = ""
 		}
+		if b.notify != nil {
+			b.notify.id = notification
+			if err := m.prepare(ctx, b.notify); err != nil {
+				return err
+			}
+		}
 		commit, err := m.PDS.ApplyWrites(ctx, did, b.writes, swap)
 		if err == nil {
 			if b.notify != nil {
@@ -130,6 +138,15 @@ func (m *Mirror) write(ctx context.Context, did syntax.DID, plan func(context.Co
 		}
 	}
 	return fmt.Errorf("%w: %w", ErrBusy, last)
+}
+
+// prepare writes down a deletion before the PDS is asked for it. A push needs none: when its outcome is not stored, its
+// client was told to try again, and its hold, where it was reserved, finds the record by itself.
+func (m *Mirror) prepare(ctx context.Context, o *outboxItem) error {
+	if o.record == "" {
+		return nil
+	}
+	return m.Store.Write(ctx, func(tx store.Tx) error { return o.prepare(ctx, tx, m.Now()) })
 }
 
 // movedOn says whether a write may have failed because the repository is not what it was planned against. The reference
@@ -152,7 +169,7 @@ func (b *batch) same(other *batch) bool {
 
 func pause(ctx context.Context, try int) error {
 	d := time.Duration(20<<try) * time.Millisecond
-	d += time.Duration(rand.Int64N(int64(d))) // replicas that collided once should not collide again
+	d += time.Duration(mathrand.Int64N(int64(d))) // replicas that collided once should not collide again
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -169,7 +186,7 @@ type landed struct {
 
 // written brings the mirror to the commit that our own write made. Only then is the push or delete acknowledged: the
 // notification to the hold is in the same transaction, and other replicas must see the change. When the database fails
-// here, the client is told to try again, and finds the records there.
+// here, the client is told to try again, and finds the records there, or gone; see [Mirror.prepare].
 func (m *Mirror) written(ctx context.Context, did syntax.DID, q *queue, before head, commit landed, b *batch) error {
 	err := m.Store.WriteAlone(ctx, mirrorLock(did), func(tx store.Tx) error {
 		for d, body := range b.bytes {

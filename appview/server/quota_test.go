@@ -2,10 +2,12 @@ package server_test
 
 import (
 	"bytes"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
+	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"atcr.io/operator/appview/atproto/records"
 	"atcr.io/operator/appview/config/names"
@@ -174,4 +177,52 @@ func TestANotificationOutlivesTheServerThatOwesIt(t *testing.T) {
 	deaf.Store(false)
 	launch(t, w)
 	eventuallyUses(t, w, 5)
+}
+
+// The server dies after the PDS has deleted the record and before anybody knows. Whoever runs next finds out.
+func TestADeletionOutlivesTheServerThatAskedForIt(t *testing.T) {
+	var armed atomic.Bool
+	var killed *process
+	w := servertest.Start(t, servertest.Options{NoAppView: true, WrapPDS: func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			next.ServeHTTP(w, r)
+			if strings.HasSuffix(r.URL.Path, "applyWrites") && armed.CompareAndSwap(true, false) {
+				if err := killed.cmd.Process.Kill(); err != nil {
+					t.Error(err)
+				}
+				killed.wait()
+			}
+		})
+	}})
+	killed = launch(t, w)
+	m := image(t, w, "layer")
+	require.Equal(t, http.StatusCreated, putManifest(w, servertest.Bob, bobs, "v1", m).StatusCode)
+	eventuallyUses(t, w, 5)
+	path := "/v2/" + bobs + "/manifests/" + string(digest.FromBytes(m))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, w.URL+path, nil)
+	require.NoError(t, err)
+	req.Header.Set("Authorization", "Bearer "+w.Token(servertest.Bob, "repository:"+bobs+":delete"))
+	armed.Store(true)
+	_, err = http.DefaultClient.Do(req)
+	require.Error(t, err, "no answer came")
+	require.Zero(t, bobsRecords(t, w, records.CollectionManifest))
+
+	env := map[string]string{}
+	for _, v := range w.Environ() {
+		name, value, _ := strings.Cut(v, "=")
+		env[name] = value
+	}
+	db, err := sql.Open("sqlite", env[names.UIDatabasePath])
+	require.NoError(t, err)
+	res, err := db.ExecContext(t.Context(), `UPDATE outbox SET due_at = 0 WHERE record <> ''`) // as if two minutes had passed
+	require.NoError(t, err)
+	_, err = db.ExecContext(t.Context(), `DELETE FROM leases`)
+	require.NoError(t, err)
+	waiting, err := res.RowsAffected()
+	require.NoError(t, err)
+	require.EqualValues(t, 1, waiting)
+	require.NoError(t, db.Close())
+	launch(t, w)
+	require.Equal(t, http.StatusNotFound, w.Do(servertest.Bob, http.MethodDelete, path, bobs, nil, nil).StatusCode, "the client tries again")
+	eventuallyUses(t, w, 0)
 }

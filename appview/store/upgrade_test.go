@@ -74,10 +74,12 @@ func TestADatabaseOfAnOlderReleaseKeepsWhatItHolds(t *testing.T) {
 		require.Equal(t, "v1", tag)
 		one(`SELECT byte_offset FROM uploads WHERE id = 'u'`, &offset)
 		require.EqualValues(t, 4, offset)
-		one(`SELECT created_at, due_at, attempts FROM outbox WHERE id = '1'`, &created, &due, &attempts)
+		var record string
+		one(`SELECT created_at, due_at, attempts, record FROM outbox WHERE id = '1'`, &created, &due, &attempts, &record)
 		require.EqualValues(t, 1234567, created, "the order of what waits is that in which it was due")
 		require.EqualValues(t, 1234567, due)
 		require.EqualValues(t, 2, attempts)
+		require.Empty(t, record, "what it tells of has happened")
 
 		b, err := db.Backlog(t.Context())
 		require.NoError(t, err)

@@ -91,6 +91,17 @@ func (l *Ledger) BeginUpload(ctx context.Context, id string, did syntax.DID, mos
 	return nil
 }
 
+// OldestUpload is the upload in progress of a DID that was touched the longest ago, before the time; [ErrNotFound] when
+// there is none.
+func (l *Ledger) OldestUpload(ctx context.Context, did syntax.DID, before time.Time) (id string, err error) {
+	row := l.read.QueryRowContext(ctx, `SELECT id FROM uploads WHERE did = ? AND digest = '' AND touched_at < ? ORDER BY touched_at, id LIMIT 1`,
+		string(did), millis(before))
+	if err := row.Scan(&id); err != nil {
+		return "", fmt.Errorf("look up idle upload: %w", notFound(err))
+	}
+	return id, nil
+}
+
 // Upload is the upload of that id if it belongs to the DID, else [ErrNotFound].
 func (l *Ledger) Upload(ctx context.Context, id string, did syntax.DID) (Upload, error) {
 	u := Upload{ID: id, DID: did}
