@@ -7,12 +7,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"atcr.io/operator/appview/background"
 )
 
 // MaxWrites is the most writes of one applyWrites call.
@@ -159,7 +162,8 @@ func (p *PDS) ServiceToken(ctx context.Context, did syntax.DID, aud string) (str
 	if t, ok := p.tokens.Get(key); ok && p.now().Before(t.until) {
 		return t.token, nil
 	}
-	ch := p.flight.DoChan(string(did)+"\x00"+aud, func() (any, error) {
+	ch := p.flight.DoChan(string(did)+"\x00"+aud, func() (_ any, err error) {
+		defer background.Caught(ctx, slog.Default(), "asking for a service token", &err)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 		defer cancel()
 		return p.fetchServiceToken(ctx, key)

@@ -45,6 +45,14 @@ func ended(ctx context.Context, log *slog.Logger, name string, panicked func(), 
 	return true
 }
 
+// Safely is f with a panic as an error, for a goroutine of an errgroup.
+func Safely(ctx context.Context, log *slog.Logger, doing string, f func() error) func() error {
+	return func() (err error) {
+		defer Caught(ctx, log, doing, &err)
+		return f()
+	}
+}
+
 // Caught turns a panic into an error; defer it in what several callers wait for (singleflight ends the process instead).
 func Caught(ctx context.Context, log *slog.Logger, doing string, err *error) {
 	if p := recover(); p != nil {

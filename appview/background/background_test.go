@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -37,4 +38,11 @@ func TestAPanicThatCallersShareIsAnErrorForEachOfThem(t *testing.T) {
 		panic("x")
 	})
 	require.EqualError(t, r.Err, "resolving: panic")
+}
+
+func TestAPanicInAGroupIsTheErrorOfTheGroup(t *testing.T) {
+	var group errgroup.Group
+	group.Go(Safely(t.Context(), discard, "asking", func() error { panic("x") }))
+	require.EqualError(t, group.Wait(), "asking: panic")
+	require.NoError(t, Safely(t.Context(), discard, "asking", func() error { return nil })())
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"atcr.io/operator/appview/atproto/diddoc"
+	"atcr.io/operator/appview/background"
 )
 
 const crawlTimeout = 15 * time.Second
@@ -20,7 +21,7 @@ const crawlTimeout = 15 * time.Second
 func (s *Server) requestCrawls(ctx context.Context) {
 	client := diddoc.NewClient(s.cfg.policy().ForOperator(true), diddoc.Options{})
 	for _, relay := range s.cfg.Relays {
-		s.done.Go(func() {
+		ask := func(ctx context.Context) {
 			retry(ctx, func() bool {
 				asking, cancel := context.WithTimeout(ctx, crawlTimeout)
 				defer cancel()
@@ -37,7 +38,8 @@ func (s *Server) requestCrawls(ctx context.Context) {
 				}
 				return false
 			})
-		})
+		}
+		s.done.Go(func() { background.Keep(ctx, s.log, "request for a crawl", func() {}, ask) })
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"atcr.io/operator/appview/framing"
 )
 
 // Run serves a hold on its configured addresses until the context ends, then drains requests in flight for the
@@ -39,7 +41,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	defer func() { _ = control.Close() }()
 
-	main, probes := httpServer(s.Handler(), s.log), httpServer(s.DebugHandler(), s.log)
+	main, probes := httpServer(framing.Last(s.Handler()), s.log), httpServer(s.DebugHandler(), s.log)
 	commands := httpServer(s.control(), s.log)
 	failed := make(chan error, 3)
 	go func() { failed <- main.Serve(public) }()

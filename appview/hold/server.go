@@ -146,10 +146,10 @@ func (s *Server) open(ctx context.Context, ids Identities) error {
 	s.done.Go(func() { background.Keep(loop, s.log, "sweep", func() {}, s.sweepLoop) })
 	s.requestCrawls(loop)
 	if s.plcPending {
-		s.done.Go(func() { s.retryPLC(loop) })
+		s.done.Go(func() { background.Keep(loop, s.log, "DID document", func() {}, s.retryPLC) })
 	}
 	if s.cfg.GCEnabled {
-		s.done.Go(func() { s.collectLoop(loop) })
+		s.done.Go(func() { background.Keep(loop, s.log, "garbage collection", func() {}, s.collectLoop) })
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,6 +52,8 @@ func FuzzHoldAnswers(f *testing.F) {
 	f.Add(200, "application/json; x", "", []byte(`{"url":"https://u:p@x/","headers":{"x":"a\r\nb: c"},"digest":"other"}`))
 	f.Add(403, "application/json", "", []byte(`{"error":"QuotaExceeded","message":"secret-of-the-hold"}`))
 	f.Add(429, "", "", []byte(`{"error":7}`))
+	f.Add(200, "", "", []byte(`{"uri":"at://x","value":{"$type":"io.atcr.hold.captain","owner":"did:plc:x","successor":"did:web:next.example.com"}}`))
+	f.Add(200, "", "", []byte(`{"value":{"successor":{"a":1},"owner":[]}}`))
 	f.Fuzz(func(t *testing.T, status int, contentType, location string, body []byte) {
 		if status < 200 || status > 599 {
 			return
@@ -90,6 +93,10 @@ func FuzzHoldAnswers(f *testing.F) {
 		check(c.Complete(t.Context(), h, alice, "u", d, nil))
 		check(c.Abort(t.Context(), h, alice, "u"))
 		check(c.EnsureCrew(t.Context(), h, alice))
+		line := c.Lineage(t.Context(), holdDID) // by the captain record
+		require.Equal(t, holdDID, line[0])
+		require.LessOrEqual(t, len(line), 6)
+		require.Len(t, slices.Compact(slices.Sorted(slices.Values(line))), len(line), "nobody succeeds itself")
 		for _, host := range transport.authorized {
 			require.Equal(t, "hold.example.com", host, "a token went to another host")
 		}

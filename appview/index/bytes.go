@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"atcr.io/operator/appview/atproto"
+	"atcr.io/operator/appview/background"
 	"atcr.io/operator/appview/oci/spec"
 	"atcr.io/operator/appview/store"
 )
@@ -29,7 +30,8 @@ func (m *Mirror) Bytes(ctx context.Context, row *Manifest) ([]byte, error) {
 	}
 	lookups[Miss].Add(1)
 	// By owner too: one whose PDS has no such blob must not fail for another.
-	ch := m.flight.DoChan("bytes "+string(row.DID)+" "+string(row.Digest), func() (any, error) {
+	ch := m.flight.DoChan("bytes "+string(row.DID)+" "+string(row.Digest), func() (_ any, err error) {
+		defer background.Caught(ctx, m.Log, "reading a manifest", &err)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
 		return m.loadBytes(ctx, row)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"atcr.io/operator/appview/background"
 )
 
 // generation counts changes of the DID's rows: what was read at one generation is right as long as it stands. With the
@@ -21,6 +23,7 @@ func (m *Mirror) generation(ctx context.Context, did syntax.DID) (uint64, error)
 		return q.generation.Load(), nil
 	}
 	return q.latest.get(ctx, func(ctx context.Context) (n uint64, err error) {
+		defer background.Caught(ctx, m.Log, "reading a generation", &err)
 		err = m.Store.ReadOne(ctx, func(q querier) error {
 			return q.QueryRowContext(ctx, `SELECT generation FROM mirrors WHERE did = $1`, string(did)).Scan(&n)
 		})

@@ -87,11 +87,8 @@ func (m *Mirror) Deliver(ctx context.Context, holds *holdclient.Client) {
 		}
 		for _, hold := range due {
 			turns.take(hold, func() {
-				err := func() (err error) {
-					defer background.Caught(ctx, m.Log, "delivering notifications", &err)
-					return m.deliverTo(ctx, holds, hold)
-				}()
-				if err != nil && ctx.Err() == nil {
+				deliver := background.Safely(ctx, m.Log, "delivering notifications", func() error { return m.deliverTo(ctx, holds, hold) })
+				if err := deliver(); err != nil && ctx.Err() == nil {
 					m.Log.WarnContext(ctx, "outbox", "hold", hold, "error", err)
 				}
 			})

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"atcr.io/operator/appview/atproto/alias"
+	"atcr.io/operator/appview/background"
 	"atcr.io/operator/appview/holdclient"
 	"atcr.io/operator/appview/index"
 	"atcr.io/operator/appview/oci/spec"
@@ -249,7 +250,7 @@ func (r *Registry) place(q *request, d digest.Digest, doc *spec.Document) (*hold
 func (r *Registry) checkReferences(q *request, hold *holdclient.Hold, d digest.Digest, doc *spec.Document) error {
 	group, ctx := errgroup.WithContext(q.Context())
 	if blobs := doc.Blobs(); len(blobs) > 0 {
-		group.Go(func() error { return r.reserve(ctx, q, hold, d, doc, blobs) })
+		group.Go(background.Safely(ctx, r.Log, "reserving a manifest", func() error { return r.reserve(ctx, q, hold, d, doc, blobs) }))
 	}
 	if err := r.Records.CheckEntries(q.Context(), q.Owner, doc); err != nil {
 		_ = group.Wait() // what is wrong with an entry is what the client should hear about
@@ -308,7 +309,7 @@ func (r *Registry) checkBlobs(ctx context.Context, q *request, hold *holdclient.
 			continue
 		}
 		seen[key] = true
-		group.Go(func() error {
+		group.Go(background.Safely(ctx, r.Log, "asking for a blob", func() error {
 			size, err := r.statBlob(ctx, hold, q.Owner, q.reader(), b.Digest)
 			if kind, ok := holdclient.KindOf(err); ok && kind == holdclient.NotFound {
 				return unknownReference("blob", b.Digest)
@@ -317,7 +318,7 @@ func (r *Registry) checkBlobs(ctx context.Context, q *request, hold *holdclient.
 				return otherSize(b, size)
 			}
 			return err
-		})
+		}))
 	}
 	return group.Wait()
 }

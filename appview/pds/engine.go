@@ -21,6 +21,8 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the database driver
+
+	"atcr.io/operator/appview/background"
 )
 
 //go:embed migrations/*.sql
@@ -55,6 +57,7 @@ type Engine struct {
 
 	news   *bell
 	closed chan struct{}
+	stop   context.CancelFunc // of the sweep
 	once   sync.Once
 	wg     sync.WaitGroup
 }
@@ -77,6 +80,8 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		return nil, fmt.Errorf("create the data folder: %w", err)
 	}
 	e := &Engine{cfg: cfg, log: cfg.Logger, news: newBell(), exports: make(chan struct{}, maxExports), closed: make(chan struct{})}
+	sweeping, stop := context.WithCancel(context.WithoutCancel(ctx))
+	e.stop = stop
 	var err error
 	if e.repos, err = lru.New[syntax.DID, *repoState](maxCachedRepos); err != nil {
 		return nil, fmt.Errorf("make the tree cache: %w", err)
@@ -91,7 +96,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := e.emptyTempFolder(); err != nil {
 		return nil, errors.Join(err, e.closeDatabase())
 	}
-	e.wg.Go(e.sweepLoop)
+	e.wg.Go(func() { background.Keep(sweeping, e.log, "sweep of the repositories", func() {}, e.sweepLoop) })
 	return e, nil
 }
 
@@ -151,6 +156,7 @@ func (e *Engine) Close() error {
 	var err error
 	e.once.Do(func() {
 		close(e.closed)
+		e.stop()
 		e.wg.Wait()
 		e.mu.Lock() // wait for the commit under way
 		defer e.mu.Unlock()

@@ -15,16 +15,16 @@ import (
 )
 
 // sweepLoop removes in the background what nobody needs any more.
-func (e *Engine) sweepLoop() {
+func (e *Engine) sweepLoop(ctx context.Context) {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
 	for {
-		if err := e.Sweep(context.Background()); err != nil {
+		if err := e.Sweep(ctx); err != nil && ctx.Err() == nil {
 			e.log.Error("sweep of blobs and events failed, it is tried again", "in", sweepInterval, "error", err)
 		}
 		select {
 		case <-tick.C:
-		case <-e.closed:
+		case <-ctx.Done():
 			return
 		}
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"atcr.io/operator/appview/background"
 	"atcr.io/operator/appview/holdclient"
 )
 
@@ -196,8 +197,9 @@ func (c *Counter) Flush(ctx context.Context) {
 	var group errgroup.Group
 	group.SetLimit(maxHolds)
 	for did, manifests := range byHold {
+		tell := background.Safely(ctx, c.Log, "telling of pulls", func() error { return c.tell(ctx, did, manifests) })
 		group.Go(func() error {
-			if err := c.tell(ctx, did, manifests); err != nil {
+			if err := tell(); err != nil {
 				c.Log.InfoContext(ctx, "pulls were not counted", "hold", did, "error", err)
 			}
 			return nil

@@ -15,6 +15,7 @@ import (
 	"atcr.io/operator/appview/background"
 	"atcr.io/operator/appview/config"
 	"atcr.io/operator/appview/config/accesslog"
+	"atcr.io/operator/appview/framing"
 )
 
 const (
@@ -64,7 +65,7 @@ func (s *Server) Serve(ctx context.Context, api, debug net.Listener) error {
 	if s.certificate != nil {
 		api = tls.NewListener(api, s.certificate.config())
 	}
-	main, probes := s.httpServer(framed(s.handler)), s.httpServer(s.DebugHandler())
+	main, probes := s.httpServer(framing.Last(s.handler)), s.httpServer(s.DebugHandler())
 	failed := make(chan error, 2)
 	go func() { failed <- main.Serve(api) }()
 	if debug != nil {
@@ -88,18 +89,6 @@ func (s *Server) Serve(ctx context.Context, api, debug net.Listener) error {
 	_, flush := accesslog.Requests(s.log)
 	flush()
 	return err
-}
-
-// framed lets a connection end with a request whose body is chunked. One that also had a Content-Length, which a proxy in
-// front may have gone by, cannot be told apart here: net/http drops it (RFC 9112, section 6.1). What follows is then read
-// by nobody as a request.
-func framed(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if len(r.TransferEncoding) > 0 {
-			w.Header().Set("Connection", "close")
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 // httpServer has no limit on whole requests: blobs take as long as they move, and their handlers move the deadline.

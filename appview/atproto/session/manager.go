@@ -16,6 +16,7 @@ import (
 
 	"atcr.io/operator/appview/atproto"
 	"atcr.io/operator/appview/atproto/diddoc"
+	"atcr.io/operator/appview/background"
 	"atcr.io/operator/appview/store"
 	"atcr.io/operator/appview/store/seal"
 )
@@ -301,12 +302,13 @@ func (m *Manager) open(row *store.PDSSession) (tokens, error) {
 // once runs f once at a time for a credential: callers in this process share one run, and processes take turns. f
 // survives a caller that gives up.
 func (m *Manager) once(ctx context.Context, what, credential string, f func(context.Context) (*store.PDSSession, error)) (*store.PDSSession, error) {
-	ch := m.flight.DoChan(what+" "+credential, func() (any, error) {
+	ch := m.flight.DoChan(what+" "+credential, func() (_ any, err error) {
+		defer background.Caught(ctx, m.log, "a session", &err)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseTTL)
 		defer cancel()
 		release, err := m.store.Lease(ctx, "session "+credential, leaseTTL)
 		if err != nil {
-			return (*store.PDSSession)(nil), fmt.Errorf("session: %w: %w", atproto.ErrUnavailable, err)
+			return nil, fmt.Errorf("session: %w: %w", atproto.ErrUnavailable, err)
 		}
 		defer release()
 		return f(ctx)
@@ -315,7 +317,8 @@ func (m *Manager) once(ctx context.Context, what, credential string, f func(cont
 	case <-ctx.Done():
 		return nil, fmt.Errorf("session: %w: %w", atproto.ErrUnavailable, ctx.Err())
 	case r := <-ch:
-		return r.Val.(*store.PDSSession), r.Err
+		row, _ := r.Val.(*store.PDSSession) // nil with an error
+		return row, r.Err
 	}
 }
 

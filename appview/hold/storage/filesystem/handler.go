@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -76,7 +77,22 @@ func (d *Driver) serveBlob(w http.ResponseWriter, r *http.Request) {
 	h.Set("Docker-Content-Digest", dg.String())
 	h.Set("ETag", `"`+dg.String()+`"`)
 	h.Set("Cache-Control", fmt.Sprintf("private, immutable, max-age=%d", int(left.Seconds())))
+	if info, err := f.Stat(); err != nil || info.Size() == 0 || noBytes(r.Header.Get("Range")) {
+		r.Header.Del("Range")
+	}
 	http.ServeContent(slow.Writer(w, d.idle), r, "", time.Time{}, f)
+}
+
+// noBytes says whether a Range asks for the last zero bytes, of which net/http would say that they begin behind the end,
+// as of any last bytes of nothing. A server may answer with all of it instead (RFC 9110, section 14.2).
+func noBytes(header string) bool {
+	_, list, _ := strings.Cut(header, "=")
+	for spec := range strings.SplitSeq(list, ",") {
+		if last, ok := strings.CutPrefix(strings.TrimSpace(spec), "-"); ok && strings.Trim(last, "0 \t") == "" {
+			return true
+		}
+	}
+	return false
 }
 
 func sysStat(info fs.FileInfo) (uint64, bool) {
