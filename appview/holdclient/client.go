@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -168,11 +169,15 @@ func retryAfter(h http.Header) time.Duration {
 	return 0
 }
 
-// stripURL drops the URL that net/http puts into its errors: presigned ones are secrets.
+// stripURL drops the URL that net/http puts into its errors: presigned ones are secrets. So is one in a Location that
+// net/http could not read, and repeats.
 func stripURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
+	var ue *url.Error
+	if !errors.As(err, &ue) {
+		return err
 	}
-	return err
+	if strings.HasPrefix(ue.Err.Error(), "failed to parse Location header") {
+		return errors.New("the answer redirects to what is no URL")
+	}
+	return ue.Err
 }

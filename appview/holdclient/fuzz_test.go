@@ -49,6 +49,7 @@ func FuzzHoldAnswers(f *testing.F) {
 	f.Add(200, "application/json", "", []byte(`{"url":"https://169.254.169.254/","size":-5,"uploadId":"u","partSize":-1,"streaming":true,"headers":{"Authorization":"x","Host":"y","a b":"c"}}`))
 	f.Add(307, "text/html", "http://127.0.0.1/", []byte(`<html>`))
 	f.Add(307, "", "//evil.example.com", []byte{})
+	f.Add(307, "", "https://s3.example.com/%zz?sig=secret-of-the-hold", []byte{})
 	f.Add(200, "application/json; x", "", []byte(`{"url":"https://u:p@x/","headers":{"x":"a\r\nb: c"},"digest":"other"}`))
 	f.Add(403, "application/json", "", []byte(`{"error":"QuotaExceeded","message":"secret-of-the-hold"}`))
 	f.Add(429, "", "", []byte(`{"error":7}`))
