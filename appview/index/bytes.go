@@ -116,9 +116,7 @@ func keepBytes(ctx context.Context, q store.Tx, d digest.Digest, b []byte, now t
 // complete fills in what only the bytes say.
 func (m *Mirror) complete(ctx context.Context, row *Manifest, b []byte) {
 	artifactType := ""
-	if doc, err := spec.ParseManifest(b, ""); err == nil {
-		artifactType = doc.Referrer()
-	}
+	_ = m.parsed(ctx, b, func(doc *spec.Document) { artifactType = ArtifactType(doc) })
 	err := m.Store.Write(ctx, func(tx store.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE manifests SET size = $1, artifact_type = $2 WHERE did = $3 AND digest = $4`,
 			len(b), artifactType, string(row.DID), string(row.Digest))
@@ -131,18 +129,14 @@ func (m *Mirror) complete(ctx context.Context, row *Manifest, b []byte) {
 
 // fill reads a row's references out of the manifest's bytes, when its record left them out.
 func (m *Mirror) fill(ctx context.Context, row *Manifest) {
-	b, err := m.Bytes(ctx, row)
+	err := m.Document(ctx, row, func(doc *spec.Document, size int64) {
+		row.references(doc)
+		row.ArtifactType, row.Size = ArtifactType(doc), size
+		row.Annotations = Annotations(doc)
+	})
 	if err != nil {
 		m.Log.InfoContext(ctx, "a manifest's references are not known: its bytes cannot be read", "did", row.DID, "digest", row.Digest, "error", err)
-		return
 	}
-	doc, err := spec.ParseManifest(b, "")
-	if err != nil {
-		return // pushed through another AppView, which takes what we would not
-	}
-	row.references(doc)
-	row.ArtifactType, row.Size = doc.Referrer(), int64(len(b))
-	row.Annotations = doc.Annotations
 }
 
 // byteCache keeps the manifests used last, bounded by their bytes.

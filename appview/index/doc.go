@@ -4,7 +4,7 @@
 //
 //   - mirror.go: [Mirror], and how it stays current
 //   - generation.go: whether what is remembered is still so, also when another replica writes
-//   - read.go: tags, manifests, referrers, repositories
+//   - read.go: tags, manifests, repositories; referrers.go: who names a manifest as subject
 //   - bytes.go: manifest bytes: memory, store, PDS, and never without checking the digest
 //   - write.go, delete.go: one atomic applyWrites per change, in a queue per DID
 //   - rows.go: the SQL

@@ -33,7 +33,23 @@ func manifestOf(did syntax.DID, r atproto.Record) (*Manifest, error) {
 	}
 	m := rowOf(did, d, rec)
 	m.RKey, m.CID = r.URI.RecordKey().String(), r.CID
+	for _, s := range []string{m.RKey, m.CID, m.Repository, m.MediaType, m.BlobCID} {
+		if len(s) > maxText {
+			return nil, fmt.Errorf("%.80q has more than %d bytes", s, maxText)
+		}
+	}
 	return m, nil
+}
+
+// maxText bounds each name, key, CID and media type of a row, which stays in memory. Real ones are shorter than half of it.
+const maxText = 512
+
+// typeOf is an artifact type as lists of referrers show it: none, when it is longer than any media type.
+func typeOf(artifactType string) string {
+	if len(artifactType) > maxText {
+		return ""
+	}
+	return artifactType
 }
 
 // trimmed says whether a record of ours leaves out what its manifest says.
@@ -57,9 +73,10 @@ func (m *Manifest) references(doc *spec.Document) {
 func rowOf(did syntax.DID, d digest.Digest, rec *records.Manifest) *Manifest {
 	m := &Manifest{
 		DID: did, Digest: d, RKey: records.ManifestRKey(d), Repository: rec.Repository, MediaType: rec.MediaType,
-		Hold: rec.HoldDID, Annotations: rec.Annotations, Repositories: repositoriesOf(rec),
+		Hold: rec.HoldDID, Annotations: annotationsOf(rec.Annotations), Repositories: repositoriesOf(rec),
 	}
 	known := json.Unmarshal(rec.Extra[extraArtifactType], &m.ArtifactType) == nil
+	m.ArtifactType = typeOf(m.ArtifactType)
 	if rec.ManifestBlob != nil {
 		m.BlobCID = rec.ManifestBlob.CID
 	}

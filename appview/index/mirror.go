@@ -13,6 +13,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 
 	"atcr.io/operator/appview/atproto"
@@ -55,6 +56,7 @@ type Mirror struct {
 	mu     sync.Mutex // guards creation of queues
 	flight singleflight.Group
 	bytes  *byteCache
+	parses *semaphore.Weighted // of bytes; see [Mirror.Document]
 	recent *lru.Cache[answerKey, answer]
 	absent *lru.Cache[answerKey, answer] // what is not there; apart, so that asking for much of it costs no good answers
 
@@ -84,7 +86,7 @@ func New(c Config) *Mirror {
 	profiled, _ := lru.New[syntax.DID, struct{}](50_000)
 	recent, _ := lru.New[answerKey, answer](20_000)
 	absent, _ := lru.New[answerKey, answer](5_000)
-	return &Mirror{Config: c, queues: queues, bytes: newByteCache(c.CacheBytes), recent: recent, absent: absent, chosen: chosen, profiled: profiled,
+	return &Mirror{Config: c, queues: queues, bytes: newByteCache(c.CacheBytes), parses: semaphore.NewWeighted(parseRoom), recent: recent, absent: absent, chosen: chosen, profiled: profiled,
 		counts: newCounters()}
 }
 

@@ -175,31 +175,6 @@ func (m *Mirror) manifest(ctx context.Context, did syntax.DID, repository string
 	})
 }
 
-// Referrers are at most n manifests of a repository whose subject is d, after the digest last, and whether there are
-// more. artifactType filters when it is not empty.
-func (m *Mirror) Referrers(ctx context.Context, did syntax.DID, repository string, d digest.Digest, artifactType, last string, n int) (list []*Manifest, more bool, err error) {
-	if err := m.Fresh(ctx, did, m.TTL); err != nil {
-		return nil, false, err
-	}
-	if err := m.completeReferrers(ctx, did, d); err != nil {
-		return nil, false, err
-	}
-	list, err = readOne(ctx, m.Store, func(q querier) ([]*Manifest, error) {
-		return scanManifests(did)(q.QueryContext(ctx, `SELECT `+manifestColumns+` FROM manifests m
-			JOIN manifest_repositories p ON p.did = m.did AND p.digest = m.digest
-			WHERE m.did = $1 AND m.subject = $2 AND m.subject <> '' AND p.repository = $3 AND m.digest > $4
-				AND ($5 = '' OR m.artifact_type = $5)
-			ORDER BY m.digest LIMIT $6`, string(did), string(d), repository, after(last), clean(artifactType), n+1))
-	})
-	if err != nil {
-		return nil, false, fmt.Errorf("list referrers: %w", err)
-	}
-	if len(list) > n {
-		return list[:n], true, nil
-	}
-	return list, false, nil
-}
-
 // CameAlong says whether a manifest is an entry of an index, or a referrer: clients fetch these for the sake of another.
 func (m *Mirror) CameAlong(ctx context.Context, did syntax.DID, d digest.Digest) (bool, error) {
 	list, err := m.texts(ctx, `SELECT parent FROM manifest_refs WHERE did = $1 AND child = $2 AND kind = 'manifest'
@@ -208,29 +183,6 @@ func (m *Mirror) CameAlong(ctx context.Context, did syntax.DID, d digest.Digest)
 		return false, fmt.Errorf("find parents: %w", err)
 	}
 	return len(list) > 0, nil
-}
-
-// maxCompletions bounds the blobs that one referrers request reads for the sake of other AppViews' records.
-const maxCompletions = 50
-
-// completeReferrers reads the bytes of referrers whose record does not say what the referrers API lists: records have
-// no artifactType, and none of ours lacks the size.
-func (m *Mirror) completeReferrers(ctx context.Context, did syntax.DID, subject digest.Digest) error {
-	list, err := m.texts(ctx, `SELECT digest FROM manifests WHERE did = $1 AND subject = $2 AND subject <> '' AND size = 0
-		ORDER BY digest LIMIT $3`, string(did), string(subject), maxCompletions)
-	if err != nil {
-		return fmt.Errorf("list referrers: %w", err)
-	}
-	for _, s := range list {
-		row, err := m.row(ctx, did, digest.Digest(s))
-		if err != nil {
-			return err
-		}
-		if _, err := m.Bytes(ctx, row); err != nil {
-			m.Log.InfoContext(ctx, "a referrer is listed incompletely: its bytes cannot be read", "did", did, "digest", s, "error", err)
-		}
-	}
-	return nil
 }
 
 // Holds are the holds that the manifests of a DID name, those of manifests that name the blob first.

@@ -30,7 +30,7 @@ type Manifest struct {
 	Hold         syntax.DID
 	BlobCID      string
 	Subject      digest.Digest
-	Annotations  map[string]string
+	Annotations  json.RawMessage // for lists of referrers only, see [annotationsOf]; not in rows that answer other requests
 
 	Repositories []string
 	Children     []digest.Digest // entries of an index
@@ -168,12 +168,12 @@ func deleteManifestRows(ctx context.Context, q store.Tx, did syntax.DID, d diges
 func putManifestRows(ctx context.Context, q store.Tx, did syntax.DID, manifests []*Manifest) error {
 	var rows, repositories, refs [][]any
 	for _, m := range manifests {
-		annotations, err := json.Marshal(m.Annotations)
-		if err != nil {
-			return err
+		annotations := "null" // what an earlier release writes and reads
+		if len(m.Annotations) > 0 {
+			annotations = string(m.Annotations)
 		}
 		rows = append(rows, []any{string(did), string(m.Digest), clean(m.RKey), clean(m.CID), clean(m.Repository), clean(m.MediaType),
-			clean(m.ArtifactType), m.Size, clean(string(m.Hold)), clean(m.BlobCID), string(m.Subject), string(annotations)})
+			clean(m.ArtifactType), m.Size, clean(string(m.Hold)), clean(m.BlobCID), string(m.Subject), annotations})
 		for _, repo := range m.Repositories {
 			repositories = append(repositories, []any{string(did), clean(repo), string(m.Digest)})
 		}
@@ -195,51 +195,36 @@ func putManifestRows(ctx context.Context, q store.Tx, did syntax.DID, manifests 
 	return insert(ctx, q, `manifest_refs (did, parent, child, kind)`, skip, refs)
 }
 
+// manifestColumns are those of what is remembered: without annotations, which strangers write by the megabyte.
 const manifestColumns = `m.digest, m.rkey, m.cid, m.repository, m.media_type, m.artifact_type, m.size, m.hold, m.blob_cid,
-	m.subject, m.annotations`
+	m.subject`
 
-func scanManifest(did syntax.DID, row interface{ Scan(...any) error }) (*Manifest, error) {
+func scanManifest(did syntax.DID, row interface{ Scan(...any) error }, more ...any) (*Manifest, error) {
 	m := &Manifest{DID: did}
-	var annotations string
-	err := row.Scan(&m.Digest, &m.RKey, &m.CID, &m.Repository, &m.MediaType, &m.ArtifactType, &m.Size, &m.Hold, &m.BlobCID,
-		&m.Subject, &annotations)
-	if err != nil {
-		return nil, err
-	}
-	return m, json.Unmarshal([]byte(annotations), &m.Annotations)
+	return m, row.Scan(append([]any{&m.Digest, &m.RKey, &m.CID, &m.Repository, &m.MediaType, &m.ArtifactType, &m.Size, &m.Hold,
+		&m.BlobCID, &m.Subject}, more...)...)
 }
 
-func scanManifests(did syntax.DID) func(*sql.Rows, error) ([]*Manifest, error) {
-	return func(rows *sql.Rows, err error) (list []*Manifest, _ error) {
-		if err != nil {
-			return nil, err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			m, err := scanManifest(did, rows)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, m)
-		}
-		return list, rows.Err()
-	}
-}
-
-// manifestRow reads a manifest without its repositories, children and blobs.
+// manifestRow reads a manifest without its repositories, children, blobs and annotations.
 func manifestRow(ctx context.Context, q querier, did syntax.DID, d digest.Digest) (*Manifest, error) {
 	m, err := scanManifest(did, q.QueryRowContext(ctx,
 		`SELECT `+manifestColumns+` FROM manifests m WHERE m.did = $1 AND m.digest = $2`, string(did), string(d)))
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, ErrNotFound
 	}
-	return m, err
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // wholeManifest reads a manifest with all of its rows.
 func wholeManifest(ctx context.Context, q querier, did syntax.DID, d digest.Digest) (*Manifest, error) {
 	m, err := manifestRow(ctx, q, did, d)
 	if err != nil {
+		return nil, err
+	}
+	if m.Annotations, err = annotationsRow(ctx, q, did, d); err != nil {
 		return nil, err
 	}
 	if m.Repositories, err = texts(ctx, q, `SELECT repository FROM manifest_repositories WHERE did = $1 AND digest = $2

@@ -267,13 +267,13 @@ func (m *Mirror) planPut(ctx context.Context, did syntax.DID, p Push, rec record
 	}
 	row := rowOf(did, p.Digest, &rec)
 	row.references(p.Document)
-	row.Annotations = p.Document.Annotations
+	row.Annotations = Annotations(p.Document)
 	if rec.Lossy {
 		if err := setExtra(&rec, extraTrimmed, true); err != nil {
 			return nil, err
 		}
 	}
-	row.RKey, row.Size, row.ArtifactType = rkey, int64(len(p.Raw)), p.Document.Referrer()
+	row.RKey, row.Size, row.ArtifactType = rkey, int64(len(p.Raw)), ArtifactType(p.Document)
 	for _, tag := range p.Tags {
 		if err := m.planTag(ctx, did, p, tag, b); err != nil {
 			return nil, err

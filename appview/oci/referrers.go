@@ -1,11 +1,11 @@
 package oci
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -14,12 +14,22 @@ import (
 	"atcr.io/operator/appview/oci/spec"
 )
 
-// Limits of one answer, the rest follows by Link: how many referrers it lists, and how many bytes they say of themselves
-// (clients refuse answers over 4 MiB).
+// Limits of one answer, the rest follows by Link: how many referrers it lists, how many bytes of annotations they have
+// (clients refuse answers over 4 MiB), and how many bytes of manifests are read for those that only a tag names.
 const (
 	referrersPage  = 500
 	referrersBytes = 3 << 20
+	referrersRead  = 8 * spec.MaxManifestSize
 )
+
+// referrer is a descriptor in the list; its annotations are JSON.
+type referrer struct {
+	MediaType    string          `json:"mediaType"`
+	Digest       digest.Digest   `json:"digest"`
+	Size         int64           `json:"size"`
+	Annotations  json.RawMessage `json:"annotations,omitempty"`
+	ArtifactType string          `json:"artifactType,omitempty"`
+}
 
 // listReferrers answers GET /v2/<name>/referrers/<digest>: an image index of the manifests whose subject is the digest,
 // empty when there is none (OCI distribution-spec 1.1, "Listing Referrers").
@@ -31,133 +41,143 @@ func (r *Registry) listReferrers(w http.ResponseWriter, q *request) error {
 	query := q.URL.Query()
 	artifactType := query.Get("artifactType")
 	last := query.Get("last")
-	var list []spec.Descriptor
-	var more bool
+	var list []referrer
+	var next digest.Digest
 	err := r.byDigest(q, func() (err error) {
-		if list, more, err = r.referrers(q, d, artifactType, last); err == nil && len(list) == 0 {
+		if list, next, err = r.referrers(q, d, artifactType, last); err == nil && len(list) == 0 && next == "" {
 			return index.ErrNotFound
 		}
 		return err
 	})
-	if errors.Is(err, index.ErrNotFound) {
-		list = []spec.Descriptor{}
-	} else if err != nil {
+	if err != nil && !errors.Is(err, index.ErrNotFound) {
 		return err
 	}
+	if list == nil {
+		list = []referrer{}
+	}
 	out := struct {
-		SchemaVersion int               `json:"schemaVersion"`
-		MediaType     string            `json:"mediaType"`
-		Manifests     []spec.Descriptor `json:"manifests"`
+		SchemaVersion int        `json:"schemaVersion"`
+		MediaType     string     `json:"mediaType"`
+		Manifests     []referrer `json:"manifests"`
 	}{2, spec.MediaTypeImageIndex, list}
 	if artifactType != "" {
 		w.Header().Set("OCI-Filters-Applied", "artifactType")
 	}
-	if more && len(list) > 0 {
-		next := url.Values{"last": {string(list[len(list)-1].Digest)}, "n": {strconv.Itoa(referrersPage)}}
+	if next != "" {
+		link := url.Values{"last": {string(next)}}
 		if artifactType != "" {
-			next.Set("artifactType", artifactType)
+			link.Set("artifactType", artifactType)
 		}
-		w.Header().Set("Link", nextLink("/v2/"+q.Name.String()+"/referrers/"+string(d), next))
+		w.Header().Set("Link", nextLink("/v2/"+q.Name.String()+"/referrers/"+string(d), link))
 	}
 	w.Header().Set("Cache-Control", "no-cache")
 	return writeJSON(w, q.Request, spec.MediaTypeImageIndex, out)
 }
 
-// referrers is one page of them, of q.Owner's.
-func (r *Registry) referrers(q *request, d digest.Digest, artifactType, last string) (list []spec.Descriptor, more bool, err error) {
-	found, more, err := r.Records.Referrers(q.Context(), q.Owner, q.Name.Repository, d, artifactType, last, referrersPage)
+// referrers is one page of them, of q.Owner's, and the digest that the next page begins after; empty when there is none.
+func (r *Registry) referrers(q *request, d digest.Digest, artifactType, last string) (list []referrer, next digest.Digest, err error) {
+	found, more, err := r.Records.Referrers(q.Context(), q.Owner, q.Name.Repository, d, artifactType, last, referrersPage, referrersBytes)
 	if err != nil {
-		return nil, false, err
+		return nil, "", err
 	}
 	for _, m := range found {
-		list = append(list, spec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size,
-			ArtifactType: m.ArtifactType, Annotations: m.Annotations})
+		list = append(list, referrer{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size, ArtifactType: m.ArtifactType, Annotations: m.Annotations})
 	}
-	tagged, err := r.taggedReferrers(q, d)
+	if more {
+		next = list[len(list)-1].Digest
+	}
+	tagged, end, err := r.taggedReferrers(q, d, artifactType, last, next)
 	if err != nil {
-		return nil, false, err
+		return nil, "", err
 	}
-	for _, t := range tagged {
-		behind := more && t.Digest > list[len(list)-1].Digest
-		if string(t.Digest) > last && !behind && (artifactType == "" || t.ArtifactType == artifactType) {
-			list = append(list, t)
-		}
+	if list = append(list, tagged...); end != "" {
+		next = end
 	}
-	slices.SortFunc(list, func(a, b spec.Descriptor) int { return strings.Compare(string(a.Digest), string(b.Digest)) })
-	list, more = cut(list, more)
-	return list, more, nil
+	slices.SortFunc(list, func(a, b referrer) int { return strings.Compare(string(a.Digest), string(b.Digest)) })
+	list, next = cut(list, next)
+	return list, next, nil
 }
 
-// cut ends a page where its limits are reached. The first referrer is always in it.
-func cut(list []spec.Descriptor, more bool) ([]spec.Descriptor, bool) {
+// cut ends a page after next, if it is not the last, and where its limits are reached. The first referrer is always in it.
+func cut(list []referrer, next digest.Digest) ([]referrer, digest.Digest) {
 	bytes := 0
 	for i, m := range list {
-		bytes += 512 // digest, size, field names
-		for k, v := range m.Annotations {
-			bytes += 6 * (len(k) + len(v)) // JSON writes a control character in six
+		if next != "" && m.Digest > next {
+			return list[:i], next
 		}
+		bytes += len(m.Annotations)
 		if i > 0 && (i == referrersPage || bytes > referrersBytes) {
-			return list[:i], true
+			return list[:i], list[i-1].Digest
 		}
 	}
-	return list, more
+	return list, next
 }
 
 // taggedReferrers are the manifests that only the index under the fall-back tag of d names (distribution-spec 1.1,
 // "Referrers Tag Schema"): clients keep them there for registries without the referrers API, copies bring the tag along,
-// and they may lack a subject. Those with the subject are found by their records. What cannot be served is left out.
-func (r *Registry) taggedReferrers(q *request, d digest.Digest) ([]spec.Descriptor, error) {
+// and they may lack a subject. Those with the subject are found by their records. What cannot be served is left out. They
+// are those after last, up to until if it is not empty; end is where the limits of a page ended the search, if they did.
+func (r *Registry) taggedReferrers(q *request, d digest.Digest, artifactType, last string, until digest.Digest) (list []referrer, end digest.Digest, err error) {
 	tagged, err := r.Records.Tagged(q.Context(), q.Owner, q.Name.Repository, referrersTag(d))
 	if errors.Is(err, index.ErrNotFound) {
-		return nil, nil
+		return nil, "", nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	list, _, err := r.document(q, tagged.Digest)
-	if err != nil || list == nil {
-		return nil, err
+	var entries []digest.Digest
+	if err := r.document(q, tagged, func(doc *spec.Document, _ int64) {
+		for _, entry := range doc.Manifests {
+			if string(entry.Digest) > last && (until == "" || entry.Digest <= until) {
+				entries = append(entries, entry.Digest)
+			}
+		}
+	}); err != nil {
+		return nil, "", err
 	}
-	var out []spec.Descriptor
-	seen := map[digest.Digest]bool{}
-	for _, entry := range list.Manifests[:min(len(list.Manifests), referrersPage)] {
-		if seen[entry.Digest] {
+	slices.Sort(entries)
+	room, unread := referrersBytes, int64(referrersRead)
+	for i, entry := range slices.Compact(entries) {
+		if i == referrersPage || room < 0 || unread < spec.MaxManifestSize {
+			return list, entries[i-1], nil
+		}
+		m, err := r.Records.Manifest(q.Context(), q.Owner, q.Name.Repository, entry)
+		if errors.Is(err, index.ErrNotFound) {
 			continue
 		}
-		seen[entry.Digest] = true
-		m, size, err := r.document(q, entry.Digest)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		if m == nil || m.Subject != nil && m.Subject.Digest == d {
+		if m.Subject == d {
 			continue
 		}
-		out = append(out, spec.Descriptor{MediaType: m.MediaType, Digest: entry.Digest, Size: size,
-			ArtifactType: m.Referrer(), Annotations: m.Annotations})
+		read := int64(spec.MaxManifestSize) // also of one that turns out to be useless
+		err = r.document(q, m, func(doc *spec.Document, size int64) {
+			read = size
+			if doc.Subject != nil && doc.Subject.Digest == d || artifactType != "" && doc.Referrer() != artifactType {
+				return
+			}
+			listed := referrer{MediaType: doc.MediaType, Digest: entry, Size: size, ArtifactType: index.ArtifactType(doc), Annotations: index.Annotations(doc)}
+			room -= len(listed.Annotations)
+			list = append(list, listed)
+		})
+		if err != nil {
+			return nil, "", err
+		}
+		unread -= read
 	}
-	return out, nil
+	return list, "", nil
 }
 
 // referrersTag is the fall-back tag of a digest: at most 32 characters of the algorithm, 64 of the rest.
 func referrersTag(d digest.Digest) string { return d.Algorithm().String() + "-" + d.Encoded()[:64] }
 
-// document is a manifest of the repository with the size of its bytes; nil when it cannot be served.
-func (r *Registry) document(q *request, d digest.Digest) (*spec.Document, int64, error) {
-	m, err := r.Records.Manifest(q.Context(), q.Owner, q.Name.Repository, d)
-	if errors.Is(err, index.ErrNotFound) {
-		return nil, 0, nil
+// document gives use a manifest and the size of its bytes, unless it cannot be served.
+func (r *Registry) document(q *request, m *index.Manifest, use func(*spec.Document, int64)) error {
+	err := r.Records.Document(q.Context(), m, use)
+	if err == nil || q.Context().Err() != nil {
+		return err
 	}
-	if err != nil {
-		return nil, 0, err
-	}
-	body, err := r.Records.Bytes(q.Context(), m)
-	if err != nil {
-		r.Log.InfoContext(q.Context(), "a manifest is left out of a list of referrers: its bytes cannot be read", "did", q.Owner, "digest", d, "error", err)
-		return nil, 0, nil
-	}
-	doc, err := spec.ParseManifest(body, "")
-	if err != nil {
-		return nil, 0, nil // pushed through another AppView, which takes what we would not
-	}
-	return doc, int64(len(body)), nil
+	r.Log.InfoContext(q.Context(), "a manifest is left out of a list of referrers: its bytes cannot be read", "did", q.Owner, "digest", m.Digest, "error", err)
+	return nil
 }

@@ -28,8 +28,7 @@ const (
 // the limit is not what is usual but what a hold's reserveManifest takes in one body. What a push costs is bounded by the
 // bytes anyway: a descriptor has at least 110, and blobs are looked up once each, eight at a time.
 //
-// Annotations are different: they are copied into records, lists of referrers and pages. All of one manifest together,
-// its descriptors' included, have as much room as Kubernetes gives those of an object.
+// Annotations have no limit of their own: whoever copies them into a list, or keeps them, sets one (see package index).
 const (
 	MaxManifestSize = 4 << 20
 	maxDepth        = 64
