@@ -72,8 +72,8 @@ const (
 )
 
 // KeyRotation says when a generated key changes. Whatever the mode, annotating the AppView with
-// operator.atcr.io/rotate=ID rotates once for every new ID; an ID that begins with revoke- takes the current key away
-// at once, and clients log in again.
+// operator.atcr.io/rotate=ID rotates once for every new ID; an ID that begins with revoke- takes the current key and
+// every earlier one away at once, and clients log in again.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.interval) || !has(self.mode) || self.mode == 'Scheduled'",message="interval is for mode Scheduled"
 type KeyRotation struct {

@@ -250,6 +250,7 @@ type Tokens struct {
 	// expiration of a registry token, 60s to 1h, whole seconds. Default: 5m.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('60s') && duration(self) <= duration('1h')",message="expiration must be between 60s and 1h"
+	// +kubebuilder:validation:XValidation:rule="duration(self).getMilliseconds() % 1000 == 0",message="expiration must be whole seconds"
 	Expiration Duration `json:"expiration,omitempty"`
 }
 

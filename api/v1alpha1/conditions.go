@@ -90,6 +90,12 @@ const (
 	ReasonProvided = "Provided"
 	// ReasonRotating: the next key is on its way to the servers. The condition is true.
 	ReasonRotating = "Rotating"
+	// ReasonRevoking: a key was revoked, and the named pods have not loaded the keys without it.
+	ReasonRevoking = "Revoking"
+	// ReasonRevocationPending: a provided key is to be revoked, and its source has no other one yet.
+	ReasonRevocationPending = "RevocationPending"
+	// ReasonServersBehind: keys cannot change, since the named pods do not load the newest.
+	ReasonServersBehind = "ServersBehind"
 	// ReasonExpiringSoon: a provided key's certificate ends within a week; of Exposed, the server's, within a week or the
 	// last quarter of its life. The condition is true.
 	ReasonExpiringSoon = "ExpiringSoon"

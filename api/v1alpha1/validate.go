@@ -44,6 +44,9 @@ func ValidateAppView(a *AppView) field.ErrorList {
 	errs = append(errs, validateAllowedNamespaces(&s.HoldLinks.AllowedNamespaces, at.Child("holdLinks", "allowedNamespaces"))...)
 	errs = append(errs, validateKeys(&s.Keys, at.Child("keys"))...)
 	errs = append(errs, validateDuration(s.Tokens.Expiration, time.Minute, time.Hour, at.Child("tokens", "expiration"))...)
+	if d, err := time.ParseDuration(string(s.Tokens.Expiration)); err == nil && d != d.Truncate(time.Second) {
+		errs = append(errs, field.Invalid(at.Child("tokens", "expiration"), s.Tokens.Expiration, "must be whole seconds"))
+	}
 	errs = append(errs, validateSQLite(&s.Database.SQLite, at.Child("database", "sqlite"))...)
 	errs = append(errs, validatePostgreSQL(&s.Database, at.Child("database", "postgresql"))...)
 	if svc := s.Exposure.Service; svc.NodePort != 0 && svc.Type != "NodePort" && svc.Type != "LoadBalancer" {

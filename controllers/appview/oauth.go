@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -49,7 +50,7 @@ func (r *Reconciler) oauthClient(ctx context.Context, sc *scope) error {
 	if err != nil {
 		return err
 	}
-	set, err := keyset.ParseOAuth(s.Data[names.FileOAuthKey], s.Annotations[v1alpha1.AnnotationKeySet], s.CreationTimestamp.Time, sc.now.Time, policy.RetireAfter)
+	set, err := keyset.ParseOAuth(s.Data[names.FileOAuthKey], s.Annotations[v1alpha1.AnnotationKeySet], s.CreationTimestamp.Time, sc.now.Time)
 	if err != nil {
 		sc.keysFailed(true, v1alpha1.ReasonKeyInvalid,
 			"Secret %s: %s: %v. Restore it, or delete it to have a new key made; users then log in again", s.Name, names.FileOAuthKey, err)
@@ -59,11 +60,10 @@ func (r *Reconciler) oauthClient(ctx context.Context, sc *scope) error {
 	if provided.wanted && source == nil {
 		source = set.Current // what is provided cannot be used: the key that is there stays
 	}
-	action, after := keyset.DecideOAuth(set, source, request, policy, sc.now.Time)
-	sc.again(after)
-	if action != keyset.Nothing {
+	plan := keyset.DecideOAuth(set, source, request, policy, sc.now.Time)
+	if action := plan.Action; action != keyset.Nothing {
 		var key *keyset.Key
-		if action != keyset.Drop && action != keyset.Mark {
+		if action == keyset.Stage || action == keyset.Revoke {
 			if key, err = coming(); err != nil {
 				return err
 			}
@@ -84,11 +84,21 @@ func (r *Reconciler) oauthClient(ctx context.Context, sc *scope) error {
 		case keyset.Revoke:
 			r.warn(sc.appView, "OAuthKeyRevoked", "OAuth client key %s took the place of every earlier one, as %s=%s asked; users log in again",
 				set.Current.Kid, v1alpha1.AnnotationRotateOAuth, request)
+		case keyset.Purge:
+			r.warn(sc.appView, "EarlierOAuthKeysRevoked", "every OAuth client key before %s is gone, as %s=%s asked; %s itself goes when its source has another",
+				before, v1alpha1.AnnotationRotateOAuth, request, before)
 		case keyset.Mark:
 			r.warn(sc.appView, "OAuthKeyNotRotated", "%s=%s: the key is a provided one; change it where it comes from", v1alpha1.AnnotationRotateOAuth, request)
 		}
-		_, after = keyset.DecideOAuth(set, source, request, policy, sc.now.Time)
-		sc.again(after)
+		if plan = keyset.DecideOAuth(set, source, request, policy, sc.now.Time); plan.Action != keyset.Nothing {
+			sc.again(time.Second)
+		}
+	}
+	sc.again(plan.After)
+	if plan.Pending {
+		sc.keysAwaited(v1alpha1.ReasonRevocationPending,
+			"%s=%s waits until Secret %s has another key than %s: put one there. If key %s is already the new one, set the annotation to another value",
+			v1alpha1.AnnotationRotateOAuth, request, provided.name, set.Current.Kid, set.Current.Kid)
 	}
 	sc.startFiles = append(sc.startFiles, s.Data[names.FileOAuthKey])
 	sc.status.Keys.OAuthClient = v1alpha1.OAuthKeyStatus{Current: keyStatus(set.Current.Public(), name), LastRequest: set.Request}

@@ -4,7 +4,9 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,7 +40,7 @@ func TestARotationWaitsForEveryServerAndRollsNoPod(t *testing.T) {
 	t.Parallel()
 	e := controltest.New(t)
 	var servers controltest.Servers
-	e.Operator(servers.Asked(), propagation(time.Second))
+	e.Operator(servers.Asked(), propagation(3*time.Second))
 	e.Kubelet()
 	av := appView("registry")
 	e.Create(av)
@@ -96,14 +98,15 @@ func TestAServerThatHasNotLoadedTheNextKeyHoldsUpThePromotion(t *testing.T) {
 	staged := &corev1.Secret{}
 	e.Get("registry-signing-next", staged)
 	old := signing(e, "registry")
-	e.Serving(d, "10.1.1.1")
+	pod := e.Serving(d, "10.1.1.1")
 	require.NoError(t, e.Client.Delete(t.Context(), staged))
 	e.Until("another next key", func() bool {
 		n := signing(e, "registry").Next
 		return n != nil && n.Kid != old.Next.Kid
 	})
 	controltest.Annotate(e, av, v1alpha1.AnnotationRotate, "1")
-	e.AppView("registry", "KeysReady=True/Rotating")
+	got := e.AppView("registry", "Ready=False/ServersBehind", "KeysReady=False/ServersBehind")
+	require.Contains(t, condition(got, "KeysReady").Message, pod.Name)
 	require.Equal(t, old.Current.Kid, currentKid(e, "registry"))
 	next := signing(e, "registry").Next.Kid
 	servers.Load(e, "registry", "10.1.1.1")
@@ -128,6 +131,72 @@ func TestRevokingLeavesNoTokenOfTheCurrentKey(t *testing.T) {
 	e.Until("noted", func() bool {
 		return e.AppView("registry", "Ready=True").Status.Keys.Signing.LastRequest == "revoke-leak"
 	})
+}
+
+func TestARevocationIsNotReadyBeforeEveryServerHasLoadedIt(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	var servers controltest.Servers
+	e.Operator(servers.Asked())
+	e.Kubelet()
+	av := appView("registry")
+	e.Create(av)
+	e.AppView("registry", "Ready=True")
+	d := &appsv1.Deployment{}
+	e.Get("registry", d)
+	leaked := currentKid(e, "registry")
+	servers.Load(e, "registry", "10.1.1.1")
+	pod := e.Serving(d, "10.1.1.1")
+	controltest.Annotate(e, av, v1alpha1.AnnotationRotate, "revoke-leak")
+	e.Event("registry", "KeyRevoked")
+	got := e.AppView("registry", "Ready=False/Revoking", "KeysReady=False/Revoking")
+	require.Contains(t, condition(got, "KeysReady").Message, leaked)
+	require.Contains(t, condition(got, "KeysReady").Message, pod.Name)
+	for _, ev := range e.Events("registry") {
+		require.NotEqual(t, "RevocationComplete", ev.Reason)
+	}
+	servers.Load(e, "registry", "10.1.1.1")
+	e.AppView("registry", "Ready=True", "KeysReady=True/Generated")
+	require.Contains(t, e.Event("registry", "RevocationComplete").Note, leaked)
+}
+
+func TestARevocationOfProvidedKeysStaysAskedForUntilTheirSecretChanges(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	mine, first := pair(t, "mine")
+	mine.Labels = nil // so it is read every ten minutes only
+	av := appView("registry", func(s *v1alpha1.AppViewSpec) {
+		s.Keys.Signing = v1alpha1.SigningKey{Source: v1alpha1.KeySecretRef, SecretRef: &v1alpha1.KeySecretReference{Name: "mine"}}
+		s.Keys.OAuthClient = v1alpha1.OAuthClientKey{Source: v1alpha1.KeySecretRef, SecretRef: &v1alpha1.KeySecretReference{Name: "mine"}}
+	})
+	e.Create(mine, av)
+	e.AppView("registry", "Ready=True")
+	pending := func(annotation string) {
+		e.Eventually(annotation, func() error {
+			got := e.AppView("registry", "Ready=False/RevocationPending", "KeysReady=False/RevocationPending")
+			if message := condition(got, "KeysReady").Message; !strings.Contains(message, annotation+"=revoke-1") || !strings.Contains(message, first.Kid) {
+				return errors.New(message)
+			}
+			return nil
+		})
+	}
+	controltest.Annotate(e, av, v1alpha1.AnnotationRotateOAuth, "revoke-1")
+	pending(v1alpha1.AnnotationRotateOAuth)
+	controltest.Annotate(e, av, v1alpha1.AnnotationRotate, "revoke-1")
+	pending(v1alpha1.AnnotationRotate)
+
+	next, second := pair(t, "mine")
+	controltest.Update(e, mine, func(s *corev1.Secret) { s.Data = next.Data })
+	controltest.Annotate(e, av, v1alpha1.AnnotationReconcile, "look again")
+	e.Event("registry", "KeyRevoked")
+	e.Event("registry", "OAuthKeyRevoked")
+	got := e.AppView("registry", "Ready=True", "KeysReady=True/Provided")
+	require.Equal(t, []keyset.Public{second.Public()}, signing(e, "registry").Verifying())
+	require.Equal(t, "revoke-1", got.Status.Keys.Signing.LastRequest)
+	require.Equal(t, second.Kid, got.Status.Keys.OAuthClient.Current.Kid)
+	require.Empty(t, got.Status.Keys.OAuthClient.Retired)
 }
 
 func TestAnotherAlgorithmRotatesTheKey(t *testing.T) {
@@ -286,4 +355,11 @@ func TestAReconcileThatIsAskedForIsAcknowledged(t *testing.T) {
 	e.AppView("registry", "Ready=True")
 	controltest.Annotate(e, av, v1alpha1.AnnotationReconcile, "now")
 	e.Until("acknowledged", func() bool { return e.AppView("registry", "Ready=True").Status.LastHandledReconcileAt == "now" })
+
+	// Status has no room for a longer one: its beginning is enough.
+	long := strings.Repeat("é", 300)
+	controltest.Annotate(e, av, v1alpha1.AnnotationReconcile, long)
+	e.Until("acknowledged", func() bool {
+		return e.AppView("registry", "Ready=True").Status.LastHandledReconcileAt == strings.Repeat("é", 253)
+	})
 }

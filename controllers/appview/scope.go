@@ -63,7 +63,7 @@ func newScope(av *v1alpha1.AppView, defaults render.Defaults, now metav1.Time) *
 	sc.status.SecretExpirations = slices.DeleteFunc(sc.status.SecretExpirations, func(s v1alpha1.SecretExpiration) bool {
 		return !slices.Contains(render.NamedSecrets(av), s.Name)
 	})
-	sc.status.LastHandledReconcileAt = av.Annotations[v1alpha1.AnnotationReconcile]
+	sc.status.LastHandledReconcileAt = sc.request(v1alpha1.AnnotationReconcile)
 	return sc
 }
 

@@ -3,7 +3,7 @@ package appview
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,47 +30,35 @@ type servers struct {
 	readiness Readiness
 }
 
-// mute is how many propagation times a pod that cannot be asked holds up a change of keys: a network policy may be in
-// the way, and the kubelet has long updated the pod's files by then. A pod that answers with other keys always does.
-const mute = 10
-
 // askAtOnce bounds how many pods are asked at the same time: fifty that do not answer must not outlast a reconcile.
 const askAtOnce = 16
 
-// loaded says whether every server that runs has loaded the set as it is.
-func (s *servers) loaded(ctx context.Context, sc *scope, set *keyset.Set) bool {
+// behind names the pods whose server has not loaded the set as it is, as [keyset.Set.Behind] says.
+func (s *servers) behind(ctx context.Context, sc *scope, set *keyset.Set) ([]string, error) {
 	var pods corev1.PodList
 	if err := s.client.List(ctx, &pods, client.InNamespace(sc.appView.Namespace), client.MatchingLabels(render.Selector(sc.appView.Name))); err != nil {
-		log.FromContext(ctx).Error(err, "listing pods")
-		return false
+		return nil, fmt.Errorf("listing pods: %w", err)
 	}
-	changed := set.Since
-	if set.Published.After(changed) {
-		changed = set.Published
-	}
-	patient := sc.now.Time.Before(changed.Add(mute * sc.settings.Rotation.Propagation))
-	var behind atomic.Bool
+	running := slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return !runs(&p) })
+	answers := make([]keyset.Server, len(running))
 	var asking errgroup.Group
 	asking.SetLimit(askAtOnce)
-	for i := range pods.Items {
-		p := &pods.Items[i]
-		if !runs(p) {
-			continue
-		}
-		asking.Go(func() error {
-			got, err := s.readiness.Ready(ctx, p.Status.PodIP)
-			switch {
-			case err != nil && (patient || ctx.Err() != nil):
+	for i := range running {
+		p, answer := &running[i], &answers[i]
+		asking.Go(func() (err error) {
+			answer.Name = p.Name
+			if answer.Ready, err = s.readiness.Ready(ctx, p.Status.PodIP); err != nil {
 				log.FromContext(ctx).V(1).Info("a server cannot be asked which keys it has", "pod", p.Name, "error", err.Error())
-				behind.Store(true)
-			case err == nil && (got.KeySetHash != set.Hash() || got.SigningKey != set.Current.Kid):
-				behind.Store(true)
+				answer.Mute = true
 			}
 			return nil
 		})
 	}
 	_ = asking.Wait() // none returns an error
-	return !behind.Load()
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("asking servers which keys they have: %w", err)
+	}
+	return set.Behind(answers, sc.settings.Rotation, sc.now.Time), nil
 }
 
 // runs says whether a server in a pod serves clients, or may in a moment: one that is not ready now, because its database

@@ -74,7 +74,7 @@ func New(mgr ctrl.Manager, applier *apply.Applier, registry prometheus.Registere
 // SetupWithManager registers the controller and what it watches.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, o controller.Options) error {
 	b := ctrl.NewControllerManagedBy(mgr).Named(controllerName).WithOptions(o).
-		For(&v1alpha1.AppView{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, deletion(), asked()))).
+		For(&v1alpha1.AppView{}, builder.WithPredicates(predicate.Or(r.asked(), predicate.GenerationChangedPredicate{}, deletion()))).
 		Owns(&appsv1.Deployment{}).
 		Owns(&corev1.Service{}).
 		Owns(&corev1.ConfigMap{}).
@@ -118,11 +118,15 @@ func budgetChanged() predicate.Predicate {
 	return predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}, deletion())
 }
 
-// asked lets through what a user asks for by annotation.
-func asked() predicate.Predicate {
+// asked lets through what a user asks for by annotation. What the user changed just before is looked at then: Secrets that
+// are not watched are read again.
+func (r *Reconciler) asked() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		for _, a := range []string{v1alpha1.AnnotationReconcile, v1alpha1.AnnotationRotate, v1alpha1.AnnotationRotateOAuth} {
 			if e.ObjectOld.GetAnnotations()[a] != e.ObjectNew.GetAnnotations()[a] {
+				for _, name := range render.NamedSecrets(e.ObjectNew.(*v1alpha1.AppView)) {
+					r.userSecrets.Forget(client.ObjectKey{Namespace: e.ObjectNew.GetNamespace(), Name: name})
+				}
 				return true
 			}
 		}

@@ -47,12 +47,15 @@ func (r *Reconciler) signing(ctx context.Context, sc *scope) error {
 			return nil
 		}
 		plan := keyset.Decide(*state, sc.settings.Rotation, sc.now.Time)
-		if plan.Confirm && !r.servers.loaded(ctx, sc, state.Set) {
-			plan.Action = keyset.Nothing
+		var behind []string
+		if plan.Confirm {
+			if behind, err = r.servers.behind(ctx, sc, state.Set); err != nil {
+				return err
+			}
 		}
-		if plan.Action == keyset.Nothing {
+		if plan.Action == keyset.Nothing || len(behind) > 0 {
 			sc.again(plan.After)
-			sc.reportSigning(state, plan, provided)
+			sc.reportSigning(state, plan, provided, behind)
 			return nil
 		}
 		if err := r.carry(ctx, sc, state, held, plan.Action); movedOn(err) {
@@ -146,8 +149,15 @@ func (r *Reconciler) carry(ctx context.Context, sc *scope, state *keyset.State, 
 		r.note(sc.appView, "KeyRotated", "key %s signs now; tokens of key %s verify until they are over", set.Current.Kid, before)
 	case keyset.Revoke:
 		r.metrics.rotations.WithLabelValues("revoked").Inc()
-		r.warn(sc.appView, "KeyRevoked", "key %s signs now; tokens of key %s do not verify any more, as %s=%s asked",
+		r.warn(sc.appView, "KeyRevoked", "key %s signs now; servers are told to refuse tokens of key %s and of every earlier one, as %s=%s asked",
 			set.Current.Kid, before, v1alpha1.AnnotationRotate, state.Request)
+	case keyset.Purge:
+		r.warn(sc.appView, "EarlierKeysRevoked", "servers are told to refuse tokens of every key before %s, as %s=%s asked; key %s itself goes when its source has another",
+			before, v1alpha1.AnnotationRotate, state.Request, before)
+	case keyset.Settle:
+		if len(state.Set.Revoked) > 0 {
+			r.note(sc.appView, "RevocationComplete", "every server has loaded the keys without %s: their tokens do not verify any more", someOf(state.Set.Revoked))
+		}
 	case keyset.Mark:
 		r.warn(sc.appView, "KeyNotRotated", "%s=%s: the key is a provided one; change it where it comes from", v1alpha1.AnnotationRotate, state.Request)
 	}
@@ -169,6 +179,9 @@ func (r *Reconciler) begin(ctx context.Context, sc *scope, state *keyset.State) 
 			if from.Fresh, err = sc.comingKey(state); err != nil {
 				return nil, err
 			}
+		}
+		if lost != nil && state.Source != nil {
+			from.Request = sc.status.Keys.Signing.LastRequest // what was not carried out stays asked for
 		}
 		set = keyset.Carry(from, sc.settings.Rotation, keyset.Begin, sc.now.Time)
 		return render.SigningSecret(sc.appView, set)
@@ -202,7 +215,17 @@ func (sc *scope) comingKey(state *keyset.State) (*keyset.Key, error) {
 	return keyset.Generate(rand.Reader, sc.settings.Rotation.Algorithm, sc.settings.ServiceName, sc.now.Time)
 }
 
-func (sc *scope) reportSigning(state *keyset.State, plan keyset.Plan, provided provided) {
+// someOf lists names, not all when they are many.
+func someOf(names []string) string {
+	const most = 3
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
+// reportSigning says how the keys are. behind are the pods that a change waits for.
+func (sc *scope) reportSigning(state *keyset.State, plan keyset.Plan, provided provided, behind []string) {
 	set, name := state.Set, render.SigningSecretName(sc.appView.Name)
 	st := v1alpha1.SigningKeyStatus{
 		Current:          keyStatus(set.Current.Public(), name),
@@ -223,6 +246,16 @@ func (sc *scope) reportSigning(state *keyset.State, plan keyset.Plan, provided p
 	}
 	sc.status.Keys.Signing = st
 	switch {
+	case plan.Pending:
+		sc.keysAwaited(v1alpha1.ReasonRevocationPending,
+			"%s=%s waits until Secret %s has another key than %s: put one there. If key %s is already the new one, set the annotation to another value",
+			v1alpha1.AnnotationRotate, state.Request, provided.name, set.Current.Kid, set.Current.Kid)
+	case len(behind) > 0 && len(set.Revoked) > 0:
+		sc.keysAwaited(v1alpha1.ReasonRevoking, "key %s was revoked, and not every server has loaded the keys without it: waiting for pods %s. A pod that is deleted comes back with them",
+			someOf(set.Revoked), someOf(behind))
+	case len(behind) > 0 && set.Overdue(sc.settings.Rotation, sc.now.Time):
+		sc.keysAwaited(v1alpha1.ReasonServersBehind, "keys cannot change before every server has loaded the newest: waiting for pods %s. See their logs; a pod that is deleted comes back with them",
+			someOf(behind))
 	case plan.Waiting && len(set.Retired) >= keyset.MaxRetired:
 		sc.keysFine(v1alpha1.ReasonRotating, "tokens are signed by key %s; the next rotation waits until tokens of %d earlier keys are over", set.Current.Kid, len(set.Retired))
 	case plan.Waiting && set.Unsettled():

@@ -1,11 +1,13 @@
 package keyset
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
 
-// RevokePrefix begins a request that takes the current key away at once, where any other retires it.
+// RevokePrefix begins a request that takes the current key and every earlier one away at once, where any other retires
+// the current one.
 const RevokePrefix = "revoke-"
 
 // Policy says when keys change.
@@ -39,8 +41,9 @@ const (
 	Publish Action = "Publish" // give the servers the public half of the staged key
 	Conceal Action = "Conceal" // take back a published key that will never sign
 	Promote Action = "Promote" // the next key signs, the current one is retired
-	Revoke  Action = "Revoke"  // the next key signs, the current one verifies no more
-	Settle  Action = "Settle"  // every server signs with the current key: tokens of retired ones have an end now
+	Revoke  Action = "Revoke"  // the next key signs, the current one and every earlier one verify no more
+	Purge   Action = "Purge"   // retired keys verify no more, as a revocation asks that has no key yet to change to
+	Settle  Action = "Settle"  // every server has the set: tokens of retired keys have an end now, revoked keys are gone
 	Drop    Action = "Drop"    // tokens of some retired keys are over: they verify no more
 	Mark    Action = "Mark"    // note a request as carried out
 	Extend  Action = "Extend"  // tokens live longer from now on: so does a key that retires
@@ -56,17 +59,16 @@ type Plan struct {
 	After time.Duration
 	// Waiting: a change of keys is on its way and needs time.
 	Waiting bool
+	// Pending: a revocation of a provided key waits until its source has another one.
+	Pending bool
 }
 
 // longestToken is the longest life that a spec can give tokens.
 const longestToken = time.Hour
 
-// askAgain is how soon servers that have not loaded a set are asked again.
-const askAgain = 2 * time.Second
-
-// Decide says what to do next. It keeps four promises (operator-api.md section 3.4): whoever signs, everybody who serves
-// verifies; a key verifies until every token that it may have signed is over; no key is made twice for one place; and
-// nothing is promoted that a server has not loaded.
+// Decide says what to do next. It keeps five promises (operator-api.md section 3.4): whoever signs, everybody who serves
+// verifies; a key verifies until every token that it may have signed is over; no key is made twice for one place;
+// nothing is promoted that a server has not loaded; and a revocation is carried out, or stays asked for.
 func Decide(s State, p Policy, now time.Time) Plan {
 	if s.Set == nil {
 		if s.Staged == nil && s.Source == nil {
@@ -78,7 +80,7 @@ func Decide(s State, p Policy, now time.Time) Plan {
 	switch {
 	case s.Set.clone().correct(p, now):
 		return Plan{Action: Correct}
-	case s.Set.TokenLife < p.TokenLife:
+	case s.Set.TokenLife < wholeSeconds(p.TokenLife):
 		return Plan{Action: Extend} // before a server is told
 	}
 	if plan, ok := decideStaged(s, p); ok {
@@ -88,22 +90,25 @@ func Decide(s State, p Policy, now time.Time) Plan {
 	if s.Staged != nil && (s.Set.Next == nil || s.Set.Next.Kid != s.Staged.Kid) && len(without(s.Set.Retired, s.Staged.Kid)) <= MaxRetired {
 		return Plan{Action: Publish}
 	}
-	asked := s.Request != "" && s.Request != s.Set.Request
-	if asked && strings.HasPrefix(s.Request, RevokePrefix) && s.Staged != nil {
+	asked, revoke := request(s.Request, s.Set.Request)
+	pending := revoke && s.Staged == nil // for want of another key
+	switch {
+	case pending && len(s.Set.Retired) > 0:
+		return Plan{Action: Purge}
+	case revoke && !pending:
 		return Plan{Action: Revoke}
-	}
-	if s.Set.Unsettled() {
-		return Plan{Action: Settle, Confirm: true, After: askAgain, Waiting: true}
+	case s.Set.Unsettled():
+		return Plan{Action: Settle, Confirm: true, After: s.Set.askAgain(now), Waiting: true, Pending: pending}
 	}
 	for _, k := range s.Set.Retired {
 		if !now.Before(k.Until) {
 			return Plan{Action: Drop}
 		}
 	}
-	if asked && s.Staged == nil {
+	if asked && !revoke && s.Staged == nil {
 		return Plan{Action: Mark} // the source's key signs already: there is nothing to change to
 	}
-	plan := Plan{Action: Nothing}
+	plan := Plan{Action: Nothing, Pending: pending}
 	for _, k := range s.Set.Retired {
 		plan.After = sooner(plan.After, k.Until.Sub(now))
 	}
@@ -129,7 +134,13 @@ func Decide(s State, p Policy, now time.Time) Plan {
 		plan.After, plan.Waiting = sooner(plan.After, wait), due == 0
 		return plan
 	}
-	return Plan{Action: Promote, Confirm: true, After: askAgain, Waiting: true}
+	return Plan{Action: Promote, Confirm: true, After: s.Set.askAgain(now), Waiting: true}
+}
+
+// request says whether something is asked for that was not done, and whether that is a revocation.
+func request(wanted, done string) (asked, revoke bool) {
+	asked = wanted != "" && wanted != done
+	return asked, asked && strings.HasPrefix(wanted, RevokePrefix)
 }
 
 // decideStaged brings the staged key to what it should be.
@@ -172,22 +183,30 @@ func Carry(s State, p Policy, a Action, now time.Time) *Set {
 	}
 	set := s.Set.clone()
 	switch a {
+	case Publish, Conceal, Promote, Revoke, Purge, Drop:
+		set.Changed = now
+	}
+	switch a {
 	case Publish:
 		next := s.Staged.Public()
 		set.Next, set.Published = &next, now
 		set.Retired = without(set.Retired, next.Kid) // a key that comes back
+		set.Revoked = slices.DeleteFunc(set.Revoked, func(kid string) bool { return kid == next.Kid })
 	case Conceal:
 		set.Next, set.Published = nil, time.Time{}
 	case Promote, Revoke:
-		old := set.Current.Public()
+		old := Retired{Public: set.Current.Public()}
 		set.Current, set.Since, set.Next, set.Published = s.Staged, now, nil, time.Time{}
 		if s.Request != "" {
 			set.Request = s.Request
 		}
-		if a == Promote {
-			set.Retired = append(set.Retired, Retired{Public: old})
+		if set.Retired = append(set.Retired, old); a == Revoke {
+			set.revoke(set.Retired)
 		}
+	case Purge:
+		set.revoke(set.Retired)
 	case Settle:
+		set.Revoked = nil
 		for i := range set.Retired {
 			if set.Retired[i].Until.IsZero() {
 				set.Retired[i].Until = now.Add(p.outlive(set.TokenLife))
@@ -204,11 +223,27 @@ func Carry(s State, p Policy, a Action, now time.Time) *Set {
 	case Mark:
 		set.Request = s.Request
 	case Extend:
-		set.TokenLife = p.TokenLife
+		set.TokenLife = wholeSeconds(p.TokenLife)
 	case Correct:
 		set.correct(p, now)
 	}
 	return set
+}
+
+// revoke takes keys away whose tokens are good no more: none that was retired stays.
+func (s *Set) revoke(keys []Retired) {
+	s.Retired = nil
+	for _, k := range keys {
+		if k.Kid != s.Current.Kid && !slices.Contains(s.Revoked, k.Kid) {
+			s.Revoked = append(s.Revoked, k.Kid)
+		}
+	}
+	s.Revoked = s.Revoked[max(0, len(s.Revoked)-MaxVerifying):]
+}
+
+// wholeSeconds is d rounded up: a record keeps no fractions, and what it keeps must not be less than what is.
+func wholeSeconds(d time.Duration) time.Duration {
+	return (d + time.Second - 1).Truncate(time.Second)
 }
 
 // outlive is how long a key must verify after servers stopped signing with it, when its tokens live for life. The skew
@@ -219,7 +254,7 @@ func (p Policy) outlive(life time.Duration) time.Duration { return life + 2*p.Sk
 // correct brings times that cannot be to what can, and says whether there were any. A clock that was ahead must not hold
 // up rotations, nor keep a retired key, until the others have caught up.
 func (s *Set) correct(p Policy, now time.Time) (wrong bool) {
-	for _, t := range []*time.Time{&s.Since, &s.Published} {
+	for _, t := range []*time.Time{&s.Since, &s.Published, &s.Changed} {
 		if t.After(now.Add(p.Skew)) {
 			*t, wrong = now, true
 		}
@@ -234,7 +269,7 @@ func (s *Set) correct(p Policy, now time.Time) (wrong bool) {
 }
 
 func begin(s State, p Policy, now time.Time) *Set {
-	set := &Set{Since: now, Request: s.Request, TokenLife: p.TokenLife}
+	set := &Set{Since: now, Changed: now, Request: s.Request, TokenLife: wholeSeconds(p.TokenLife)}
 	switch {
 	case s.Source != nil:
 		set.Current = s.Source

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/controllers/keyset"
 )
 
@@ -22,7 +23,6 @@ type world struct {
 	t       *rapid.T
 	now     time.Time
 	secret  *keyset.Set // what the API server has; nil: nothing
-	version int
 	staged  *keyset.Key
 	source  *keyset.Key
 	request string
@@ -30,12 +30,15 @@ type world struct {
 	tokens  []token
 	made    int // keys that were ever made
 	revoked map[string]bool
+	known   map[string]bool   // every key that servers were ever told of
+	leaked  map[string]string // the key that signed when a request to revoke came, by request
 	policy  keyset.Policy
 	life    time.Duration // of tokens, as the servers were told
 }
 
 type server struct {
 	skew   time.Duration
+	mute   bool // it cannot be asked
 	loaded *keyset.Set
 	due    time.Time // when it loads what the API server has then; zero: it is up to date
 }
@@ -62,7 +65,11 @@ func (w *world) write(s *keyset.Set) {
 	require.Equal(w.t, s.Record(), back.Record())
 	require.LessOrEqual(w.t, len(back.Verifying()), keyset.MaxVerifying)
 	w.secret = back
-	w.version++
+	for _, k := range back.Verifying() {
+		w.known[k.Kid] = true
+		require.False(w.t, w.revoked[k.Kid], "key %s was revoked, or is earlier than one that was, and is trusted", k.Kid)
+	}
+	require.False(w.t, verifies(back, w.leaked[back.Request]), "the request is noted as carried out, and the key that it is about is trusted")
 	for _, s := range w.servers {
 		if s.due.IsZero() {
 			// The kubelet may take longer than anybody promised.
@@ -74,13 +81,16 @@ func (w *world) write(s *keyset.Set) {
 // reconcile is one pass of an operator, which may end after any write.
 func (w *world) reconcile() {
 	clock := w.now.Add(time.Duration(rapid.IntRange(-30, 30).Draw(w.t, "skew of the operator")) * time.Second)
+	last := keyset.Nothing
 	for range rapid.IntRange(1, 6).Draw(w.t, "writes before it dies") {
 		state := keyset.State{Set: w.secret, Staged: w.staged, Source: w.source, Request: w.request}
 		plan := keyset.Decide(state, w.policy, clock)
-		if plan.Action == keyset.Nothing || plan.Confirm && !w.loaded() {
+		if plan.Action == keyset.Nothing || plan.Confirm && !w.loaded(clock) {
 			w.life = w.policy.TokenLife // the keys come first
 			return
 		}
+		require.NotEqual(w.t, last, plan.Action, "it does the same again")
+		last = plan.Action
 		switch plan.Action {
 		case keyset.Begin:
 			if state.Source == nil {
@@ -98,20 +108,37 @@ func (w *world) reconcile() {
 				w.promoteIsSafe()
 			}
 			if plan.Action == keyset.Revoke {
-				w.revoked[w.secret.Current.Kid] = true
+				for kid := range w.known {
+					w.revoked[kid] = kid != w.staged.Kid
+				}
+			}
+			if plan.Action == keyset.Purge {
+				for _, k := range w.secret.Retired {
+					w.revoked[k.Kid] = true
+				}
 			}
 			w.write(keyset.Carry(state, w.policy, plan.Action, clock))
 		}
 	}
 }
 
-func (w *world) loaded() bool {
-	for _, s := range w.servers {
-		if s.loaded.Hash() != w.secret.Hash() || s.loaded.Current.Kid != w.secret.Current.Kid {
-			return false
+// loaded asks the servers that can be asked, by the operator's clock.
+func (w *world) loaded(clock time.Time) bool {
+	var asked []keyset.Server
+	for i, s := range w.servers {
+		v := keyset.Server{Name: fmt.Sprint(i), Mute: s.mute}
+		if !s.mute {
+			v.Ready = names.Ready{KeySetHash: s.loaded.Hash(), SigningKey: s.loaded.Current.Kid}
+		}
+		asked = append(asked, v)
+	}
+	behind := w.secret.Behind(asked, w.policy, clock)
+	for i, s := range w.servers {
+		if !s.mute && (s.loaded.Hash() != w.secret.Hash() || s.loaded.Current.Kid != w.secret.Current.Kid) {
+			require.Contains(w.t, behind, fmt.Sprint(i), "a server with other keys is named")
 		}
 	}
-	return true
+	return len(behind) == 0
 }
 
 // promoteIsSafe is invariant (d).
@@ -139,7 +166,10 @@ func (w *world) advance(d time.Duration) {
 			s.loaded, s.due = w.secret, time.Time{}
 		}
 	}
-	for _, s := range w.servers {
+	for i, s := range w.servers {
+		for _, k := range s.loaded.Verifying() {
+			require.False(w.t, w.revoked[k.Kid] && len(w.secret.Revoked) == 0, "server %d trusts a revoked key, and nothing says so", i)
+		}
 		w.tokens = append(w.tokens, token{s.loaded.Current.Kid, w.now.Add(s.skew + w.life)})
 	}
 	var about []token
@@ -168,7 +198,7 @@ func (w *world) afterRevocation(s *server, kid string) bool {
 }
 
 func newWorld(t *rapid.T) *world {
-	w := &world{t: t, now: now, revoked: map[string]bool{}, policy: policy, life: policy.TokenLife}
+	w := &world{t: t, now: now, revoked: map[string]bool{}, known: map[string]bool{}, leaked: map[string]string{}, policy: policy, life: policy.TokenLife}
 	if rapid.Bool().Draw(t, "provided") {
 		w.source = w.key()
 	}
@@ -185,7 +215,7 @@ func newWorld(t *rapid.T) *world {
 // What happens besides reconciles and the passing of time, as often as it stands here.
 var happenings = []string{
 	"nothing", "nothing", "nothing", "nothing", "somebody asks", "somebody asks", "a source changes", "a server comes", "a server goes",
-	"a day passes", "the staged key is deleted", "a leak", "tokens live longer or shorter", "tokens live longer or shorter",
+	"a day passes", "the staged key is deleted", "a leak", "a server falls silent or speaks again", "tokens live longer or shorter", "tokens live longer or shorter",
 }
 
 func (w *world) happen(what string, i int) {
@@ -194,6 +224,10 @@ func (w *world) happen(what string, i int) {
 		w.request = fmt.Sprintf("r%d", i)
 	case "a leak":
 		w.request = fmt.Sprintf("revoke-%d", i)
+		w.leaked[w.request] = w.secret.Current.Kid
+	case "a server falls silent or speaks again":
+		s := w.servers[i%len(w.servers)]
+		s.mute = !s.mute
 	case "a source changes":
 		if w.source != nil {
 			w.source = w.key()
@@ -209,7 +243,7 @@ func (w *world) happen(what string, i int) {
 	case "the staged key is deleted":
 		w.staged = nil
 	case "tokens live longer or shorter":
-		w.policy.TokenLife = time.Duration(rapid.IntRange(60, 3600).Draw(w.t, "life of tokens")) * time.Second
+		w.policy.TokenLife = time.Duration(rapid.IntRange(60_000, 3600_000).Draw(w.t, "life of tokens")) * time.Millisecond
 	}
 }
 
@@ -226,7 +260,22 @@ func TestNoTokenIsRefusedWhateverHappensWhileKeysRotate(t *testing.T) {
 			w.reconcile()
 			w.advance(time.Duration(rapid.IntRange(1, 200).Draw(t, "seconds")) * time.Second)
 		}
+		w.carriesOutWhatIsPending()
 	})
+}
+
+// carriesOutWhatIsPending: a revocation that waits for another key is carried out as one when there is one.
+func (w *world) carriesOutWhatIsPending() {
+	if w.source != nil {
+		w.source = w.key()
+	}
+	for i := 0; i < 300 && (w.request != w.secret.Request || w.secret.Unsettled()); i++ {
+		w.reconcile()
+		w.advance(10 * time.Minute)
+	}
+	require.Equal(w.t, w.request, w.secret.Request)
+	require.Empty(w.t, w.secret.Revoked)
+	require.False(w.t, verifies(w.secret, w.leaked[w.request]))
 }
 
 // settle reconciles until nothing is left to do but wait, and says how long.
@@ -314,6 +363,95 @@ func TestRevokingTakesTheCurrentKeyAwayAtOnce(t *testing.T) {
 	second := s.Set.Current.Kid
 	settle(t, s, policy, now.Add(time.Hour))
 	require.Equal(t, second, s.Set.Current.Kid, "once")
+}
+
+func TestRevokingTakesAKeyAwayThatWasJustRotated(t *testing.T) {
+	s := &keyset.State{}
+	settle(t, s, policy, now)
+	leaked := s.Set.Current.Kid
+	s.Request = "1"
+	at := now.Add(time.Hour)
+	settle(t, s, policy, at)
+	require.Equal(t, leaked, s.Set.Retired[0].Kid)
+	innocent := s.Set.Current.Kid
+	s.Request = "revoke-1"
+	settle(t, s, policy, at)
+	require.False(t, verifies(s.Set, leaked))
+	require.False(t, verifies(s.Set, innocent))
+}
+
+func TestARevocationIsOverWhenEveryServerHasLoadedTheSetWithoutTheKey(t *testing.T) {
+	s := &keyset.State{}
+	settle(t, s, policy, now)
+	before := s.Set
+	s.Request = "revoke-1"
+	s.Set = keyset.Carry(*s, policy, keyset.Revoke, now)
+	require.Equal(t, []string{before.Current.Kid}, s.Set.Revoked)
+	s.Staged = generate(t, keyset.ES256)
+	s.Set = keyset.Carry(*s, policy, keyset.Publish, now)
+	plan := keyset.Decide(*s, policy, now)
+	require.Equal(t, keyset.Plan{Action: keyset.Settle, Confirm: true, After: 2 * time.Second, Waiting: true}, plan)
+
+	fits := keyset.Server{Name: "b", Ready: names.Ready{KeySetHash: s.Set.Hash(), SigningKey: s.Set.Current.Kid}}
+	old := keyset.Server{Name: "c", Ready: names.Ready{KeySetHash: before.Hash(), SigningKey: before.Current.Kid}}
+	silent := keyset.Server{Name: "a", Mute: true}
+	all := []keyset.Server{old, fits, silent}
+	require.Equal(t, []string{"a", "c"}, s.Set.Behind(all, policy, now))
+	late := now.Add(10 * policy.Propagation)
+	require.Equal(t, []string{"c"}, s.Set.Behind(all, policy, late), "the silent one has them by now")
+	require.True(t, s.Set.Overdue(policy, late))
+	require.False(t, s.Set.Overdue(policy, late.Add(-time.Second)))
+
+	// It is asked about less and less often.
+	var asked []time.Duration
+	for at := now; len(asked) < 8; at = at.Add(asked[len(asked)-1]) {
+		asked = append(asked, keyset.Decide(*s, policy, at).After)
+	}
+	require.Equal(t, []time.Duration{2e9, 2e9, 4e9, 8e9, 16e9, 32e9, 60e9, 60e9}, asked)
+
+	s.Set = keyset.Carry(*s, policy, keyset.Settle, now)
+	require.Empty(t, s.Set.Revoked)
+	require.Equal(t, keyset.Nothing, keyset.Decide(*s, policy, now).Action)
+}
+
+func TestARevocationOfAProvidedKeyIsCarriedOutWhenItsSourceChanges(t *testing.T) {
+	s := &keyset.State{Source: generate(t, keyset.ES256)}
+	settle(t, s, policy, now)
+	earlier := s.Source.Kid
+	s.Source = generate(t, keyset.ES256)
+	at := now.Add(time.Hour)
+	settle(t, s, policy, at)
+	settle(t, s, policy, at.Add(policy.Propagation))
+	leaked := s.Source.Kid
+	require.Equal(t, leaked, s.Set.Current.Kid)
+	require.True(t, verifies(s.Set, earlier))
+
+	s.Request = "revoke-1"
+	at = at.Add(2 * policy.Propagation)
+	require.Equal(t, keyset.Plan{Action: keyset.Nothing, Pending: true}, settle(t, s, policy, at))
+	require.False(t, verifies(s.Set, earlier), "what is earlier than the current key goes at once")
+	require.Empty(t, s.Set.Request)
+
+	s.Source = generate(t, keyset.ES256)
+	require.Equal(t, keyset.Plan{Action: keyset.Nothing}, settle(t, s, policy, at.Add(time.Hour)))
+	require.Equal(t, s.Source.Kid, s.Set.Current.Kid)
+	require.False(t, verifies(s.Set, leaked))
+	require.Equal(t, "revoke-1", s.Set.Request)
+}
+
+func TestTokensThatLiveForAFractionOfASecondAreRoundedUpOnce(t *testing.T) {
+	fraction := policy
+	fraction.TokenLife = 90*time.Second + 500*time.Millisecond
+	s := &keyset.State{}
+	settle(t, s, fraction, now)
+	f, err := s.Set.Files()
+	require.NoError(t, err)
+	back, err := keyset.Parse(f)
+	require.NoError(t, err)
+	back.Recall(s.Set.Record(), now)
+	s.Set = back
+	require.Equal(t, 91*time.Second, s.Set.TokenLife)
+	require.Equal(t, keyset.Nothing, keyset.Decide(*s, fraction, now).Action)
 }
 
 func TestAnotherAlgorithmRotatesTheKey(t *testing.T) {

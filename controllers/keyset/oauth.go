@@ -5,7 +5,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -21,7 +20,7 @@ type OAuthSet struct {
 // RetiredOAuth is a key that begins no more sessions.
 type RetiredOAuth struct {
 	*Key
-	Until time.Time // the sessions that began with it are over by then
+	Until time.Time // the sessions that began with it are over by then; zero: the record of it was lost
 }
 
 // MaxRetiredOAuth bounds them: the newest stay.
@@ -63,9 +62,9 @@ func (s *OAuthSet) Record() string {
 	return r.encode()
 }
 
-// ParseOAuth reads what [OAuthSet.File] and [OAuthSet.Record] wrote. What the record does not say is taken at its
-// safest: the current key began at made, and a retired one stays for retireAfter from now.
-func ParseOAuth(file []byte, annotation string, made, now time.Time, retireAfter time.Duration) (*OAuthSet, error) {
+// ParseOAuth reads what [OAuthSet.File] and [OAuthSet.Record] wrote. Where the record says nothing, the current key began
+// at made, and a retired one has no end until [Correct] gives it one.
+func ParseOAuth(file []byte, annotation string, made, now time.Time) (*OAuthSet, error) {
 	r := decodeRecord(annotation)
 	until := map[string]time.Time{}
 	for _, k := range r.Retired {
@@ -92,11 +91,7 @@ func ParseOAuth(file []byte, annotation string, made, now time.Time, retireAfter
 		case len(s.Retired) == MaxRetiredOAuth:
 			return nil, fmt.Errorf("more than %d keys", MaxRetiredOAuth+1)
 		default:
-			end, ok := until[key.Kid]
-			if !ok {
-				end = now.Add(retireAfter)
-			}
-			s.Retired = append(s.Retired, RetiredOAuth{key, end})
+			s.Retired = append(s.Retired, RetiredOAuth{key, until[key.Kid]})
 		}
 	}
 	if s.Current == nil {
@@ -106,33 +101,39 @@ func ParseOAuth(file []byte, annotation string, made, now time.Time, retireAfter
 }
 
 // DecideOAuth says whether the set changes: Stage, a new key takes over (the source's, when somebody provides one); Revoke,
-// a new key takes over and every earlier one goes; Drop, some retired keys are over; Mark, a request cannot be carried
-// out before the source changes; or Nothing until after (zero: until something changes).
-func DecideOAuth(s *OAuthSet, source *Key, request string, p OAuthPolicy, now time.Time) (a Action, after time.Duration) {
-	asked := request != "" && request != s.Request
-	revoke := asked && strings.HasPrefix(request, RevokePrefix)
+// a new key takes over and every earlier one goes; Purge, earlier ones go before the source has another; Drop, some retired
+// keys are over; Correct, the end of one was lost; Mark, a request cannot be carried out before the source changes; or
+// Nothing.
+func DecideOAuth(s *OAuthSet, source *Key, wanted string, p OAuthPolicy, now time.Time) Plan {
+	asked, revoke := request(wanted, s.Request)
+	differs := source != nil && source.Kid != s.Current.Kid
+	pending := revoke && source != nil && !differs
 	switch {
-	case source != nil && source.Kid != s.Current.Kid && revoke:
-		return Revoke, 0
-	case source != nil && source.Kid != s.Current.Kid:
-		return Stage, 0
-	case source != nil && asked:
-		return Mark, 0
-	case revoke:
-		return Revoke, 0
-	case asked, source == nil && p.Interval > 0 && !now.Before(s.Since.Add(p.Interval)):
-		return Stage, 0
+	case pending && len(s.Retired) > 0:
+		return Plan{Action: Purge}
+	case revoke && !pending:
+		return Plan{Action: Revoke}
+	case differs:
+		return Plan{Action: Stage}
+	case source != nil && asked && !revoke:
+		return Plan{Action: Mark}
+	case source == nil && (asked || p.Interval > 0 && !now.Before(s.Since.Add(p.Interval))):
+		return Plan{Action: Stage}
 	}
+	plan := Plan{Action: Nothing, Pending: pending}
 	if source == nil && p.Interval > 0 {
-		after = s.Since.Add(p.Interval).Sub(now)
+		plan.After = s.Since.Add(p.Interval).Sub(now)
 	}
 	for _, k := range s.Retired {
-		if !now.Before(k.Until) {
-			return Drop, 0
+		switch {
+		case k.Until.IsZero():
+			return Plan{Action: Correct}
+		case !now.Before(k.Until):
+			return Plan{Action: Drop}
 		}
-		after = sooner(after, k.Until.Sub(now))
+		plan.After = sooner(plan.After, k.Until.Sub(now))
 	}
-	return Nothing, after
+	return plan
 }
 
 // CarryOAuth changes the set as decided; key is the one that takes over.
@@ -150,6 +151,14 @@ func CarryOAuth(s *OAuthSet, a Action, key *Key, request string, p OAuthPolicy, 
 		}
 	case Revoke:
 		out.Current, out.Since = key, now
+	case Purge:
+	case Correct:
+		for _, k := range s.Retired {
+			if k.Until.IsZero() {
+				k.Until = now.Add(p.RetireAfter)
+			}
+			out.Retired = append(out.Retired, k)
+		}
 	case Drop:
 		for _, k := range s.Retired {
 			if now.Before(k.Until) {
@@ -159,7 +168,7 @@ func CarryOAuth(s *OAuthSet, a Action, key *Key, request string, p OAuthPolicy, 
 	default:
 		out.Retired = s.Retired
 	}
-	if request != "" && a != Drop {
+	if request != "" && (a == Stage || a == Revoke || a == Mark) {
 		out.Request = request
 	}
 	return &out

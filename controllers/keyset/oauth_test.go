@@ -13,7 +13,7 @@ func reread(t *testing.T, s *keyset.OAuthSet, at time.Time) *keyset.OAuthSet {
 	t.Helper()
 	f, err := s.File()
 	require.NoError(t, err)
-	back, err := keyset.ParseOAuth(f, s.Record(), now, at, time.Hour)
+	back, err := keyset.ParseOAuth(f, s.Record(), now, at)
 	require.NoError(t, err)
 	require.Equal(t, s.Record(), back.Record())
 	return back
@@ -23,12 +23,12 @@ func TestAnOAuthKeyStaysWithItsPrivateHalfUntilItsSessionsAreOver(t *testing.T) 
 	p := keyset.OAuthPolicy{Interval: 30 * 24 * time.Hour, RetireAfter: 180 * 24 * time.Hour}
 	s := &keyset.OAuthSet{Current: generate(t, keyset.ES256), Since: now}
 	first := s.Current.Kid
-	a, after := keyset.DecideOAuth(s, nil, "", p, now)
-	require.Equal(t, keyset.Nothing, a)
-	require.Equal(t, p.Interval, after)
+	plan := keyset.DecideOAuth(s, nil, "", p, now)
+	require.Equal(t, keyset.Nothing, plan.Action)
+	require.Equal(t, p.Interval, plan.After)
 
 	at := now.Add(p.Interval)
-	a, _ = keyset.DecideOAuth(s, nil, "", p, at)
+	a := keyset.DecideOAuth(s, nil, "", p, at).Action
 	require.Equal(t, keyset.Stage, a)
 	s = reread(t, keyset.CarryOAuth(s, a, generate(t, keyset.ES256), "", p, at), at)
 	require.NotEqual(t, first, s.Current.Kid)
@@ -36,11 +36,11 @@ func TestAnOAuthKeyStaysWithItsPrivateHalfUntilItsSessionsAreOver(t *testing.T) 
 	require.NotNil(t, s.Retired[0].Signer)
 
 	manual := keyset.OAuthPolicy{RetireAfter: p.RetireAfter}
-	a, after = keyset.DecideOAuth(s, nil, "", manual, at)
-	require.Equal(t, keyset.Nothing, a)
-	require.Equal(t, p.RetireAfter, after)
-	at = at.Add(after)
-	a, _ = keyset.DecideOAuth(s, nil, "", manual, at)
+	plan = keyset.DecideOAuth(s, nil, "", manual, at)
+	require.Equal(t, keyset.Nothing, plan.Action)
+	require.Equal(t, p.RetireAfter, plan.After)
+	at = at.Add(plan.After)
+	a = keyset.DecideOAuth(s, nil, "", manual, at).Action
 	require.Equal(t, keyset.Drop, a)
 	s = reread(t, keyset.CarryOAuth(s, a, nil, "", manual, at), at)
 	require.Empty(t, s.Retired)
@@ -50,18 +50,18 @@ func TestARequestRotatesTheOAuthKeyOnceAndRevokingTakesEveryEarlierOne(t *testin
 	p := keyset.OAuthPolicy{RetireAfter: time.Hour}
 	s := &keyset.OAuthSet{Current: generate(t, keyset.ES256), Since: now}
 	for _, request := range []string{"a", "b"} {
-		a, _ := keyset.DecideOAuth(s, nil, request, p, now)
+		a := keyset.DecideOAuth(s, nil, request, p, now).Action
 		require.Equal(t, keyset.Stage, a)
 		s = reread(t, keyset.CarryOAuth(s, a, generate(t, keyset.ES256), request, p, now), now)
-		a, _ = keyset.DecideOAuth(s, nil, request, p, now)
+		a = keyset.DecideOAuth(s, nil, request, p, now).Action
 		require.Equal(t, keyset.Nothing, a)
 	}
 	require.Len(t, s.Retired, 2)
-	a, _ := keyset.DecideOAuth(s, nil, "revoke-1", p, now)
+	a := keyset.DecideOAuth(s, nil, "revoke-1", p, now).Action
 	require.Equal(t, keyset.Revoke, a)
 	s = reread(t, keyset.CarryOAuth(s, a, generate(t, keyset.ES256), "revoke-1", p, now), now)
 	require.Empty(t, s.Retired)
-	a, _ = keyset.DecideOAuth(s, nil, "revoke-1", p, now)
+	a = keyset.DecideOAuth(s, nil, "revoke-1", p, now).Action
 	require.Equal(t, keyset.Nothing, a)
 }
 
@@ -69,23 +69,59 @@ func TestAProvidedOAuthKeyTakesOverAndARequestCannotMakeAnother(t *testing.T) {
 	p := keyset.OAuthPolicy{RetireAfter: time.Hour}
 	source := generate(t, keyset.ES256)
 	s := &keyset.OAuthSet{Current: generate(t, keyset.ES256), Since: now}
-	a, _ := keyset.DecideOAuth(s, source, "", p, now)
+	a := keyset.DecideOAuth(s, source, "", p, now).Action
 	require.Equal(t, keyset.Stage, a)
 	s = reread(t, keyset.CarryOAuth(s, a, source, "", p, now), now)
 	require.Equal(t, source.Kid, s.Current.Kid)
-	a, _ = keyset.DecideOAuth(s, source, "again", p, now)
+	a = keyset.DecideOAuth(s, source, "again", p, now).Action
 	require.Equal(t, keyset.Mark, a)
 	s = keyset.CarryOAuth(s, a, nil, "again", p, now)
-	a, _ = keyset.DecideOAuth(s, source, "again", p, now)
+	a = keyset.DecideOAuth(s, source, "again", p, now).Action
 	require.Equal(t, keyset.Nothing, a)
 }
 
 func TestAnOAuthKeyMustBeOnP256(t *testing.T) {
 	f, err := (&keyset.OAuthSet{Current: generate(t, keyset.RS256)}).File()
 	require.NoError(t, err)
-	_, err = keyset.ParseOAuth(f, "", now, now, time.Hour)
+	_, err = keyset.ParseOAuth(f, "", now, now)
 	require.ErrorContains(t, err, "P-256")
-	_, err = keyset.ParseOAuth([]byte("s3cret"), "", now, now, time.Hour)
+	_, err = keyset.ParseOAuth([]byte("s3cret"), "", now, now)
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), "s3cret")
+}
+
+func TestARevocationOfAProvidedOAuthKeyIsCarriedOutWhenItsSourceChanges(t *testing.T) {
+	p := keyset.OAuthPolicy{RetireAfter: time.Hour}
+	first := generate(t, keyset.ES256)
+	s := &keyset.OAuthSet{Current: generate(t, keyset.ES256), Since: now}
+	s = keyset.CarryOAuth(s, keyset.Stage, first, "", p, now)
+	plan := keyset.DecideOAuth(s, first, "revoke-1", p, now)
+	require.Equal(t, keyset.Purge, plan.Action, "what is earlier goes at once")
+	s = reread(t, keyset.CarryOAuth(s, plan.Action, nil, "revoke-1", p, now), now)
+	require.Empty(t, s.Retired)
+	plan = keyset.DecideOAuth(s, first, "revoke-1", p, now)
+	require.Equal(t, keyset.Plan{Action: keyset.Nothing, Pending: true}, plan)
+
+	second := generate(t, keyset.ES256)
+	plan = keyset.DecideOAuth(s, second, "revoke-1", p, now.Add(time.Hour))
+	require.Equal(t, keyset.Revoke, plan.Action)
+	s = reread(t, keyset.CarryOAuth(s, plan.Action, second, "revoke-1", p, now), now)
+	require.Empty(t, s.Retired)
+	require.Equal(t, keyset.Plan{Action: keyset.Nothing}, keyset.DecideOAuth(s, second, "revoke-1", p, now))
+}
+
+func TestARetiredOAuthKeyWhoseRecordWasLostGetsOneEnd(t *testing.T) {
+	p := keyset.OAuthPolicy{RetireAfter: time.Hour}
+	s := &keyset.OAuthSet{Current: generate(t, keyset.ES256), Since: now}
+	s = keyset.CarryOAuth(s, keyset.Stage, generate(t, keyset.ES256), "1", p, now)
+	f, err := s.File()
+	require.NoError(t, err)
+	s, err = keyset.ParseOAuth(f, "", now, now)
+	require.NoError(t, err)
+	at := now.Add(time.Minute)
+	require.Equal(t, keyset.Correct, keyset.DecideOAuth(s, nil, "", p, at).Action)
+	s = reread(t, keyset.CarryOAuth(s, keyset.Correct, nil, "", p, at), at)
+	require.Equal(t, at.Add(time.Hour), s.Retired[0].Until)
+	later := at.Add(time.Minute)
+	require.Equal(t, keyset.Plan{Action: keyset.Nothing, After: 59 * time.Minute}, keyset.DecideOAuth(reread(t, s, later), nil, "", p, later))
 }

@@ -13,7 +13,9 @@ type record struct {
 	Next    *nextRecord     `json:"next,omitempty"`
 	Retired []retiredRecord `json:"retired,omitempty"`
 	Life    int64           `json:"tokenSeconds,omitempty"` // [Set.TokenLife]
-	Request string          `json:"request,omitempty"`      // the last one that was carried out
+	Revoked []string        `json:"revoked,omitempty"`
+	Changed time.Time       `json:"changed,omitzero"`
+	Request string          `json:"request,omitempty"` // the last one that was carried out
 }
 
 type nextRecord struct {
@@ -28,7 +30,8 @@ type retiredRecord struct {
 
 // Record is the annotation that goes with [Set.Files].
 func (s *Set) Record() string {
-	r := record{Since: s.Since.UTC(), Request: s.Request, Life: int64(s.TokenLife / time.Second)}
+	r := record{Since: s.Since.UTC(), Request: s.Request, Life: int64(wholeSeconds(s.TokenLife) / time.Second),
+		Revoked: s.Revoked, Changed: s.Changed.UTC()}
 	if s.Next != nil {
 		r.Next = &nextRecord{s.Next.Kid, s.Published.UTC()}
 	}
@@ -44,6 +47,7 @@ func (s *Set) Record() string {
 func (s *Set) Recall(annotation string, made time.Time) {
 	r := decodeRecord(annotation)
 	s.Since, s.Request, s.TokenLife = r.Since, r.Request, time.Duration(r.Life)*time.Second
+	s.Revoked, s.Changed = r.Revoked, r.Changed
 	if s.Since.IsZero() {
 		s.Since, s.TokenLife = made, longestToken
 	}
@@ -62,6 +66,12 @@ func (s *Set) Recall(annotation string, made time.Time) {
 		retired = append(retired, k)
 	}
 	s.Retired = retired
+	if s.Changed.IsZero() {
+		s.Changed = s.Since
+		if s.Published.After(s.Changed) {
+			s.Changed = s.Published
+		}
+	}
 }
 
 func (r record) encode() string {

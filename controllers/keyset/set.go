@@ -31,6 +31,8 @@ type Set struct {
 	Next      *Public
 	Published time.Time // when the servers were given Next
 	Retired   []Retired
+	Revoked   []string  // kids that verify no more, which a server that has not loaded the set may still trust
+	Changed   time.Time // when the servers were last given other keys
 	// TokenLife is the longest that tokens were ever allowed to live. It does not shrink: nothing says when the last
 	// server that was told the longer life is gone, and a retired key that verifies for some minutes more does no harm.
 	TokenLife time.Duration
@@ -39,7 +41,7 @@ type Set struct {
 
 func (s *Set) clone() *Set {
 	out := *s
-	out.Retired = slices.Clone(s.Retired)
+	out.Retired, out.Revoked = slices.Clone(s.Retired), slices.Clone(s.Revoked)
 	return &out
 }
 
@@ -49,9 +51,9 @@ type Retired struct {
 	Until time.Time // no token that it signed is valid after this; zero: a server may still sign with it
 }
 
-// Unsettled says that a server may still sign with a key that is retired.
+// Unsettled says that a server may still sign with a key that is retired, or trust one that is revoked.
 func (s *Set) Unsettled() bool {
-	return slices.ContainsFunc(s.Retired, func(k Retired) bool { return k.Until.IsZero() })
+	return len(s.Revoked) > 0 || slices.ContainsFunc(s.Retired, func(k Retired) bool { return k.Until.IsZero() })
 }
 
 // Verifying is every key that verifies, the current one first.

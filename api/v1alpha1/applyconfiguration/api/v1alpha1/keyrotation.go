@@ -10,8 +10,8 @@ import (
 // with apply.
 //
 // KeyRotation says when a generated key changes. Whatever the mode, annotating the AppView with
-// operator.atcr.io/rotate=ID rotates once for every new ID; an ID that begins with revoke- takes the current key away
-// at once, and clients log in again.
+// operator.atcr.io/rotate=ID rotates once for every new ID; an ID that begins with revoke- takes the current key and
+// every earlier one away at once, and clients log in again.
 type KeyRotationApplyConfiguration struct {
 	// mode is Scheduled (default), every interval; or Manual.
 	Mode *apiv1alpha1.RotationMode `json:"mode,omitempty"`
