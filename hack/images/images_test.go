@@ -44,6 +44,23 @@ func TestTwoRunsGiveTheSameArchive(t *testing.T) {
 	require.Equal(t, first, second)
 }
 
+func TestAnotherFolderGivesTheSameArchive(t *testing.T) {
+	first, err := os.ReadFile(build(t, optionsIn(t, "amd64", "arm64")))
+	require.NoError(t, err)
+	o := optionsIn(t, "amd64", "arm64")
+	elsewhere := t.TempDir()
+	for _, file := range []string{"go.mod", "go.sum", "hack/images/pause/main.go"} {
+		text, err := os.ReadFile(filepath.Join(o.root, file))
+		require.NoError(t, err)
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(elsewhere, file)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(elsewhere, file), text, 0o644))
+	}
+	o.root = elsewhere
+	second, err := os.ReadFile(build(t, o))
+	require.NoError(t, err)
+	require.Equal(t, first, second)
+}
+
 // What decides the bytes is in the sources and go.mod: nothing of the machine, such as its certificates, gets in.
 func TestTheCertificatesAreThoseOfGoMod(t *testing.T) {
 	text, err := rootCertificates()
