@@ -83,6 +83,8 @@ type state struct {
 	kind   Kind
 	err    error     // why it cannot be read; nil: it is watched
 	looked time.Time // when that was found out
+	// defined says that the kind had a definition: once that goes, the kind is gone, whatever the API server still answers.
+	defined bool
 }
 
 // New registers a Kinds with the manager.
@@ -220,6 +222,9 @@ func (k *Kinds) look(ctx context.Context, gvk schema.GroupVersionKind) error {
 	k.mu.Unlock()
 
 	found, again := k.readable(ctx, kind)
+	if found == nil && !k.defined(ctx, s) {
+		found = ErrNotServed // its event brings it back
+	}
 	if found == nil && was != nil {
 		if err := k.watch(ctx, kind); err != nil {
 			found, again = ErrNotServed, err
@@ -277,6 +282,20 @@ func (k *Kinds) installed(ctx context.Context, kind Kind) error {
 		return nil //nolint:nilerr // not there, or not known yet: its event brings the kind back
 	}
 	return fmt.Errorf("%s is installed and not served yet", kind.Definition())
+}
+
+// defined is false when the kind's definition is gone or on its way out. The API server serves such a kind for a little
+// while longer, and no event tells when it no longer does. A kind without a definition is an aggregated one.
+func (k *Kinds) defined(ctx context.Context, s *state) bool {
+	if len(k.options.Namespaces) > 0 {
+		return true
+	}
+	d := definition()
+	err := k.foreign.Get(ctx, client.ObjectKey{Name: s.kind.Definition()}, d)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s.defined = s.defined || err == nil
+	return !s.defined || err == nil && d.DeletionTimestamp == nil
 }
 
 func (k *Kinds) cacheOf(kind Kind) cache.Cache {
