@@ -2,7 +2,9 @@ package index
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -16,44 +18,36 @@ const (
 )
 
 // Sweep bounds the manifest bytes in the store: those that no manifest of any DID names go, then those unused for long,
-// and while there are more than StoreBytes, those unused for longest. Bytes stay, whatever their size, when a record
-// without manifestBlob names them: no PDS has them, so they could not be read again. Bytes of a PDS that is down are
-// not among these: which manifests are in use is what decides. Several replicas may sweep.
+// and while there are more than StoreBytes, those unused for longest. Bytes that a record without manifestBlob names may be
+// found nowhere else: they stay while they take no more than an eighth of StoreBytes together. Whoever writes such records
+// for bytes of his own takes the room of others like him, and of nobody else. Bytes of a PDS that is down are not among
+// these: which manifests are in use is what decides. Several replicas may sweep.
 func (m *Mirror) Sweep(ctx context.Context) error {
 	if err := m.noteUsed(ctx); err != nil {
 		return fmt.Errorf("sweep manifests: %w", err)
 	}
+	const (
+		orphan = `NOT EXISTS (SELECT 1 FROM manifests m WHERE m.digest = b.digest)`
+		pinned = `EXISTS (SELECT 1 FROM manifests m WHERE m.digest = b.digest AND m.blob_cid = '')`
+	)
 	// A manifest is written with its bytes in one transaction, so bytes without one are old, or just read.
-	if _, err := m.dropBytes(ctx, `SELECT b.digest FROM manifest_bytes b WHERE b.used_at < $1
-		AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.digest = b.digest) ORDER BY b.used_at LIMIT $2`,
-		m.Now().Add(-bytesOrphans).UnixMicro()); err != nil {
+	if err := m.dropUnused(ctx, orphan, bytesOrphans); err != nil {
 		return fmt.Errorf("sweep manifests: %w", err)
 	}
-	const readable = `SELECT b.digest FROM manifest_bytes b WHERE b.used_at < $1
-		AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.digest = b.digest AND m.blob_cid = '') ORDER BY b.used_at LIMIT $2`
-	if _, err := m.dropBytes(ctx, readable, m.Now().Add(-bytesUnused).UnixMicro()); err != nil {
+	if err := m.dropUnused(ctx, "NOT "+pinned, bytesUnused); err != nil {
 		return fmt.Errorf("sweep manifests: %w", err)
 	}
-	for {
-		used, err := readOne(ctx, m.Store, func(q querier) (n int64, err error) {
-			return n, q.QueryRowContext(ctx, `SELECT CAST(coalesce(sum(size), 0) AS BIGINT) FROM manifest_bytes`).Scan(&n)
-		})
-		if err != nil {
-			return fmt.Errorf("sweep manifests: %w", err)
-		}
-		if used <= m.StoreBytes {
-			return nil
-		}
-		n, err := m.dropBatch(ctx, readable, m.Now().UnixMicro())
-		if err != nil {
-			return fmt.Errorf("sweep manifests: %w", err)
-		}
-		if n == 0 {
-			m.Log.WarnContext(ctx, "the store holds more manifest bytes than it should, and none of them can be read again", "bytes", used)
-			return nil
-		}
+	if n, err := m.dropBeyond(ctx, pinned, pinned, m.StoreBytes/8); err != nil {
+		return fmt.Errorf("sweep manifests: %w", err)
+	} else if n > 0 {
+		m.Log.WarnContext(ctx, "manifest bytes dropped from the store that no PDS may have: there are many of them", "count", n)
+	}
+	if n, err := m.dropBeyond(ctx, "1 = 1", "NOT "+pinned, m.StoreBytes); err != nil {
+		return fmt.Errorf("sweep manifests: %w", err)
+	} else if n > 0 {
 		m.Log.InfoContext(ctx, "manifest bytes dropped from the store; they are read again from their PDS when needed", "count", n)
 	}
+	return nil
 }
 
 // noteUsed writes down what was served from memory since the last sweep.
@@ -77,27 +71,46 @@ func (m *Mirror) noteUsed(ctx context.Context) error {
 	return nil
 }
 
-// dropBytes deletes all the bytes that a query finds which were used before a time.
-func (m *Mirror) dropBytes(ctx context.Context, query string, before int64) (all int, err error) {
+// dropUnused deletes the bytes of a kind that were not used for a time.
+func (m *Mirror) dropUnused(ctx context.Context, kind string, unused time.Duration) error {
 	for {
-		n, err := m.dropBatch(ctx, query, before)
-		all += n
+		n, err := m.dropBatch(ctx, kind, m.Now().Add(-unused), math.MaxInt64)
 		if err != nil || n < sweepBatch {
+			return err
+		}
+	}
+}
+
+// dropBeyond deletes bytes of the kind which, those unused for longest first, while those of the kind counted are more
+// than limit.
+func (m *Mirror) dropBeyond(ctx context.Context, counted, which string, limit int64) (all int, err error) {
+	for {
+		used, err := readOne(ctx, m.Store, func(q querier) (n int64, err error) {
+			return n, q.QueryRowContext(ctx, `SELECT CAST(coalesce(sum(b.size), 0) AS BIGINT) FROM manifest_bytes b WHERE `+counted).Scan(&n)
+		})
+		if err != nil || used <= limit {
+			return all, err
+		}
+		n, err := m.dropBatch(ctx, which, m.Now(), used-limit)
+		if all += n; err != nil || n == 0 { // n is 0 when the rest has been used meanwhile
 			return all, err
 		}
 	}
 }
 
-func (m *Mirror) dropBatch(ctx context.Context, query string, before int64) (n int, err error) {
+// dropBatch deletes bytes of a kind which were not used since a time, those unused for longest first, until excess bytes
+// are gone or a transaction has enough.
+func (m *Mirror) dropBatch(ctx context.Context, kind string, before time.Time, excess int64) (n int, err error) {
 	err = m.Store.Write(ctx, func(tx store.Tx) error {
 		n = 0
-		list, err := texts(ctx, tx, query, before, sweepBatch)
+		list, err := oldest(tx.QueryContext(ctx, `SELECT b.digest, b.size FROM manifest_bytes b WHERE b.used_at < $1 AND `+kind+`
+			ORDER BY b.used_at, b.digest LIMIT $2`, before.UnixMicro(), sweepBatch))
 		if err != nil {
 			return err
 		}
-		for _, d := range list {
+		for left := excess; len(list) > 0 && left > 0; list = list[1:] {
 			// Unless it was used meanwhile, in another replica.
-			res, err := tx.ExecContext(ctx, `DELETE FROM manifest_bytes WHERE digest = $1 AND used_at < $2`, d, before)
+			res, err := tx.ExecContext(ctx, `DELETE FROM manifest_bytes WHERE digest = $1 AND used_at < $2`, list[0].digest, before.UnixMicro())
 			if err != nil {
 				return err
 			}
@@ -106,8 +119,29 @@ func (m *Mirror) dropBatch(ctx context.Context, query string, before int64) (n i
 				return err
 			}
 			n += int(gone)
+			left -= list[0].size
 		}
 		return nil
 	})
 	return n, err
+}
+
+type storedSize struct {
+	digest string
+	size   int64
+}
+
+func oldest(rows *sql.Rows, err error) (list []storedSize, _ error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var s storedSize
+		if err := rows.Scan(&s.digest, &s.size); err != nil {
+			return nil, err
+		}
+		list = append(list, s)
+	}
+	return list, rows.Err()
 }

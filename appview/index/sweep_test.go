@@ -75,18 +75,37 @@ func TestManifestBytesBeyondTheBoundGoOldestFirst(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, e storetest.Engine) {
 		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 		m := bare(t, e, &now, 100_000)
-		only := hold(t, m, strings.Repeat("o", 90_000), "")
+		only := hold(t, m, strings.Repeat("o", 10_000), "")
 		var all []digest.Digest
 		for i := range sweepBatch + 50 {
 			now = now.Add(time.Millisecond)
-			all = append(all, hold(t, m, fmt.Sprintf("%0100d", i), "blob"))
+			all = append(all, hold(t, m, fmt.Sprintf("%0720d", i), "blob")) // 180,000 bytes together
 		}
 		now = now.Add(time.Second)
 		require.NoError(t, m.Sweep(t.Context()))
 		require.True(t, held(t, m, only), "no PDS has it")
 		require.False(t, held(t, m, all[0]))
-		require.False(t, held(t, m, all[sweepBatch-1]))
-		require.True(t, held(t, m, all[sweepBatch]), "what remains fits")
+		require.False(t, held(t, m, all[124]))
+		require.True(t, held(t, m, all[125]), "what remains fits")
 		require.True(t, held(t, m, all[len(all)-1]))
+	})
+}
+
+func TestWhoeverWritesRecordsWithoutBytesTakesTheRoomOfNobodyElse(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, e storetest.Engine) {
+		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		m := bare(t, e, &now, 100_000)
+		served := hold(t, m, "served", "blob")
+		var pinned []digest.Digest
+		for i := range 13 {
+			now = now.Add(time.Millisecond)
+			pinned = append(pinned, hold(t, m, fmt.Sprintf("%010000d", i), "")) // as another DID's record had them read
+		}
+		now = now.Add(time.Second)
+		require.NoError(t, m.Sweep(t.Context()))
+		require.True(t, held(t, m, served))
+		require.False(t, held(t, m, pinned[0]))
+		require.False(t, held(t, m, pinned[11]))
+		require.True(t, held(t, m, pinned[12]), "an eighth of the room is theirs")
 	})
 }
