@@ -7,6 +7,7 @@
 //   - appview, holdlink: one folder per kind; the step list is on one screen, then one file per aspect
 //   - keyset, render: pure: which key signs and verifies; spec and resolved inputs to the objects to apply
 //   - internal/optional: kinds that a cluster may not serve, watched while it does
+//   - internal/accounts: puts pull secrets into service accounts of others, and takes them out again
 //   - probe: asks holds for their health, on the leader only
 //   - internal/links: which HoldLinks an AppView admits, and which hold is its default; internal/apply: server-side apply
 //     that sends nothing when nothing changes; internal/conditions: the rules of kstatus

@@ -9,7 +9,7 @@ type AppViewStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// conditions are Ready, Reconciling, Stalled, Accepted, KeysReady, DatabaseReady, DefaultHoldResolved, Available,
-	// Exposed, HoldsHealthy, BackupCurrent, Monitored.
+	// Exposed, ClusterPullReady, HoldsHealthy, BackupCurrent, Monitored.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -78,6 +78,15 @@ type AppViewStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
+
+	// nodeConfigMap is the ConfigMap with files for container runtimes, with spec.clusterPull.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	NodeConfigMap string `json:"nodeConfigMap,omitempty"`
+
+	// pullSecrets that were copied, with spec.clusterPull.pullSecrets.
+	// +optional
+	PullSecrets *PullSecretsStatus `json:"pullSecrets,omitempty"`
 
 	// secretExpirations are when certificates in Secrets that the spec names end, by Secret.
 	// +optional
@@ -275,6 +284,13 @@ type Endpoint struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=300
 	Value string `json:"value,omitempty"`
+}
+
+// PullSecretsStatus counts the copies.
+type PullSecretsStatus struct {
+	// namespaces that have a copy, how many.
+	// +optional
+	Namespaces int32 `json:"namespaces,omitempty"`
 }
 
 // SecretExpiration says when the certificate in a Secret ends.

@@ -52,6 +52,7 @@ type AppViewList struct {
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.serviceName) || (has(self.serviceName) && self.serviceName == oldSelf.serviceName)",message="serviceName is immutable once set: tokens name it"
 // +kubebuilder:validation:XValidation:rule="!has(self.baseURL) || !self.baseURL.startsWith('http://') || (has(self.insecure) && self.insecure == 'Allowed') || self.baseURL.matches('^http://(localhost|127[.][0-9.]+|[^.:/]+|[^:/]+[.](local|localhost|internal|test)|[^:/]+[.]svc([.][^:/]+)?)(:[0-9]+)?$')",message="baseURL must be https for a public host: use https, or set insecure: Allowed if passwords may cross the network in clear"
 // +kubebuilder:validation:XValidation:rule="!has(self.exposure) || !has(self.exposure.tls) || !has(self.baseURL) || !self.baseURL.startsWith('http://')",message="baseURL must be https with exposure.tls: the server speaks HTTPS only"
+// +kubebuilder:validation:XValidation:rule="!has(self.clusterPull) || !has(self.clusterPull.endpoint) || self.clusterPull.endpoint != 'NodePort' || (has(self.exposure) && has(self.exposure.service) && has(self.exposure.service.type) && self.exposure.service.type in ['NodePort','LoadBalancer'])",message="clusterPull.endpoint NodePort needs exposure.service.type NodePort or LoadBalancer"
 // +kubebuilder:validation:XValidation:rule="!has(self.replicas) || self.replicas <= 1 || (has(self.database) && has(self.database.type) && self.database.type == 'PostgreSQL')",message="replicas must be 0 or 1 with a SQLite database, which has one writer: several need database.type PostgreSQL"
 // +kubebuilder:validation:XValidation:rule="!has(self.autoscaling) || (has(self.database) && has(self.database.type) && self.database.type == 'PostgreSQL')",message="autoscaling needs database.type PostgreSQL: SQLite has one writer"
 // +kubebuilder:validation:XValidation:rule="!has(self.autoscaling) || (has(self.podTemplate) && has(self.podTemplate.resources) && ((has(self.podTemplate.resources.requests) && 'cpu' in self.podTemplate.resources.requests) || (has(self.podTemplate.resources.limits) && 'cpu' in self.podTemplate.resources.limits)))",message="autoscaling needs podTemplate.resources.requests.cpu: targetCPU is a part of it"
@@ -126,6 +127,11 @@ type AppViewSpec struct {
 	// exposure says how clients reach the server.
 	// +optional
 	Exposure Exposure `json:"exposure,omitempty,omitzero"`
+
+	// clusterPull helps the nodes of this cluster pull: files for their container runtimes, in ConfigMap NAME-node-config.
+	// An empty object asks for the defaults. Default: nothing is made.
+	// +optional
+	ClusterPull *ClusterPull `json:"clusterPull,omitempty"`
 
 	// network says which private addresses the server may call when a record, a DID document or a user names them.
 	// Default: none. Endpoints of HoldLinks need no entry.

@@ -55,6 +55,10 @@ const (
 	// certificate of exposure.tls can be used. Part of Ready only when one of them is asked for.
 	ConditionExposed = "Exposed"
 
+	// ConditionClusterPullReady: what spec.clusterPull asks for is there. Only with it, and not part of Ready: whoever owns
+	// another namespace can be in the way.
+	ConditionClusterPullReady = "ClusterPullReady"
+
 	// ConditionHoldsHealthy: the holds answer. Not part of Ready: a registry whose hold is down still serves manifests.
 	ConditionHoldsHealthy = "HoldsHealthy"
 
@@ -128,8 +132,20 @@ const (
 	ReasonNotRequested = "NotRequested"
 	// ReasonCertificateInvalid: the Secret that exposure.tls names holds no certificate or key that can be used.
 	ReasonCertificateInvalid = "CertificateInvalid"
-	// ReasonNameMismatch: the server's certificate is not for the name that clients use.
+	// ReasonNameMismatch: the server's certificate is not for the name that clients use. Of ClusterPullReady too: not for
+	// the address that nodes use.
 	ReasonNameMismatch = "NameMismatch"
+)
+
+// Reasons of ClusterPullReady, besides ReasonPending, ReasonNotPermitted, ReasonSecretNotFound, ReasonSecretNotOwned and
+// those of the server's certificate.
+const (
+	// ReasonPublished: everything is there.
+	ReasonPublished = "Published"
+	// ReasonClusterModeNeeded: the operator does not look at all namespaces, as this needs.
+	ReasonClusterModeNeeded = "ClusterModeNeeded"
+	// ReasonPullSecretInvalid: the Secret to copy is no pull secret. Copies stay as they are.
+	ReasonPullSecretInvalid = "PullSecretInvalid"
 )
 
 // Reasons of DatabaseReady.

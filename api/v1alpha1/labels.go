@@ -13,6 +13,10 @@ const (
 	// LabelAppView names the AppView that an object belongs to.
 	LabelAppView = "operator.atcr.io/appview"
 
+	// LabelOwnerName and LabelOwnerNamespace name the AppView that an object in another namespace belongs to.
+	LabelOwnerName      = "operator.atcr.io/owner-name"
+	LabelOwnerNamespace = "operator.atcr.io/owner-namespace"
+
 	// LabelRetained is "true" on what a deleted AppView left behind (spec.deletionPolicy). A later AppView of the same
 	// namespace and name takes it over and removes the label.
 	LabelRetained = "operator.atcr.io/retained"
@@ -33,6 +37,10 @@ const (
 	// AnnotationKeySet on a Secret with keys says what its files do not: since when and until when each key counts.
 	AnnotationKeySet = "operator.atcr.io/key-set"
 
+	// AnnotationPullSecrets on a service account lists the pull secrets that the operator has put there, each as
+	// SECRET=NAMESPACE/NAME of its AppView.
+	AnnotationPullSecrets = "operator.atcr.io/pull-secrets"
+
 	// AnnotationPoke on a pod makes the kubelet look at its volumes at once.
 	AnnotationPoke = "operator.atcr.io/poke"
 
@@ -52,4 +60,8 @@ const (
 
 	// LabelWatch is "true" on a Secret of yours whose changes are to be seen at once. Others are read every ten minutes.
 	LabelWatch = "operator.atcr.io/watch"
+
+	// LabelPullSecretsFrom on a namespace takes copies of pull secrets from AppViews of the namespace that it names
+	// (spec.clusterPull.pullSecrets).
+	LabelPullSecretsFrom = "operator.atcr.io/pull-secrets-from"
 )

@@ -55,6 +55,7 @@ func ValidateAppView(a *AppView) field.ErrorList {
 	errs = append(errs, validateAnnotations(s.Exposure.Service.Annotations, at.Child("exposure", "service", "annotations"))...)
 	errs = append(errs, validateExposure(&s.Exposure, at.Child("exposure"))...)
 	errs = append(errs, validateTLS(s, at)...)
+	errs = append(errs, validateClusterPull(s, at.Child("clusterPull"))...)
 	for i, c := range s.Network.AllowedPrivateCIDRs {
 		if _, err := netip.ParsePrefix(string(c)); err != nil {
 			errs = append(errs, field.Invalid(at.Child("network", "allowedPrivateCIDRs").Index(i), c, "must be a range of addresses such as 10.0.0.0/8"))
@@ -146,6 +147,51 @@ func validateTLS(s *AppViewSpec, at *field.Path) field.ErrorList {
 	}
 	if strings.HasPrefix(string(s.BaseURL), "http://") {
 		errs = append(errs, field.Invalid(at.Child("baseURL"), s.BaseURL, "must be https with exposure.tls: the server speaks HTTPS only"))
+	}
+	return errs
+}
+
+// maxRegistry is how long a registry's name may be: it is part of a ConfigMap's key.
+const maxRegistry = 200
+
+func validateClusterPull(s *AppViewSpec, at *field.Path) field.ErrorList {
+	p := s.ClusterPull
+	if p == nil {
+		return nil
+	}
+	var errs field.ErrorList
+	if t := s.Exposure.Service.Type; p.Endpoint == PullNodePort && t != "NodePort" && t != "LoadBalancer" {
+		errs = append(errs, field.Invalid(at.Child("endpoint"), p.Endpoint, "needs exposure.service.type NodePort or LoadBalancer"))
+	}
+	for i, r := range p.Registries {
+		if u, err := url.Parse("https://" + string(r)); err != nil || len(r) > maxRegistry || !portFits(u.Port()) {
+			errs = append(errs, field.Invalid(at.Child("registries").Index(i), r, "must be host or host:port, of 200 characters at most"))
+		}
+	}
+	if c := p.PullSecrets; c != nil && c.NamespaceSelector != nil {
+		if _, err := metav1.LabelSelectorAsSelector(c.NamespaceSelector); err != nil {
+			errs = append(errs, field.Invalid(at.Child("pullSecrets", "namespaceSelector"), "", err.Error()))
+		}
+	}
+	if len(p.Registries) == 0 {
+		_, base, _ := strings.Cut(string(s.BaseURL), "://")
+		names := []string{base}
+		if i := s.Exposure.Ingress; i != nil {
+			for _, h := range i.Hosts {
+				names = append(names, string(h))
+			}
+		}
+		if g := s.Exposure.Gateway; g != nil {
+			for _, h := range g.Hostnames {
+				names = append(names, string(h))
+			}
+		}
+		for _, n := range names {
+			if len(n) > maxRegistry || strings.HasPrefix(n, "[") {
+				errs = append(errs, field.Invalid(at.Child("registries"), n,
+					"container runtimes can be told names and IPv4 addresses of 200 characters at most: list in registries those that image references use"))
+			}
+		}
 	}
 	return errs
 }

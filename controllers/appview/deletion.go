@@ -44,6 +44,17 @@ func (r *Reconciler) finalize(ctx context.Context, av *v1alpha1.AppView) error {
 			return err
 		}
 	}
+	if r.sees(render.LocalRegistryNamespace) {
+		key := client.ObjectKey{Namespace: render.LocalRegistryNamespace, Name: render.LocalRegistryName}
+		if err := r.withdrawElsewhere(ctx, av, "ConfigMap", key, &corev1.ConfigMap{}); err != nil {
+			return err
+		}
+	}
+	if len(r.options.Namespaces) == 0 {
+		if err := r.takeBack(ctx, av); err != nil {
+			return err
+		}
+	}
 	before := av.DeepCopy()
 	controllerutil.RemoveFinalizer(av, v1alpha1.Finalizer)
 	err := r.client.Patch(ctx, av, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}), apply.FieldOwner)

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/recorder"
 
 	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/controllers/internal/accounts"
 	"atcr.io/operator/controllers/internal/apply"
 	"atcr.io/operator/controllers/internal/conditions"
 	"atcr.io/operator/controllers/internal/optional"
@@ -43,6 +44,8 @@ type Options struct {
 	Operator *render.Peer
 	// RestrictPods refuses specs that decide what runs in the pods.
 	RestrictPods bool
+	// Accounts of others, which copied pull secrets are put into.
+	Accounts *accounts.Accounts
 	// Kinds that the cluster may not serve.
 	Kinds *optional.Kinds
 }
@@ -83,6 +86,7 @@ var (
 		{"look at the backups", (*Reconciler).backups},
 		{"expose the service", (*Reconciler).expose},
 		{"have it monitored", (*Reconciler).monitoring},
+		{"help nodes pull", (*Reconciler).clusterPull},
 	}
 	parts = []string{
 		v1alpha1.ConditionAccepted, v1alpha1.ConditionKeysReady, v1alpha1.ConditionDefaultHoldResolved,
@@ -90,7 +94,7 @@ var (
 	}
 	// evented are the conditions whose changes are events.
 	evented = append([]string{v1alpha1.ConditionReady, v1alpha1.ConditionHoldsHealthy, v1alpha1.ConditionExposed,
-		v1alpha1.ConditionBackupCurrent, v1alpha1.ConditionMonitored}, parts...)
+		v1alpha1.ConditionClusterPullReady, v1alpha1.ConditionBackupCurrent, v1alpha1.ConditionMonitored}, parts...)
 )
 
 // Reconcile implements reconcile.Reconciler.

@@ -3,6 +3,7 @@ package appview
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,6 +13,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -25,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/controllers/internal/accounts"
 	"atcr.io/operator/controllers/internal/apply"
 	"atcr.io/operator/controllers/internal/links"
 	"atcr.io/operator/controllers/internal/optional"
@@ -42,6 +45,7 @@ import (
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=configmaps;services;serviceaccounts,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=delete
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
@@ -83,8 +87,11 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, o controller.Options) er
 		Owns(&corev1.ServiceAccount{}).
 		Owns(&autoscalingv2.HorizontalPodAutoscaler{}, builder.WithPredicates(autoscalerChanged())).
 		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(budgetChanged())).
-		// These three carry no owner reference: retained things must not be collected, pods belong to a ReplicaSet.
+		// These carry no owner reference: retained things must not be collected, pods belong to a ReplicaSet, and what is in
+		// another namespace can have none.
+		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(byOwnerElsewhere)).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(byLabel)).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(byOwnerElsewhere)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(byLabel), builder.WithPredicates(podTroubleChanged())).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(r.byClaim)).
 		Watches(&v1alpha1.HoldLink{}, handler.EnqueueRequestsFromMapFunc(byLink), builder.WithPredicates(linkChanged())).
@@ -96,6 +103,7 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, o controller.Options) er
 		})).
 		WatchesRawSource(source.Kind(r.options.WatchedSecrets, &corev1.Secret{},
 			handler.TypedEnqueueRequestsFromMapFunc(func(ctx context.Context, s *corev1.Secret) []reconcile.Request { return r.bySecret(ctx, s) })))
+	b = b.WatchesRawSource(r.options.Accounts.Source(r.byAccount))
 	if len(r.options.Namespaces) == 0 {
 		b = b.WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.bySelector),
 			builder.WithPredicates(predicate.LabelChangedPredicate{}))
@@ -136,6 +144,15 @@ func (r *Reconciler) asked() predicate.Predicate {
 
 func deletion() predicate.Predicate {
 	return predicate.NewPredicateFuncs(func(o client.Object) bool { return !o.GetDeletionTimestamp().IsZero() })
+}
+
+// byOwnerElsewhere finds the AppView that an object in another namespace belongs to.
+func byOwnerElsewhere(_ context.Context, o client.Object) []reconcile.Request {
+	l := o.GetLabels()
+	if l[v1alpha1.LabelOwnerName] == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: l[v1alpha1.LabelOwnerNamespace], Name: l[v1alpha1.LabelOwnerName]}}}
 }
 
 // byLabel finds the AppView that an object names in its label.
@@ -205,7 +222,32 @@ func byLink(_ context.Context, o client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: links.AppViewOf(o.(*v1alpha1.HoldLink))}}
 }
 
-// bySelector finds the AppViews whose admission depends on the labels of namespaces.
+// byAccount finds the AppViews whose pull secret a service account names, or is to name.
+func (r *Reconciler) byAccount(ctx context.Context, account *corev1.ServiceAccount) []reconcile.Request {
+	var out []reconcile.Request
+	for _, owner := range accounts.Entries(account) {
+		if namespace, name, ok := strings.Cut(owner, "/"); ok {
+			out = append(out, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}})
+		}
+	}
+	ns := &metav1.PartialObjectMetadata{}
+	ns.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	if err := r.client.Get(ctx, client.ObjectKey{Name: account.Namespace}, ns); err != nil || ns.Labels[v1alpha1.LabelPullSecretsFrom] == "" {
+		return out
+	}
+	var list v1alpha1.AppViewList
+	if err := r.client.List(ctx, &list, client.InNamespace(ns.Labels[v1alpha1.LabelPullSecretsFrom])); err != nil {
+		return out
+	}
+	for _, av := range list.Items {
+		if p := render.PullSecrets(&av); p != nil && slices.Contains(render.PullAccounts(p), v1alpha1.ObjectName(account.Name)) {
+			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&av)})
+		}
+	}
+	return out
+}
+
+// bySelector finds the AppViews for which the labels of namespaces count.
 func (r *Reconciler) bySelector(ctx context.Context, _ client.Object) []reconcile.Request {
 	var list v1alpha1.AppViewList
 	if err := r.client.List(ctx, &list); err != nil {
@@ -213,7 +255,7 @@ func (r *Reconciler) bySelector(ctx context.Context, _ client.Object) []reconcil
 	}
 	var out []reconcile.Request
 	for _, av := range list.Items {
-		if links.NeedsLabels(&av) {
+		if links.NeedsLabels(&av) || render.PullSecrets(&av) != nil {
 			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&av)})
 		}
 	}

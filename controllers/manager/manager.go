@@ -25,6 +25,7 @@ import (
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/appview"
 	"atcr.io/operator/controllers/holdlink"
+	"atcr.io/operator/controllers/internal/accounts"
 	"atcr.io/operator/controllers/internal/apply"
 	"atcr.io/operator/controllers/internal/links"
 	"atcr.io/operator/controllers/internal/optional"
@@ -114,6 +115,9 @@ func controllers(ctx context.Context, mgr ctrl.Manager, o Options) error {
 	if err := links.Index(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
+	if err := appview.Index(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
 	applier, err := apply.New(mgr.GetClient(), mgr.GetAPIReader(), o.Metrics)
 	if err != nil {
 		return err
@@ -139,6 +143,10 @@ func controllers(ctx context.Context, mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return err
 	}
+	others, err := accounts.New(mgr)
+	if err != nil {
+		return err
+	}
 	if o.Readiness == nil {
 		o.Readiness = newReadiness()
 	}
@@ -150,6 +158,7 @@ func controllers(ctx context.Context, mgr ctrl.Manager, o Options) error {
 		WatchedSecrets: watched,
 		Operator:       o.Operator,
 		RestrictPods:   o.RestrictPods,
+		Accounts:       others,
 		Kinds:          kinds,
 	})
 	if err != nil {

@@ -126,6 +126,28 @@ func TestTheRightsInConfigAreEnough(t *testing.T) {
 	})
 	e.AppView("registry", "Ready=True")
 
+	willing := e.OtherNamespace(map[string]string{v1alpha1.LabelPullSecretsFrom: e.Namespace})
+	e.Create(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default", Namespace: willing}},
+		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "pull"}, Type: corev1.SecretTypeDockerConfigJson,
+			StringData: map[string]string{corev1.DockerConfigJsonKey: `{"auths":{"r.example.com":{"auth":"YTpi"}}}`}})
+	public := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "kube-public"}}
+	require.NoError(t, client.IgnoreAlreadyExists(e.Client.Create(t.Context(), public)))
+	controltest.Update(e, av, func(av *v1alpha1.AppView) {
+		av.Spec.ClusterPull = &v1alpha1.ClusterPull{LocalRegistryHosting: v1alpha1.Enabled,
+			PullSecrets: &v1alpha1.PullSecrets{SourceSecretRef: v1alpha1.LocalReference{Name: "pull"}}}
+	})
+	e.AppView("registry", "Ready=True", "ClusterPullReady=True/Published")
+	copied := &corev1.Secret{}
+	e.Until("the account lists the copy", func() bool {
+		a := &corev1.ServiceAccount{}
+		require.NoError(t, e.Client.Get(t.Context(), client.ObjectKey{Namespace: willing, Name: "default"}, a))
+		return len(a.ImagePullSecrets) == 1
+	})
+	require.NoError(t, e.Client.Get(t.Context(), client.ObjectKey{Namespace: willing, Name: "pull"}, copied))
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.ClusterPull = nil })
+	e.AppView("registry", "Ready=True", "ClusterPullReady=")
+	require.True(t, apierrors.IsNotFound(e.Client.Get(t.Context(), client.ObjectKeyFromObject(copied), copied)))
+
 	require.NoError(t, e.Client.Delete(t.Context(), av))
 	e.Eventually("the AppView is gone", func() error {
 		if err := e.Client.Get(t.Context(), client.ObjectKeyFromObject(av), av); !apierrors.IsNotFound(err) {

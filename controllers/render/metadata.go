@@ -43,6 +43,9 @@ func SealingSecretName(name string) string { return name + "-sealing" }
 // RuntimeName is the ConfigMap with the runtime file.
 func RuntimeName(name string) string { return name + "-runtime" }
 
+// NodeConfigName is the ConfigMap with files for container runtimes.
+func NodeConfigName(name string) string { return name + "-node-config" }
+
 // ClaimName is the claim of the SQLite database.
 func ClaimName(name string) string { return name + "-data" }
 
@@ -97,4 +100,23 @@ func Owned(av *v1alpha1.AppView, o metav1.Object) bool {
 	}
 	l := o.GetLabels()
 	return l[v1alpha1.LabelManagedBy] == v1alpha1.ManagedBy && l[v1alpha1.LabelAppView] == av.Name
+}
+
+// LabelsElsewhere are those of an object of av in another namespace, where there may be an AppView of the same name.
+func LabelsElsewhere(av *v1alpha1.AppView) map[string]string {
+	l := maps.Clone(av.Spec.InheritedMetadata.Labels)
+	if l == nil {
+		l = map[string]string{}
+	}
+	l[labelPartOf] = "atcr"
+	l[v1alpha1.LabelManagedBy] = v1alpha1.ManagedBy
+	l[v1alpha1.LabelOwnerName] = av.Name
+	l[v1alpha1.LabelOwnerNamespace] = av.Namespace
+	return l
+}
+
+// OwnedElsewhere says whether an object in another namespace is av's.
+func OwnedElsewhere(av *v1alpha1.AppView, o metav1.Object) bool {
+	l := o.GetLabels()
+	return l[v1alpha1.LabelManagedBy] == v1alpha1.ManagedBy && l[v1alpha1.LabelOwnerName] == av.Name && l[v1alpha1.LabelOwnerNamespace] == av.Namespace
 }

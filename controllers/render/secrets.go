@@ -71,6 +71,9 @@ func NamedSecrets(av *v1alpha1.AppView) []string {
 	if name := tlsSecret(av); name != "" {
 		out = append(out, name)
 	}
+	if p := PullSecrets(av); p != nil {
+		out = append(out, string(p.SourceSecretRef.Name))
+	}
 	if p := av.Spec.Database.PostgreSQL; p != nil {
 		out = append(out, string(p.SecretRef.Name))
 		if p.CASecretRef != nil {

@@ -77,6 +77,9 @@ func CertificateHosts(av *v1alpha1.AppView, s Settings, live *corev1.Service) (n
 				add(u.Hostname())
 			}
 		}
+		if e := NodeEndpoint(av, s, live); e != "" {
+			add(hostOf(e))
+		}
 	}
 	slices.Sort(names)
 	slices.Sort(addresses)

@@ -38,6 +38,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.CASecretReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CertManagerKey"):
 		return &apiv1alpha1.CertManagerKeyApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ClusterPull"):
+		return &apiv1alpha1.ClusterPullApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Database"):
 		return &apiv1alpha1.DatabaseApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("DatabasePool"):
@@ -122,6 +124,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.PodTemplateApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PostgreSQL"):
 		return &apiv1alpha1.PostgreSQLApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PullSecrets"):
+		return &apiv1alpha1.PullSecretsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PullSecretsStatus"):
+		return &apiv1alpha1.PullSecretsStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RetiredKeyStatus"):
 		return &apiv1alpha1.RetiredKeyStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecretExpiration"):

@@ -4,10 +4,11 @@
   - ""
   resources:
   - configmaps
-  - serviceaccounts
-  - services
+  - persistentvolumeclaims
+  - secrets
   verbs:
   - create
+  - delete
   - get
   - list
   - patch
@@ -23,11 +24,8 @@
 - apiGroups:
   - ""
   resources:
-  - persistentvolumeclaims
-  - secrets
+  - pods
   verbs:
-  - create
-  - delete
   - get
   - list
   - patch
@@ -35,8 +33,10 @@
 - apiGroups:
   - ""
   resources:
-  - pods
+  - serviceaccounts
+  - services
   verbs:
+  - create
   - get
   - list
   - patch

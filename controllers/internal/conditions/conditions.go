@@ -52,6 +52,9 @@ func (s *Set) set(kind string, status metav1.ConditionStatus, reason, message st
 	})
 }
 
+// Drop takes a condition away that nothing asks about any more.
+func (s *Set) Drop(kind string) { meta.RemoveStatusCondition(&s.Conditions, kind) }
+
 // Get is the condition of that type, or nil.
 func (s *Set) Get(kind string) *metav1.Condition { return meta.FindStatusCondition(s.Conditions, kind) }
 

@@ -80,6 +80,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: baseURL
       type:
         namedType: io.atcr.operator.api.v1alpha1.Origin
+    - name: clusterPull
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.ClusterPull
     - name: database
       type:
         namedType: io.atcr.operator.api.v1alpha1.Database
@@ -196,9 +199,15 @@ var schemaYAML = typed.YAMLObject(`types:
           keys:
           - namespace
           - name
+    - name: nodeConfigMap
+      type:
+        scalar: string
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: pullSecrets
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.PullSecretsStatus
     - name: readyReplicas
       type:
         scalar: numeric
@@ -297,6 +306,24 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: issuerRef
       type:
         namedType: io.atcr.operator.api.v1alpha1.IssuerReference
+- name: io.atcr.operator.api.v1alpha1.ClusterPull
+  map:
+    fields:
+    - name: endpoint
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.PullEndpoint
+    - name: localRegistryHosting
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.Switch
+    - name: pullSecrets
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.PullSecrets
+    - name: registries
+      type:
+        list:
+          elementType:
+            namedType: io.atcr.operator.api.v1alpha1.Registry
+          elementRelationship: associative
 - name: io.atcr.operator.api.v1alpha1.DID
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.Database
@@ -930,7 +957,32 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: sslMode
       type:
         namedType: io.atcr.operator.api.v1alpha1.SSLMode
+- name: io.atcr.operator.api.v1alpha1.PullEndpoint
+  scalar: string
+- name: io.atcr.operator.api.v1alpha1.PullSecrets
+  map:
+    fields:
+    - name: namespaceSelector
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+    - name: serviceAccounts
+      type:
+        list:
+          elementType:
+            namedType: io.atcr.operator.api.v1alpha1.ObjectName
+          elementRelationship: associative
+    - name: sourceSecretRef
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.LocalReference
+- name: io.atcr.operator.api.v1alpha1.PullSecretsStatus
+  map:
+    fields:
+    - name: namespaces
+      type:
+        scalar: numeric
 - name: io.atcr.operator.api.v1alpha1.Reconciliation
+  scalar: string
+- name: io.atcr.operator.api.v1alpha1.Registry
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.RetiredKeyStatus
   map:

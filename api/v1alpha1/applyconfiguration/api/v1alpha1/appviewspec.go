@@ -42,6 +42,9 @@ type AppViewSpecApplyConfiguration struct {
 	Logging *LoggingApplyConfiguration `json:"logging,omitempty"`
 	// exposure says how clients reach the server.
 	Exposure *ExposureApplyConfiguration `json:"exposure,omitempty"`
+	// clusterPull helps the nodes of this cluster pull: files for their container runtimes, in ConfigMap NAME-node-config.
+	// An empty object asks for the defaults. Default: nothing is made.
+	ClusterPull *ClusterPullApplyConfiguration `json:"clusterPull,omitempty"`
 	// network says which private addresses the server may call when a record, a DID document or a user names them.
 	// Default: none. Endpoints of HoldLinks need no entry.
 	Network *NetworkApplyConfiguration `json:"network,omitempty"`
@@ -190,6 +193,14 @@ func (b *AppViewSpecApplyConfiguration) WithLogging(value *LoggingApplyConfigura
 // If called multiple times, the Exposure field is set to the value of the last call.
 func (b *AppViewSpecApplyConfiguration) WithExposure(value *ExposureApplyConfiguration) *AppViewSpecApplyConfiguration {
 	b.Exposure = value
+	return b
+}
+
+// WithClusterPull sets the ClusterPull field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ClusterPull field is set to the value of the last call.
+func (b *AppViewSpecApplyConfiguration) WithClusterPull(value *ClusterPullApplyConfiguration) *AppViewSpecApplyConfiguration {
+	b.ClusterPull = value
 	return b
 }
 

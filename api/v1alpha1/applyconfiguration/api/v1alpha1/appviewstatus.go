@@ -14,7 +14,7 @@ type AppViewStatusApplyConfiguration struct {
 	// observedGeneration is the generation that the conditions speak of; -1 before the first look.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// conditions are Ready, Reconciling, Stalled, Accepted, KeysReady, DatabaseReady, DefaultHoldResolved, Available,
-	// Exposed, HoldsHealthy, BackupCurrent, Monitored.
+	// Exposed, ClusterPullReady, HoldsHealthy, BackupCurrent, Monitored.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// url that the server runs under.
 	URL *string `json:"url,omitempty"`
@@ -42,6 +42,10 @@ type AppViewStatusApplyConfiguration struct {
 	Keys *KeysStatusApplyConfiguration `json:"keys,omitempty"`
 	// endpoints that the server can be reached under besides the URL, the first 32.
 	Endpoints []EndpointApplyConfiguration `json:"endpoints,omitempty"`
+	// nodeConfigMap is the ConfigMap with files for container runtimes, with spec.clusterPull.
+	NodeConfigMap *string `json:"nodeConfigMap,omitempty"`
+	// pullSecrets that were copied, with spec.clusterPull.pullSecrets.
+	PullSecrets *PullSecretsStatusApplyConfiguration `json:"pullSecrets,omitempty"`
 	// secretExpirations are when certificates in Secrets that the spec names end, by Secret.
 	SecretExpirations []SecretExpirationApplyConfiguration `json:"secretExpirations,omitempty"`
 	// database in use.
@@ -188,6 +192,22 @@ func (b *AppViewStatusApplyConfiguration) WithEndpoints(values ...*EndpointApply
 		}
 		b.Endpoints = append(b.Endpoints, *values[i])
 	}
+	return b
+}
+
+// WithNodeConfigMap sets the NodeConfigMap field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NodeConfigMap field is set to the value of the last call.
+func (b *AppViewStatusApplyConfiguration) WithNodeConfigMap(value string) *AppViewStatusApplyConfiguration {
+	b.NodeConfigMap = &value
+	return b
+}
+
+// WithPullSecrets sets the PullSecrets field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PullSecrets field is set to the value of the last call.
+func (b *AppViewStatusApplyConfiguration) WithPullSecrets(value *PullSecretsStatusApplyConfiguration) *AppViewStatusApplyConfiguration {
+	b.PullSecrets = value
 	return b
 }
 
