@@ -2,6 +2,7 @@ package hold
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net/http"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/identity"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/golang-jwt/jwt/v5"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"atcr.io/operator/appview/atproto"
 	"atcr.io/operator/appview/atproto/diddoc"
@@ -41,10 +43,24 @@ type tokens struct {
 	did       syntax.DID
 	directory *directory
 	now       func() time.Time
+	verified  *lru.Cache[[sha256.Size]byte, verifiedToken]
+}
+
+// verifiedTokens is how many tokens are remembered. An AppView sends one for some minutes, and checking a signature costs
+// as much as the rest of a call.
+const verifiedTokens = 10_000
+
+// verifiedToken is a token that was good: it still is until it ends or its issuer has another key.
+type verifiedToken struct {
+	issuer syntax.DID
+	key    atcrypto.PublicKey
+	method string
+	ends   time.Time
 }
 
 func newTokens(did syntax.DID, own atcrypto.PrivateKeyExportable, ids Identities) *tokens {
-	return &tokens{did: did, directory: &directory{self: did, own: own, ids: ids, purged: map[syntax.DID]time.Time{}, now: time.Now}, now: time.Now}
+	verified, _ := lru.New[[sha256.Size]byte, verifiedToken](verifiedTokens)
+	return &tokens{did: did, verified: verified, directory: &directory{self: did, own: own, ids: ids, purged: map[syntax.DID]time.Time{}, now: time.Now}, now: time.Now}
 }
 
 // caller is the DID that calls the method, by its service token.
@@ -76,28 +92,51 @@ type claims struct {
 }
 
 func (t *tokens) verify(ctx context.Context, raw, method string) (syntax.DID, error) {
+	hash := sha256.Sum256([]byte(raw))
+	known, ok := t.verified.Get(hash)
+	if ok {
+		key, err := t.directory.keyOf(ctx, known.issuer)
+		ok = err == nil && key != nil && key.Equal(known.key) && t.now().Before(known.ends)
+	}
+	if !ok {
+		t.verified.Remove(hash)
+		var err error
+		if known, err = t.check(ctx, raw); err != nil {
+			return "", err
+		}
+		t.verified.Add(hash, known)
+	}
+	if known.method != "" && known.method != method && known.method != lxmGetRecord {
+		return "", authRequired("The token is for another method; ask your PDS for one without lxm, or with lxm=%s.", method)
+	}
+	return syntax.DID(diddoc.Canonical(known.issuer.String())), nil
+}
+
+// check verifies a token for whatever method it names.
+func (t *tokens) check(ctx context.Context, raw string) (v verifiedToken, err error) {
 	// Which spelling of our DID the token names, and how long it lives, is read first and believed only when the
 	// signature over the same bytes is good.
 	var c claims
 	unverified, _, err := jwt.NewParser().ParseUnverified(raw, &c)
 	if err != nil {
-		return "", err
+		return v, err
 	}
-	v := auth.ServiceAuthValidator{Audience: t.audience(c.Audience), Dir: t.directory, TimestampLeeway: tokenLeeway}
-	did, err := v.Validate(ctx, raw, nil)
+	validator := auth.ServiceAuthValidator{Audience: t.audience(c.Audience), Dir: t.directory, TimestampLeeway: tokenLeeway}
+	did, err := validator.Validate(ctx, raw, nil)
 	if err != nil {
-		return "", err
+		return v, err
 	}
-	if err := t.directory.checkAlgorithm(ctx, did, unverified.Method.Alg()); err != nil {
-		return "", err
+	key, err := t.directory.keyOf(ctx, did)
+	if err != nil {
+		return v, err
+	}
+	if unverified.Method.Alg() != algorithmOf(key) {
+		return v, jwt.ErrTokenSignatureInvalid
 	}
 	if c.ExpiresAt.Sub(t.now()) > maxTokenLife {
-		return "", authRequired("The token lives longer than %s; ask your PDS for a shorter one.", maxTokenLife)
+		return v, authRequired("The token lives longer than %s; ask your PDS for a shorter one.", maxTokenLife)
 	}
-	if c.Method != "" && c.Method != method && c.Method != lxmGetRecord {
-		return "", authRequired("The token is for another method; ask your PDS for one without lxm, or with lxm=%s.", method)
-	}
-	return syntax.DID(diddoc.Canonical(did.String())), nil
+	return verifiedToken{issuer: did, key: key, method: c.Method, ends: c.ExpiresAt.Time}, nil
 }
 
 // audience is the spelling of this hold that a token may name: the DID, with or without the service's fragment, with
@@ -176,20 +215,12 @@ func (d *directory) keyOf(ctx context.Context, did syntax.DID) (atcrypto.PublicK
 	return id.SigningKey, nil
 }
 
-// checkAlgorithm insists that a token names the one algorithm of its issuer's key.
-func (d *directory) checkAlgorithm(ctx context.Context, did syntax.DID, alg string) error {
-	key, err := d.keyOf(ctx, did)
-	if err != nil {
-		return err
-	}
-	want := "ES256"
+// algorithmOf is the one algorithm of a key: a token must name it.
+func algorithmOf(key atcrypto.PublicKey) string {
 	if _, ok := key.(*atcrypto.PublicKeyK256); ok {
-		want = "ES256K"
+		return "ES256K"
 	}
-	if alg != want {
-		return jwt.ErrTokenSignatureInvalid
-	}
-	return nil
+	return "ES256"
 }
 
 func (d *directory) Purge(_ context.Context, id syntax.AtIdentifier) error {

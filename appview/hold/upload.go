@@ -26,8 +26,8 @@ var (
 )
 
 // initiateUpload answers io.atcr.hold.initiateUpload. The digest is the client's guess or any temporary name; only
-// its algorithm is used. Beyond the lexicon the answer names the preferred part size, and whether one part may have
-// any length and be sent in chunks.
+// its algorithm is used. Beyond the lexicon the answer names the preferred part size, whether one part may have any
+// length and be sent in chunks, that the digest will be verified here, and the URL of the first part.
 func (s *Server) initiateUpload(w http.ResponseWriter, r *http.Request) error {
 	did, err := s.need(r, "io.atcr.hold.initiateUpload", blobWrite)
 	if err != nil {
@@ -75,7 +75,11 @@ func (s *Server) initiateUpload(w http.ResponseWriter, r *http.Request) error {
 	}
 	s.metrics.uploads.WithLabelValues("started").Inc()
 	traits := s.driver.Traits()
-	xrpc.WriteJSON(w, http.StatusOK, map[string]any{"uploadId": id, "partSize": traits.PartSize, "streaming": traits.Streaming})
+	out := map[string]any{"uploadId": id, "partSize": traits.PartSize, "streaming": traits.Streaming, "verifies": true}
+	if u, err := s.driver.PartURL(r.Context(), id, 1); err == nil { // else whoever asks for it learns why
+		out["firstPart"] = map[string]string{"url": u.URL, "method": u.Method}
+	}
+	xrpc.WriteJSON(w, http.StatusOK, out)
 	return nil
 }
 
@@ -164,12 +168,12 @@ func (s *Server) completeUpload(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.upload(r.Context(), in.UploadID, did); err != nil {
-		return err
+	if !storage.ValidUploadID(in.UploadID) {
+		return errUploadID
 	}
-	unlock := s.uploadLocks.lock(in.UploadID)
+	unlock := s.uploadLocks.lock(in.UploadID) // another request may complete or abort it
 	defer unlock()
-	u, err := s.upload(r.Context(), in.UploadID, did) // another request may have completed or aborted it meanwhile
+	u, err := s.upload(r.Context(), in.UploadID, did)
 	if err != nil {
 		return err
 	}

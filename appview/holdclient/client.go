@@ -58,6 +58,7 @@ type Client struct {
 	crews     map[[2]syntax.DID]time.Time
 	simple    map[syntax.DID]time.Time // holds without reserveManifest, until they are asked again
 	located   *lru.Cache[locationKey, location]
+	first     *lru.Cache[uploadKey, firstPart]
 	resolving singleflight.Group
 	now       func() time.Time
 	partIdle  time.Duration
@@ -79,8 +80,9 @@ func New(c Config) *Client {
 		c.Now = time.Now
 	}
 	located, _ := lru.New[locationKey, location](20_000)
+	first, _ := lru.New[uploadKey, firstPart](10_000)
 	successors, _ := lru.New[syntax.DID, succession](maxHolds)
-	return &Client{Config: c, located: located, successors: successors, holds: map[syntax.DID]resolved{}, crews: map[[2]syntax.DID]time.Time{}, simple: map[syntax.DID]time.Time{}, now: c.Now, partIdle: partIdle}
+	return &Client{Config: c, located: located, first: first, successors: successors, holds: map[syntax.DID]resolved{}, crews: map[[2]syntax.DID]time.Time{}, simple: map[syntax.DID]time.Time{}, now: c.Now, partIdle: partIdle}
 }
 
 func (c *Client) httpFor(h *Hold) *http.Client {

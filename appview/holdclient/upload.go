@@ -32,6 +32,7 @@ type Upload struct {
 	PartSize  int64  `json:"partSize"`          // preferred bytes of a part
 	MinPart   int64  `json:"minPart,omitempty"` // smallest part but the last; 0: any
 	Streaming bool   `json:"streaming,omitempty"`
+	Verifies  bool   `json:"verifies,omitempty"` // completion fails unless the bytes hash to the digest
 }
 
 // Part is a part that a hold has acknowledged.
@@ -76,6 +77,8 @@ func (c *Client) Initiate(ctx context.Context, h *Hold, user syntax.DID, d diges
 		UploadID  string `json:"uploadId"`
 		PartSize  int64  `json:"partSize"`
 		Streaming bool   `json:"streaming"`
+		Verifies  bool   `json:"verifies"`
+		FirstPart target `json:"firstPart"`
 	}
 	const method = "io.atcr.hold.initiateUpload"
 	if err := c.call(ctx, h, user, method, map[string]string{"digest": string(d)}, &out); err != nil {
@@ -89,31 +92,62 @@ func (c *Client) Initiate(ctx context.Context, h *Hold, user syntax.DID, d diges
 	if out.UploadID == "" || len(out.UploadID) > 2048 {
 		return nil, &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: errors.New("no usable uploadId in the answer")}
 	}
-	u := &Upload{ID: out.UploadID, PartSize: min(out.PartSize, MaxPartSize), Streaming: out.Streaming}
+	u := &Upload{ID: out.UploadID, PartSize: min(out.PartSize, MaxPartSize), Streaming: out.Streaming, Verifies: out.Verifies}
 	if u.PartSize <= 0 {
 		u.PartSize = defaultPartSize
 		if !u.Streaming {
 			u.MinPart = foreignMinPart
 		}
 	}
+	if out.FirstPart.URL != "" {
+		c.first.Add(uploadKey{h.DID, u.ID}, firstPart{out.FirstPart, c.now().Add(firstPartTTL)})
+	}
 	return u, nil
+}
+
+const methodPartURL = "io.atcr.hold.getPartUploadUrl"
+
+// target is where a part is sent, by PUT.
+type target struct {
+	URL     string            `json:"url"`
+	Headers map[string]string `json:"headers"`
+}
+
+// firstPart is what a hold told of the first part when it opened the upload.
+type firstPart struct {
+	target
+	until time.Time
+}
+
+type uploadKey struct {
+	hold syntax.DID
+	id   string
+}
+
+// firstPartTTL is how long the place of a first part is used without asking again: S3 signatures may live for minutes.
+const firstPartTTL = 2 * time.Minute
+
+// partURL asks where a part is to be sent, unless the hold has told.
+func (c *Client) partURL(ctx context.Context, h *Hold, user syntax.DID, uploadID string, number int) (to target, err error) {
+	key := uploadKey{h.DID, uploadID}
+	if told, ok := c.first.Get(key); ok && number == 1 && c.now().Before(told.until) {
+		c.first.Remove(key) // once: when it fails, the hold is asked
+		return told.target, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err = c.call(ctx, h, user, methodPartURL, map[string]any{"uploadId": uploadID, "partNumber": number}, &to)
+	return to, err
 }
 
 // PutPart sends one part. size is -1 when it is not known, which only streaming uploads allow. The body is read once.
 func (c *Client) PutPart(ctx context.Context, h *Hold, user syntax.DID, uploadID string, number int, body io.Reader, size int64) (Part, error) {
-	const method = "io.atcr.hold.getPartUploadUrl"
-	var target struct {
-		URL     string            `json:"url"`
-		Method  string            `json:"method"`
-		Headers map[string]string `json:"headers"`
-	}
-	short, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	in := map[string]any{"uploadId": uploadID, "partNumber": number}
-	if err := c.call(short, h, user, method, in, &target); err != nil {
+	const method = methodPartURL
+	to, err := c.partURL(ctx, h, user, uploadID, number)
+	if err != nil {
 		return Part{}, err
 	}
-	u, host, client, err := h.dialled(target.URL)
+	u, host, client, err := h.dialled(to.URL)
 	if err != nil {
 		return Part{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: err}
 	}
@@ -130,7 +164,7 @@ func (c *Client) PutPart(ctx context.Context, h *Hold, user syntax.DID, uploadID
 	if host != "" {
 		req.Host = host
 	}
-	if err := setHeaders(req.Header, target.Headers); err != nil {
+	if err := setHeaders(req.Header, to.Headers); err != nil {
 		return Part{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: err}
 	}
 	resp, err := client(c).Do(req)

@@ -88,6 +88,7 @@ func (l *Ledger) BeginUpload(ctx context.Context, id string, did syntax.DID, mos
 	} else if n == 0 {
 		return ErrTooMany
 	}
+	l.noted.Add(id, now)
 	return nil
 }
 
@@ -118,10 +119,14 @@ const touchEvery = 10 * time.Second
 
 // TouchUpload notes that an upload made progress, unless that was noted less than touchEvery ago.
 func (l *Ledger) TouchUpload(ctx context.Context, id string, now time.Time) error {
+	if noted, ok := l.noted.Get(id); ok && !now.Before(noted) && now.Sub(noted) < touchEvery {
+		return nil
+	}
 	if _, err := l.soon(ctx, `UPDATE uploads SET touched_at = ? WHERE id = ? AND touched_at <= ?`,
 		millis(now), id, millis(now.Add(-touchEvery))); err != nil {
 		return fmt.Errorf("touch upload: %w", err)
 	}
+	l.noted.Add(id, now)
 	return nil
 }
 

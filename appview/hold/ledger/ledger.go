@@ -13,6 +13,7 @@ import (
 	"os"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the driver
 )
@@ -27,6 +28,7 @@ var ErrNotFound = errors.New("not found")
 type Ledger struct {
 	write *sql.DB // one connection: SQLite has one writer
 	read  *sql.DB
+	noted *lru.Cache[string, time.Time] // when progress of an upload was noted last, at the earliest
 }
 
 // Open opens or makes the file and brings its schema up to date.
@@ -37,7 +39,8 @@ func Open(ctx context.Context, path string) (*Ledger, error) {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
 	f.Close()
-	l := &Ledger{}
+	noted, _ := lru.New[string, time.Time](10_000)
+	l := &Ledger{noted: noted}
 	if l.write, err = open(path, 1, "journal_mode(WAL)", "synchronous(FULL)"); err != nil {
 		return nil, err
 	}

@@ -38,6 +38,7 @@ type Session struct {
 	Upload     holdclient.Upload
 	Parts      []holdclient.Part
 
+	trusted bool   // bytes were not hashed here: the hold verifies them
 	claimed int    // the highest part number that any request has used
 	short   bool   // the last part was smaller than Upload.MinPart: no further part may follow
 	state   []byte // of the hash over the bytes so far
@@ -188,9 +189,10 @@ func (t *Sessions) claim(ctx context.Context, s *Session) (int, error) {
 // RepeatTTL is how long it is remembered what an upload became, in which a client may repeat its last PUT.
 const RepeatTTL = 5 * time.Minute
 
-// end forgets an upload that has become a blob, and remembers what it became.
+// end forgets an upload that has become a blob, and remembers what it became. The blob is on the hold's disk; after a power
+// cut here a client that repeats its last PUT may have to begin again.
 func (t *Sessions) end(ctx context.Context, s *Session, d digest.Digest) error {
-	err := t.Store.Write(ctx, func(tx store.Tx) error {
+	err := t.Store.WriteSoon(ctx, func(tx store.Tx) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM uploads WHERE id = $1`, s.ID); err != nil {
 			return err
 		}

@@ -38,6 +38,8 @@ type hold struct {
 	lengths   []int64 // Content-Length of each part received
 	failures  int     // parts to refuse with 503
 	unwilling int     // completions to refuse with 503
+	differs   bool    // what came does not hash to the digest, as the hold finds
+	asked     int     // for the place of a part
 	completed []byte
 	aborted   int
 }
@@ -48,10 +50,11 @@ func (h *hold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer h.mu.Unlock()
 	switch r.URL.Path {
 	case "/xrpc/io.atcr.hold.initiateUpload":
-		fmt.Fprintf(w, `{"uploadId":"u1"%s}`, h.initiated)
+		fmt.Fprintf(w, `{"uploadId":"u1"%s}`, strings.ReplaceAll(h.initiated, "$HOLD", h.URL))
 	case "/xrpc/io.atcr.hold.getPartUploadUrl":
 		var in struct{ PartNumber int }
 		_ = json.Unmarshal(body, &in)
+		h.asked++
 		fmt.Fprintf(w, `{"url":"%s/part/%d","method":"PUT"}`, h.URL, in.PartNumber)
 	case "/xrpc/io.atcr.hold.completeUpload":
 		var in struct{ Parts []struct{ ETag string } }
@@ -59,6 +62,11 @@ func (h *hold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if h.unwilling > 0 {
 			h.unwilling--
 			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		if h.differs {
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(w, `{"error":"InvalidDigest"}`)
 			return
 		}
 		h.completed = []byte{}
@@ -131,6 +139,47 @@ func TestAForeignHoldGetsPartsOfEightMebibytes(t *testing.T) {
 	require.ErrorIs(t, u.Append(t.Context(), s, bytes.NewReader(blob[:10]), 10), upload.ErrShortPart, "S3 takes no part after a short one")
 	require.NoError(t, u.Finish(t.Context(), s, digest.FromBytes(blob)))
 	require.True(t, bytes.Equal(blob, h.completed))
+}
+
+func TestAHoldThatVerifiesDigestsIsTheOneToHashAWholeBlob(t *testing.T) {
+	const verifies = `,"streaming":true,"verifies":true`
+	blob := bytesOf(1000)
+	h, u, s := start(t, verifies)
+	h.differs = true
+	require.NoError(t, u.AppendLast(t.Context(), s, bytes.NewReader(blob), 1000))
+	require.ErrorIs(t, u.Finish(t.Context(), s, digest.FromBytes(blob)), upload.ErrDigest, "it says no, though the digest is right")
+	_, err := u.Sessions.Get(t.Context(), alice, "app", s.ID)
+	require.ErrorIs(t, err, upload.ErrUnknown)
+
+	h, u, s = start(t, verifies)
+	require.NoError(t, u.Append(t.Context(), s, bytes.NewReader(blob[:500]), 500))
+	require.NoError(t, u.AppendLast(t.Context(), s, bytes.NewReader(blob[500:]), 500))
+	require.ErrorIs(t, u.Finish(t.Context(), s, digest.FromString("other")), upload.ErrDigest, "one that came in chunks is hashed here too")
+	require.Nil(t, h.completed)
+
+	h, u, s = start(t, `,"streaming":true`)
+	require.NoError(t, u.AppendLast(t.Context(), s, bytes.NewReader(blob), 1000))
+	require.ErrorIs(t, u.Finish(t.Context(), s, digest.FromString("other")), upload.ErrDigest, "and all that goes to a hold that does not promise it")
+	require.Nil(t, h.completed)
+}
+
+func TestAHoldThatTellsWhereTheFirstPartGoesIsNotAskedForIt(t *testing.T) {
+	h, u, s := start(t, `,"streaming":true,"firstPart":{"url":"$HOLD/first","method":"PUT"}`)
+	blob := bytesOf(1000)
+	h.failures = 1
+	require.Error(t, u.Append(t.Context(), s, bytes.NewReader(blob[:400]), 400))
+	require.Zero(t, h.asked)
+	require.NoError(t, u.Append(t.Context(), s, bytes.NewReader(blob[:400]), 400), "whatever came of the first part, the next has a number of its own")
+	require.NoError(t, u.AppendLast(t.Context(), s, bytes.NewReader(blob[400:]), 600))
+	require.Equal(t, 2, h.asked)
+	require.NoError(t, u.Finish(t.Context(), s, digest.FromBytes(blob)))
+	require.Equal(t, blob, h.completed)
+
+	h, u, s = start(t, `,"streaming":true,"firstPart":{"url":"$HOLD/first","method":"PUT"}`)
+	require.NoError(t, u.AppendLast(t.Context(), s, bytes.NewReader(blob), 1000))
+	require.NoError(t, u.Finish(t.Context(), s, digest.FromBytes(blob)))
+	require.Zero(t, h.asked)
+	require.Equal(t, blob, h.parts["/first"])
 }
 
 func TestOurHoldsGetChunksOfAnySize(t *testing.T) {
