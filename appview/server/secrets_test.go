@@ -51,7 +51,8 @@ func (o *overheard) listen(down *atomic.Bool, next http.Handler) http.Handler {
 			http.Error(w, `{"error":"InternalServerError","message":"s3cret of a peer"}`, http.StatusInternalServerError)
 			return
 		}
-		if !strings.HasPrefix(r.URL.Path, "/xrpc/com.atproto.server.") && !strings.HasPrefix(r.URL.Path, "/xrpc/io.atcr.hold.getPart") {
+		if !strings.HasPrefix(r.URL.Path, "/xrpc/com.atproto.server.") && r.URL.Path != "/xrpc/io.atcr.hold.initiateUpload" &&
+			!strings.HasPrefix(r.URL.Path, "/xrpc/io.atcr.hold.getPart") {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -59,6 +60,9 @@ func (o *overheard) listen(down *atomic.Bool, next http.Handler) http.Handler {
 		next.ServeHTTP(rec, r)
 		var out map[string]any
 		if json.Unmarshal(rec.Body.Bytes(), &out) == nil {
+			if part, ok := out["firstPart"].(map[string]any); ok {
+				out["url"] = part["url"]
+			}
 			for _, name := range []string{"accessJwt", "refreshJwt", "token", "url"} {
 				if s, ok := out[name].(string); ok {
 					o.add("a "+name, s)
