@@ -267,6 +267,13 @@ var entries = []struct {
 		s.profile("h.test", s.holdDID())
 		return s.chunk("h.test")
 	}},
+	{"the URL of the first part", false, func(s *strangers) *http.Response {
+		s.on("io.atcr.hold.initiateUpload", func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"uploadId":"u","firstPart":{"url":"%s/part"}}`, s.inside.url())
+		})
+		s.profile("k.test", s.holdDID())
+		return s.chunk("k.test")
+	}},
 	{"a redirect of a part", true, func(s *strangers) *http.Response {
 		s.on("io.atcr.hold.getPartUploadUrl", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"url":"%s/part"}`, s.hold.URL) })
 		s.on("part", func(w http.ResponseWriter, r *http.Request) {
