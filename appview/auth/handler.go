@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"atcr.io/operator/appview/network"
 )
 
 const maxForm = 64 << 10 // bytes of a POST body
@@ -88,7 +90,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (result string,
 		}
 	case req.hasCredentials:
 		var credential string
-		if who, credential, err = h.login(r.Context(), req.user, req.password); err != nil {
+		if who, credential, err = h.login(r.Context(), req.user, req.password, network.Of(r)); err != nil {
 			return "", err
 		}
 		result = "granted"

@@ -20,8 +20,9 @@ type Directory interface {
 // Passwords verifies a secret of an identity; the app-password sessions are one, device secrets will be another. Both
 // methods fail with [atproto.ErrUnauthorized], [*atproto.TooManyRequests] or [atproto.ErrUnavailable].
 type Passwords interface {
-	// Check gives a name for the secret that says nothing about it.
-	Check(ctx context.Context, who *atproto.Identity, secret string) (credential string, err error)
+	// Check gives a name for the secret that says nothing about it. Guesses from one network cost those from another
+	// nothing; see [network.Of].
+	Check(ctx context.Context, who *atproto.Identity, secret, from string) (credential string, err error)
 	// Confirm says whether the secret that Check named so is still good.
 	Confirm(ctx context.Context, who *atproto.Identity, credential string) error
 }
@@ -30,7 +31,7 @@ type Passwords interface {
 const MethodAppPassword = "app_password"
 
 // login turns a user name and password into a subject and the name of its credential, or an [*apiError].
-func (h *Handler) login(ctx context.Context, user, password string) (_ Subject, credential string, _ error) {
+func (h *Handler) login(ctx context.Context, user, password, from string) (_ Subject, credential string, _ error) {
 	id, err := alias.Owner(user)
 	if err != nil {
 		return Subject{}, "", unauthorized("The user name is neither a handle nor a DID.",
@@ -40,7 +41,7 @@ func (h *Handler) login(ctx context.Context, user, password string) (_ Subject, 
 	if err != nil {
 		return Subject{}, "", err
 	}
-	if credential, err = h.Passwords.Check(ctx, who, password); err != nil {
+	if credential, err = h.Passwords.Check(ctx, who, password, from); err != nil {
 		return Subject{}, "", refusal(err, id, fmt.Sprintf("The personal data server of %s refused the app password.", id),
 			"Make a new app password in the settings of the account, and log in with it.")
 	}

@@ -144,3 +144,27 @@ func TestNothingIsSaidToBeAbsentBeforeThePDSWasAsked(t *testing.T) {
 		require.Equal(t, 200, w.status(http.MethodGet, "app", "/manifests/v1"))
 	})
 }
+
+func TestAManifestInAsManyRepositoriesAsARecordListsIsTakenInNoMore(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, e storetest.Engine) {
+		w := start(t, e, servertest.Options{})
+		body, d := w.image("zzz", "v1", "config", "")
+		records := w.list("io.atcr.manifest")
+		require.Len(t, records, 1)
+		names := []string{"zzz"}
+		for n := range 499 {
+			names = append(names, fmt.Sprintf("app%03d", n))
+		}
+		record := records[0].Value
+		record["repositories"] = names
+		w.putRecord("io.atcr.manifest", d.Encoded(), record)
+		require.Eventually(t, func() bool { return w.status(http.MethodGet, "app498", "/manifests/"+string(d)) == 200 }, 30*time.Second, 20*time.Millisecond)
+
+		status, answer := w.do(http.MethodPut, "app/more", "/manifests/"+string(d), body, imageType)
+		require.Equal(t, http.StatusBadRequest, status, answer)
+		require.Contains(t, answer, "in as many repositories as one record can list")
+		status, answer = w.do(http.MethodPut, "app000", "/manifests/v2", body, imageType)
+		require.Equal(t, http.StatusCreated, status, "one where it is already: %s", answer)
+		require.Equal(t, 200, w.status(http.MethodGet, "zzz", "/manifests/"+string(d)))
+	})
+}

@@ -9,6 +9,7 @@ import (
 	mathrand "math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -20,6 +21,10 @@ import (
 	"atcr.io/operator/appview/oci/spec"
 	"atcr.io/operator/appview/store"
 )
+
+// ErrTooManyRepositories is the answer to a push of a manifest that is in as many repositories as a record can list: it
+// would fall out of one of them.
+var ErrTooManyRepositories = fmt.Errorf("the manifest is in %d repositories, or their names have %d bytes", maxRepositories, maxRepoBytes)
 
 const (
 	maxRecordSize   = 100_000 // bytes of JSON; larger records keep their lists only in manifestBlob
@@ -257,7 +262,11 @@ func (m *Mirror) planPut(ctx context.Context, did syntax.DID, p Push, rec record
 		}
 	}
 	slices.Sort(repositories)
-	if err := setRepositories(&rec, p.Repository, slices.Compact(repositories)); err != nil {
+	repositories = slices.Compact(repositories)
+	if len(repositories) > maxRepositories || len(strings.Join(repositories, "")) > maxRepoBytes {
+		return nil, ErrTooManyRepositories
+	}
+	if err := setRepositories(&rec, p.Repository, repositories); err != nil {
 		return nil, err
 	}
 	if p.Document.Subject != nil {

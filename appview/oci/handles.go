@@ -55,6 +55,26 @@ func (r *Registry) byDigest(q *request, look func() error) error {
 	if terr != nil {
 		return terr
 	}
+	return r.byFormer(q, t, err, look)
+}
+
+// byAuthor is byDigest for what an account says of a digest of others. While a handle is held, the account that has just
+// got it says nothing: its referrers would stand in for signatures of the former owner's.
+func (r *Registry) byAuthor(q *request, look func() error) error {
+	if alias.IsHandle(q.Name.Owner) && !q.Grant.Allows("repository", q.Name.String(), string(push)) {
+		t, err := r.Handles.Tenure(q.Context(), q.Name.Owner, q.Owner)
+		if err != nil {
+			return err
+		}
+		if t.Held(r.Handles.Now()) {
+			return r.byFormer(q, t, index.ErrNotFound, look)
+		}
+	}
+	return r.byDigest(q, look)
+}
+
+// byFormer looks something up for those who had the handle before; err is the answer when they have nothing.
+func (r *Registry) byFormer(q *request, t index.Tenure, err error, look func() error) error {
 	now := q.Owner
 	for _, former := range t.Former {
 		q.Owner = former

@@ -43,7 +43,7 @@ func (r *Registry) listReferrers(w http.ResponseWriter, q *request) error {
 	last := query.Get("last")
 	var list []referrer
 	var next digest.Digest
-	err := r.byDigest(q, func() (err error) {
+	err := r.byAuthor(q, func() (err error) {
 		if list, next, err = r.referrers(q, d, artifactType, last); err == nil && len(list) == 0 && next == "" {
 			return index.ErrNotFound
 		}

@@ -57,6 +57,9 @@ func translate(err error) *Error {
 		return &Error{Code: errcode.ErrorCodeManifestUnverified, Status: http.StatusBadGateway, Err: err,
 			Sentence: "The record on the owner's PDS does not match the manifest's bytes, so it is not served.",
 			Remedy:   "Ask the owner to push the image again."}
+	case errors.Is(err, index.ErrTooManyRepositories):
+		return fail(errcode.ErrorCodeManifestInvalid, "You have this manifest in as many repositories as one record can list.",
+			"Delete it from some of them, or push a manifest that differs, for example by an annotation.").because(err)
 	case errors.Is(err, upload.ErrTooMany):
 		return &Error{Code: errcode.ErrorCodeTooManyRequests, RetryAfter: 10 * time.Second, Err: err,
 			Sentence: "You have " + strconv.Itoa(upload.MaxOpen) + " uploads open already.",

@@ -83,8 +83,9 @@ func (r *Registry) mount(q *request, d digest.Digest, from string) (bool, error)
 		return false, err
 	}
 	_, err = r.statBlob(q.Context(), hold, q.Owner, q.reader(), d)
-	if kind, ok := holdclient.KindOf(err); ok && kind == holdclient.NotFound {
-		return false, nil
+	switch kind, ok := holdclient.KindOf(err); {
+	case ok && (kind == holdclient.NotFound || kind == holdclient.Refused || kind == holdclient.NeedsLogin):
+		return false, nil // a newcomer becomes crew by the upload that follows; whoever may not is told by it
 	}
 	return err == nil, err
 }

@@ -14,10 +14,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +25,7 @@ import (
 
 	"atcr.io/operator/appview/background"
 	"atcr.io/operator/appview/holdclient"
+	"atcr.io/operator/appview/network"
 )
 
 const (
@@ -103,7 +101,7 @@ func (c *Counter) Count(r *http.Request, p Pull) {
 	}
 	who := string(p.Reader)
 	if who == "" {
-		who = network(r)
+		who = network.Of(r)
 	}
 	key := seen{p.Owner, p.Digest, who, c.Now().UnixNano() / int64(window)}
 	if known, _ := c.seen.ContainsOrAdd(key, struct{}{}); known {
@@ -114,36 +112,6 @@ func (c *Counter) Count(r *http.Request, p Pull) {
 	if _, ok := c.pending[p]; ok || len(c.pending) < maxPending {
 		c.pending[p]++
 	}
-}
-
-// network is where a request comes from, coarsely: a /24, or a /48 of IPv6. A proxy inside the cluster says where in
-// X-Forwarded-For; from anybody else the header is not believed.
-func network(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return ""
-	}
-	ip = ip.Unmap()
-	if ip.IsPrivate() || ip.IsLoopback() {
-		all := strings.Join(r.Header.Values("X-Forwarded-For"), ",")
-		last := strings.TrimSpace(all[strings.LastIndexByte(all, ',')+1:])
-		if by, err := netip.ParseAddr(last); err == nil {
-			ip = by.Unmap()
-		}
-	}
-	bits := 24
-	if ip.Is6() {
-		bits = 48
-	}
-	prefix, err := ip.WithZone("").Prefix(bits)
-	if err != nil {
-		return ""
-	}
-	return prefix.String()
 }
 
 // Run sends batches until ctx ends, and then the last one.

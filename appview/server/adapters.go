@@ -132,8 +132,8 @@ type profiled struct {
 	log         *slog.Logger
 }
 
-func (p profiled) Check(ctx context.Context, who *atproto.Identity, secret string) (credential string, err error) {
-	if credential, err = p.Passwords.Check(ctx, who, secret); err != nil {
+func (p profiled) Check(ctx context.Context, who *atproto.Identity, secret, from string) (credential string, err error) {
+	if credential, err = p.Passwords.Check(ctx, who, secret, from); err != nil {
 		return "", err
 	}
 	if err := p.mirror.EnsureProfile(ctx, who.DID, p.defaultHold()); err != nil {

@@ -1,6 +1,8 @@
 package server_test
 
 import (
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -104,11 +106,23 @@ func TestAHandleThatMovesNamesNothingUntilItsNewOwnerPushes(t *testing.T) {
 			require.Contains(t, a.message, strings.ReplaceAll(did, ":", "_"), "both accounts are named as they can be pulled from")
 		}
 		m.byDigest()
-		require.Equal(m.t, http.StatusOK, m.get("/referrers/"+string(m.old)).StatusCode)
+		// What the new owner attaches to the former one's image, through another name, is not shown as the former's.
+		his := strings.ReplaceAll(string(bob), ":", "_") + "/app"
+		config := push(m.t, m.World, his, []byte("{}"))
+		signature := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"application/x.signature",
+			"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":2},"layers":[],
+			"subject":{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":%q,"size":%d}}`, config, m.old, len(manifestOf(config, m.layer, 2, 5)))
+		require.Equal(m.t, http.StatusCreated, putManifest(m.World, servertest.Alice, his, string(digest.FromBytes(signature)), signature).StatusCode)
+		resp := m.get("/referrers/" + string(m.old))
+		require.Equal(m.t, http.StatusOK, resp.StatusCode)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(m.t, err)
+		require.NotContains(m.t, string(body), digest.FromBytes(signature))
+		m.held()
 
 		// Under the DIDs nothing has changed.
 		former := strings.ReplaceAll(string(alice), ":", "_") + "/app"
-		resp := m.Do("", http.MethodGet, "/v2/"+former+"/manifests/v1", former, nil, nil)
+		resp = m.Do("", http.MethodGet, "/v2/"+former+"/manifests/v1", former, nil, nil)
 		require.Equal(m.t, http.StatusOK, resp.StatusCode)
 
 		// The new owner is not told that the former one's blobs are there: his image would lack them.

@@ -10,8 +10,9 @@ import (
 
 // How much of a user's createSession budget (30 in 5 minutes, 300 a day on the reference PDS) we may use.
 const (
-	loginBurst = 10
+	loginBurst = 10 // from one network
 	loginEvery = 5 * time.Minute
+	totalBurst = 25               // from all: guesses from one network leave the user's own logins
 	wrongTTL   = time.Minute      // a wrong password is not tried again for this long
 	downTTL    = 30 * time.Second // a PDS that is down is not asked again for this long whether sessions live
 	remembered = 10_000           // wrong passwords, and DIDs with a limiter
@@ -22,13 +23,19 @@ type limits struct {
 	now   func() time.Time
 	wrong *lru.Cache[string, time.Time] // credential -> until
 	down  *lru.Cache[string, time.Time] // PDS -> until
-	perID *lru.Cache[syntax.DID, *rate.Limiter]
+	perID *lru.Cache[budget, *rate.Limiter]
+}
+
+// budget is whose logins are counted: those of one network, or with an empty one all.
+type budget struct {
+	did  syntax.DID
+	from string
 }
 
 func newLimits(now func() time.Time) *limits {
 	wrong, _ := lru.New[string, time.Time](remembered)
 	down, _ := lru.New[string, time.Time](remembered)
-	perID, _ := lru.New[syntax.DID, *rate.Limiter](remembered)
+	perID, _ := lru.New[budget, *rate.Limiter](remembered)
 	return &limits{now, wrong, down, perID}
 }
 
@@ -46,13 +53,20 @@ func (l *limits) isDown(pds string) bool {
 
 func (l *limits) markDown(pds string) { l.down.Add(pds, l.now().Add(downTTL)) }
 
-// take uses one login of did's budget; wait says how long until there is one again when there is none.
-func (l *limits) take(did syntax.DID) (wait time.Duration, ok bool) {
-	lim, found, _ := l.perID.PeekOrAdd(did, rate.NewLimiter(rate.Every(loginEvery), loginBurst))
+// take uses one login of did's budgets; wait says how long until there is one again when there is none.
+func (l *limits) take(did syntax.DID, from string) (wait time.Duration, ok bool) {
+	if wait, ok = l.takeOf(budget{did, "from " + from}, loginBurst); ok {
+		wait, ok = l.takeOf(budget{did, ""}, totalBurst)
+	}
+	return wait, ok
+}
+
+func (l *limits) takeOf(of budget, burst int) (wait time.Duration, ok bool) {
+	lim, found, _ := l.perID.PeekOrAdd(of, rate.NewLimiter(rate.Every(loginEvery), burst))
 	if !found {
-		lim, _ = l.perID.Get(did)
+		lim, _ = l.perID.Get(of)
 	} else {
-		l.perID.Get(did) // keeps it recent
+		l.perID.Get(of) // keeps it recent
 	}
 	now := l.now()
 	if lim == nil || lim.AllowN(now, 1) {

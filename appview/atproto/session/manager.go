@@ -79,9 +79,9 @@ func NewManager(c Config) *Manager {
 }
 
 // Check verifies an app password, from the stored session while that lives, as [Manager.Confirm] says, else by logging
-// in, and gives the name of its session. It fails with [atproto.ErrUnauthorized] (wrong), [*atproto.TooManyRequests] or
+// in, and gives the name of its session. Networks have budgets of logins of their own: from is the client's. It fails with [atproto.ErrUnauthorized] (wrong), [*atproto.TooManyRequests] or
 // [atproto.ErrUnavailable].
-func (m *Manager) Check(ctx context.Context, who *atproto.Identity, password string) (credential string, err error) {
+func (m *Manager) Check(ctx context.Context, who *atproto.Identity, password, from string) (credential string, err error) {
 	if password == "" || len(password) > maxPassword {
 		return "", fmt.Errorf("app password of %s: %w", who.DID, atproto.ErrUnauthorized)
 	}
@@ -108,7 +108,7 @@ func (m *Manager) Check(ctx context.Context, who *atproto.Identity, password str
 		return "", fmt.Errorf("app password of %s: %w: it was refused less than %s ago", who.DID, atproto.ErrUnauthorized, wrongTTL)
 	}
 	_, err = m.once(ctx, "login", credential, func(ctx context.Context) (*store.PDSSession, error) {
-		return m.login(ctx, who, credential, password)
+		return m.login(ctx, who, credential, password, from)
 	})
 	return credential, err
 }
@@ -191,7 +191,7 @@ func (m *Manager) send(row *store.PDSSession, req *http.Request) (*http.Response
 }
 
 // login makes or renews the session of a credential. It runs once at a time for each, among all replicas.
-func (m *Manager) login(ctx context.Context, who *atproto.Identity, credential, password string) (*store.PDSSession, error) {
+func (m *Manager) login(ctx context.Context, who *atproto.Identity, credential, password, from string) (*store.PDSSession, error) {
 	row, err := m.store.SessionByCredential(ctx, credential)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -213,7 +213,7 @@ func (m *Manager) login(ctx context.Context, who *atproto.Identity, credential, 
 		}
 		// The session is over, and its row is gone. The password may still be good.
 	}
-	if wait, ok := m.limits.take(who.DID); !ok {
+	if wait, ok := m.limits.take(who.DID, from); !ok {
 		return nil, &atproto.TooManyRequests{Doing: "logging in " + string(who.DID), RetryAfter: wait.Round(time.Second)}
 	}
 	t, err := m.create(ctx, who, password)

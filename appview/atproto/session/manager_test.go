@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -87,7 +88,7 @@ func (w *world) manager() *session.Manager {
 func (w *world) check(m *session.Manager, password string) error {
 	who, err := w.dir.ResolveDID(w.t.Context(), w.alice.DID)
 	require.NoError(w.t, err)
-	_, err = m.Check(w.t.Context(), who, password)
+	_, err = m.Check(w.t.Context(), who, password, "192.0.2.0/24")
 	return err
 }
 
@@ -261,6 +262,35 @@ func TestAnOutageDoesNotLockOutWhoLoggedInBefore(t *testing.T) {
 	w.refuse.Store(fault{})
 	require.NoError(t, w.check(m, w.alice.AppPassword))
 	require.Equal(t, 1, w.Count("createSession"), "an outage loses no session")
+}
+
+// Somebody who guesses must not lock the user out.
+func TestWrongPasswordsFromOneNetworkCostThoseFromAnotherNothing(t *testing.T) {
+	w := start(t, devnet.Config{})
+	m := w.manager()
+	who, err := w.dir.ResolveDID(t.Context(), w.alice.DID)
+	require.NoError(t, err)
+	from := func(network, password string) error {
+		_, err := m.Check(t.Context(), who, password, network)
+		return err
+	}
+	var limited *atproto.TooManyRequests
+	for n := range 50 {
+		err = from("198.51.100.0/24", fmt.Sprint("guess ", n))
+		if n < 10 {
+			require.ErrorIs(t, err, atproto.ErrUnauthorized)
+		} else {
+			require.ErrorAs(t, err, &limited)
+		}
+	}
+	require.Equal(t, 10, w.Count("createSession"))
+	require.NoError(t, from("192.0.2.0/24", w.alice.AppPassword))
+
+	// Together they stay under what the PDS allows us for one account.
+	for n := range 50 {
+		require.Error(t, from(fmt.Sprintf("203.0.%d.0/24", n), fmt.Sprint("another guess ", n)))
+	}
+	require.Equal(t, 25, w.Count("createSession"))
 }
 
 func TestAPDSThatLimitsLoginsIsPassedOn(t *testing.T) {
