@@ -23,6 +23,6 @@ func TestABugInALoginIsAnErrorForThoseWhoWaitForIt(t *testing.T) {
 	who, err := w.dir.ResolveDID(t.Context(), w.alice.DID)
 	require.NoError(t, err)
 	m := session.NewManager(session.Config{Store: brokenStore{w.db}, Key: w.key, Directory: w.dir, Client: w.client, Logger: slog.New(slog.DiscardHandler)})
-	_, err = m.Check(t.Context(), who, w.alice.AppPassword)
+	_, err = m.Check(t.Context(), who, w.alice.AppPassword, "192.0.2.0/24")
 	require.ErrorContains(t, err, "panic")
 }
