@@ -64,7 +64,7 @@ func start(t *testing.T) *world {
 	m := session.NewManager(session.Config{Store: db, Key: key, Directory: w.dir, Client: w.client, Logger: slog.New(slog.DiscardHandler)})
 	who, err := w.dir.ResolveDID(t.Context(), w.alice.DID)
 	require.NoError(t, err)
-	_, err = m.Check(t.Context(), who, w.alice.AppPassword)
+	_, err = m.Check(t.Context(), who, w.alice.AppPassword, "192.0.2.0/24")
 	require.NoError(t, err)
 	w.pds = atproto.NewPDS(w.dir, w.client, m)
 	return w
