@@ -1,12 +1,15 @@
 package index_test
 
 import (
+	"bytes"
 	"database/sql"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -168,5 +171,82 @@ func TestADeletionOfUnknownOutcomeTakesNothingFromAPushThatCameAfterIt(t *testin
 		hours.forward(time.Minute)
 		require.Eventually(t, func() bool { return outbox(t, db) == 0 }, limit, poll)
 		require.EqualValues(t, 5, w.used())
+	})
+}
+
+// told runs the AppView over a hold that keeps the operations that it is told of, and is deaf when it should be.
+type told struct {
+	deaf atomic.Bool
+	mu   sync.Mutex
+	list []string
+}
+
+func (o *told) wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "notifyManifest") {
+			if o.deaf.Load() {
+				rw.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			body, _ := io.ReadAll(r.Body) // what is missing the hold will say
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			var n struct{ Operation, ManifestDigest string }
+			_ = json.Unmarshal(body, &n)
+			o.mu.Lock()
+			o.list = append(o.list, n.Operation+" "+n.ManifestDigest)
+			o.mu.Unlock()
+		}
+		next.ServeHTTP(rw, r)
+	})
+}
+
+func (o *told) all() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.list)
+}
+
+func TestWhatAHoldMissedIsToldInTheOrderInWhichItHappened(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, e storetest.Engine) {
+		db, hours, hold := beside(t, e), &clock{}, &told{}
+		hold.deaf.Store(true)
+		w := start(t, e, servertest.Options{Now: hours.now, WrapHold: hold.wrap})
+		first, second := w.layer("first"), w.layer("second")
+		for range 2 {
+			require.Equal(t, 202, w.status(http.MethodDelete, "app", "/manifests/"+string(first)))
+			require.Equal(t, first, w.layer("first"))
+		}
+		require.Equal(t, 6, outbox(t, db))
+		require.Empty(t, hold.all())
+		hold.deaf.Store(false)
+		hours.forward(2 * time.Hour) // whatever was put off is due
+		require.Eventually(t, func() bool { return outbox(t, db) == 0 }, limit, poll)
+		push, undo := "push "+string(first), "delete "+string(first)
+		require.Equal(t, []string{push, "push " + string(second), undo, push, undo, push}, hold.all())
+		require.EqualValues(t, len("first")+len("second"), w.used())
+	})
+}
+
+func TestAHoldThatTakesNothingForAWeekIsGivenUpAndTheNextPushIsTold(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, e storetest.Engine) {
+		db, hours, hold := beside(t, e), &clock{}, &told{}
+		hold.deaf.Store(true)
+		w := start(t, e, servertest.Options{Now: hours.now, WrapHold: hold.wrap})
+		w.layer("first")
+		hours.forward(6 * 24 * time.Hour)
+		attempts := func() (n int) {
+			require.NoError(t, db.QueryRowContext(t.Context(), `SELECT coalesce(max(attempts), 0) FROM outbox`).Scan(&n))
+			return n
+		}
+		before := attempts()
+		hours.forward(2 * time.Hour)
+		require.Eventually(t, func() bool { return attempts() > before }, limit, poll)
+		require.Equal(t, 1, outbox(t, db), "within the week it is tried again")
+		hours.forward(2 * 24 * time.Hour)
+		require.Eventually(t, func() bool { return outbox(t, db) == 0 }, limit, poll)
+		require.Empty(t, hold.all())
+		hold.deaf.Store(false)
+		second := w.layer("second")
+		require.Eventually(t, func() bool { return slices.Equal(hold.all(), []string{"push " + string(second)}) }, limit, poll)
 	})
 }

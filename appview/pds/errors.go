@@ -28,4 +28,6 @@ var (
 	ErrInvalidRequest = errors.New("invalid request")
 	// ErrFutureCursor: a subscription from a sequence number that was never assigned.
 	ErrFutureCursor = errors.New("cursor is in the future")
+	// ErrConsumerTooSlow: events that a subscription had not delivered yet were dropped.
+	ErrConsumerTooSlow = errors.New("the consumer is too slow")
 )

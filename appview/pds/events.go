@@ -157,7 +157,8 @@ func (e *Engine) Subscribe(ctx context.Context, cursor int64) (*Subscription, er
 // Outdated reports that events after the cursor have been dropped already: the subscription starts at the oldest.
 func (s *Subscription) Outdated() bool { return s.outdated }
 
-// Next waits for the next event. It ends with the context's error, or io.EOF when the engine closes.
+// Next waits for the next event. It ends with the context's error, with io.EOF when the engine closes, and with
+// [ErrConsumerTooSlow] when events were dropped before they were delivered: there is never a gap.
 func (s *Subscription) Next(ctx context.Context) (Event, error) {
 	for len(s.ahead) == 0 {
 		news := s.e.news.wait()
@@ -196,7 +197,21 @@ func (s *Subscription) read(ctx context.Context) error {
 		ev.Time = time.UnixMilli(at).UTC()
 		s.ahead = append(s.ahead, ev)
 	}
-	return rows.Err()
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read events: %w", err)
+	}
+	if len(s.ahead) == 0 || s.ahead[0].Seq == s.last+1 {
+		return nil
+	}
+	// Numbers are also left out where an import skips some; then what came before is still there.
+	var oldest int64
+	if err := s.e.reader.QueryRowContext(ctx, `SELECT min(seq) FROM event`).Scan(&oldest); err != nil {
+		return fmt.Errorf("read the oldest sequence number: %w", err)
+	}
+	if oldest > s.last+1 {
+		return fmt.Errorf("events %d to %d: %w", s.last+1, oldest-1, ErrConsumerTooSlow)
+	}
+	return nil
 }
 
 // AnnounceIdentity emits an #identity event: consumers refresh the DID document.

@@ -56,6 +56,11 @@ func (h *handler) subscribeRepos(w http.ResponseWriter, r *http.Request) error {
 	go ping(ctx, stop, conn)
 	for {
 		ev, err := sub.Next(ctx)
+		if errors.Is(err, ErrConsumerTooSlow) {
+			_ = sendFrame(ctx, conn, -1, "", map[string]any{"error": "ConsumerTooSlow", "message": "Stream consumer too slow"})
+			_ = conn.Close(websocket.StatusPolicyViolation, "ConsumerTooSlow")
+			return nil
+		}
 		if err != nil {
 			if ctx.Err() == nil {
 				_ = conn.Close(websocket.StatusGoingAway, "the server is stopping")
