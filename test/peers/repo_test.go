@@ -3,6 +3,7 @@ package peers_test
 import (
 	"bytes"
 	"fmt"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -90,6 +91,53 @@ func TestDevnetsRepositoryIsValidForOthers(t *testing.T) {
 	}
 	apply(rest)
 	check(0)
+}
+
+// What `repo import` does: the records of a CAR file, in one commit of another engine with a key of its own, which then
+// goes on.
+func TestAnImportedRepositoryIsValidForOthers(t *testing.T) {
+	dev, err := devnet.Start(t.Context(), devnet.Config{Accounts: []devnet.Account{{Handle: "alice.test"}}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, dev.Close()) })
+	did := dev.Account("alice.test").DID
+	tag := func(op pds.Op, n int) pds.Write {
+		w := pds.Write{Op: op, Collection: "io.atcr.tag", RKey: syntax.RecordKey(fmt.Sprintf("repo%d_latest", n))}
+		if op != pds.Delete {
+			w.Value = object{"$type": "io.atcr.tag", "n": int64(n)}
+		}
+		return w
+	}
+	for first := 0; first < 400; first += 200 {
+		var writes []pds.Write
+		for n := first; n < first+200; n++ {
+			writes = append(writes, tag(pds.Create, n))
+		}
+		_, _, err := dev.Engine().ApplyWrites(t.Context(), did, writes, cid.Undef)
+		require.NoError(t, err)
+	}
+	in, err := pds.ReadRepoCAR(t.Context(), bytes.NewReader(get(t, dev.URL()+"/xrpc/com.atproto.sync.getRepo?did="+url.QueryEscape(string(did)))))
+	require.NoError(t, err)
+
+	key, err := atcrypto.GeneratePrivateKeyK256()
+	require.NoError(t, err)
+	public, err := key.PublicKey()
+	require.NoError(t, err)
+	other, err := pds.Open(t.Context(), pds.Config{Dir: t.TempDir()})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, other.Close()) })
+	_, err = other.ImportRepo(t.Context(), pds.NewRepo{DID: did, Key: key}, in)
+	require.NoError(t, err)
+	srv := httptest.NewServer(pds.NewHandler(other, pds.HandlerConfig{ServiceDID: "did:web:pds.test"}))
+	t.Cleanup(srv.Close)
+	check := func(records int) {
+		t.Helper()
+		car := get(t, srv.URL+"/xrpc/com.atproto.sync.getRepo?did="+url.QueryEscape(string(did)))
+		require.Equal(t, records, requireValidRepo(t, car, string(did), public).Records)
+	}
+	check(400)
+	_, _, err = other.ApplyWrites(t.Context(), did, []pds.Write{tag(pds.Delete, 7), tag(pds.Delete, 100), tag(pds.Create, 1000)}, cid.Undef)
+	require.NoError(t, err)
+	check(399)
 }
 
 // requireValidRepo has both the reference implementation and indigo check a repository.
