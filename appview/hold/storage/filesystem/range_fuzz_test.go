@@ -2,6 +2,7 @@ package filesystem_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -84,7 +85,7 @@ func answer(t *testing.T, h http.Handler, url string, blob []byte, ranges, ifRan
 		parts, total := multipart.NewReader(w.Body, params["boundary"]), 0
 		for {
 			p, err := parts.NextRawPart()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			require.NoError(t, err)
