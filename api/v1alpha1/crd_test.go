@@ -366,6 +366,9 @@ func TestAHoldLinkStaysWithItsAppView(t *testing.T) {
 	require.EqualValues(t, -1, h.Status.ObservedGeneration)
 	h.Spec.AppViewRef.Name = "another"
 	require.ErrorContains(t, e.Client.Update(t.Context(), h), "immutable")
+	e.Get(h.Name, h)
+	h.Spec.Hold = v1alpha1.HoldSource{URL: "https://another.example.com"}
+	require.ErrorContains(t, e.Client.Update(t.Context(), h), "hold is immutable")
 
 	// The field can be selected by, so that kubectl get hl --field-selector works.
 	var list v1alpha1.HoldLinkList

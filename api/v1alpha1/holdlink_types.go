@@ -51,8 +51,9 @@ type HoldLinkSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="appViewRef is immutable: delete the HoldLink and create another"
 	AppViewRef AppViewReference `json:"appViewRef,omitzero"`
 
-	// hold names the hold in one of three ways.
+	// hold names the hold in one of three ways. Immutable.
 	// +required
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="hold is immutable: delete the HoldLink and create another"
 	Hold HoldSource `json:"hold,omitzero"`
 
 	// endpoint is where the AppView reaches the hold when that is not what its DID document says, for example the

@@ -85,7 +85,12 @@ func (sc *scope) tell(all []v1alpha1.HoldLink, decided map[types.NamespacedName]
 		if link.Spec.Endpoint != "" || link.Spec.Hold.DID == "" {
 			hold.Endpoint = link.Status.Endpoint
 		}
-		sc.holds = append(sc.holds, hold)
+		// Of two links whose hold neither has found yet, one is enough.
+		if at := slices.IndexFunc(sc.holds, func(h names.Hold) bool { return h.DID == hold.DID }); at < 0 {
+			sc.holds = append(sc.holds, hold)
+		} else if sc.holds[at].Endpoint == "" && hold.Endpoint != "" {
+			sc.holds[at] = hold
+		}
 	}
 	sc.status.Holds = counts
 	sc.status.HoldSummary = fmt.Sprintf("%d/%d", counts.Healthy, counts.Accepted)

@@ -15,6 +15,7 @@ type Hold struct {
 	Asked  atomic.Int64
 	status atomic.Int64
 	did    atomic.Value
+	page   atomic.Bool
 }
 
 // NewHold starts a hold on this machine that is well.
@@ -24,6 +25,10 @@ func (e *Env) NewHold() *Hold {
 	h.status.Store(http.StatusOK)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/did.json", func(w http.ResponseWriter, _ *http.Request) {
+		if h.page.Load() {
+			fmt.Fprint(w, "<html><body>One moment, please</body></html>")
+			return
+		}
 		fmt.Fprintf(w, `{"id":%q,"service":[{"id":"#atcr_hold","type":"AtcrHoldService","serviceEndpoint":%q}]}`, h.did.Load(), h.URL)
 	})
 	mux.HandleFunc("GET /xrpc/_health", func(w http.ResponseWriter, _ *http.Request) {
@@ -50,3 +55,6 @@ func (h *Hold) Fail(yes bool) {
 
 // Claim makes the did.json name another DID.
 func (h *Hold) Claim(did string) { h.did.Store(did) }
+
+// BehindAPage makes a proxy answer for it with 200 and a page of its own.
+func (h *Hold) BehindAPage() { h.page.Store(true) }

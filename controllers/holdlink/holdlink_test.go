@@ -284,6 +284,26 @@ func TestWhyAHoldIsNotResolved(t *testing.T) {
 	}
 }
 
+// A proxy in front of a hold that was found answers for it with a page of its own: that is no other hold.
+func TestAWrongPageTakesNoHoldAwayThatWasFound(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	first := e.Operator()
+	e.Kubelet()
+	hold := e.NewHold()
+	l := link("hold", hold)
+	e.Create(appView(), l)
+	e.HoldLink("hold", "Ready=True")
+	e.AppView("registry", "Ready=True")
+	first.Stop()
+	hold.BehindAPage()
+	e.Operator() // remembers nothing, so it reads the document again
+	controltest.Update(e, l, func(l *v1alpha1.HoldLink) { l.Spec.HealthCheck.Interval = "20s" })
+	got := e.HoldLink("hold", "Ready=True", "Resolved=True")
+	require.Equal(t, hold.DID, got.Status.DID)
+	require.Equal(t, hold.URL, got.Status.Endpoint)
+}
+
 // The DID is known from the spec, so the registry runs although its hold does not answer yet.
 func TestARegistryStartsBeforeItsHold(t *testing.T) {
 	t.Parallel()
@@ -398,13 +418,14 @@ func TestTheSameHoldTwiceFromSelectedNamespaces(t *testing.T) {
 	e.HoldLinkIn(namespaces[1], "hold", "Ready=False/DuplicateDID", "Stalled=True/DuplicateDID")
 }
 
-// The health of one hold says nothing about the hold that takes its place, not even while nobody looks.
-func TestAnotherHoldStartsWithoutTheHealthOfTheFirst(t *testing.T) {
+// The health at one endpoint says nothing about the one that takes its place, not even while nobody looks.
+func TestAnotherEndpointStartsWithoutTheHealthOfTheFirst(t *testing.T) {
 	t.Parallel()
 	e := controltest.New(t)
 	e.Operator()
 	e.Kubelet()
 	well, ill := e.NewHold(), e.NewHold()
+	ill.Claim(well.DID)
 	ill.Fail(true)
 	l := link("hold", well, func(s *v1alpha1.HoldLinkSpec) {
 		s.HealthCheck = v1alpha1.HealthCheck{Interval: "1h", FailureThreshold: 3}
@@ -415,7 +436,7 @@ func TestAnotherHoldStartsWithoutTheHealthOfTheFirst(t *testing.T) {
 	e.HoldLink("hold", "Ready=Unknown/Suspended")
 	controltest.Update(e, l, func(l *v1alpha1.HoldLink) {
 		l.Spec.Reconciliation = v1alpha1.Active
-		l.Spec.Hold.DID, l.Spec.Endpoint = v1alpha1.DID(ill.DID), v1alpha1.Origin(ill.URL)
+		l.Spec.Endpoint = v1alpha1.Origin(ill.URL)
 	})
 	e.HoldLink("hold", "Healthy=False/BadStatus")
 }

@@ -14,7 +14,8 @@ import (
 )
 
 // resolve finds the hold's DID and endpoint. What was found once is kept while the hold only does not answer: a hold
-// that is down must not lose its AppView. It is dropped when its document turns out to be another's.
+// that is down, or whose proxy answers with a page of its own, must not lose its AppView. It is dropped when its document
+// turns out to be another's.
 func (r *Reconciler) resolve(ctx context.Context, sc *scope) error {
 	spec := &sc.link.Spec
 	sc.status.Download = cmp.Or(spec.Download, defaultDownload(spec))
@@ -24,10 +25,7 @@ func (r *Reconciler) resolve(ctx context.Context, sc *scope) error {
 		sc.status.ResolvedFrom = from
 	}
 	if spec.Hold.DID != "" { // known without asking anybody
-		sc.status.DID = diddoc.Canonical(string(spec.Hold.DID))
-		if spec.Endpoint != "" {
-			sc.status.Endpoint = string(spec.Endpoint)
-		}
+		sc.status.DID = diddoc.Canonical(string(spec.Hold.DID)) // an endpoint is told when the hold has confirmed it
 	}
 	if !sc.callable {
 		sc.conditions.Unknown(v1alpha1.ConditionResolved, v1alpha1.ReasonUnknown, "the hold is not looked up before the AppView admits this HoldLink")
@@ -37,13 +35,14 @@ func (r *Reconciler) resolve(ctx context.Context, sc *scope) error {
 	found, again := r.resolver.Resolve(ctx, links.Key(sc.link), from, sc.appView, sc.link)
 	sc.again = again
 	before := sc.conditions.Get(v1alpha1.ConditionResolved)
+	known := sc.status.LastResolvedTime != nil && before != nil && before.Status == metav1.ConditionTrue
 	switch {
 	case found.Reason == "":
 		if sc.status.LastResolvedTime == nil || sc.status.DID != found.DID || sc.status.Endpoint != found.Endpoint {
 			sc.status.DID, sc.status.Endpoint, sc.status.LastResolvedTime = found.DID, found.Endpoint, &sc.now
 		}
 		sc.conditions.True(v1alpha1.ConditionResolved, v1alpha1.ReasonResolved, found.DID+" at "+found.Endpoint)
-	case found.Passing && sc.status.LastResolvedTime != nil && before != nil && before.Status == metav1.ConditionTrue:
+	case known && (found.Passing || found.Reason != v1alpha1.ReasonDIDMismatch):
 		sc.conditions.True(v1alpha1.ConditionResolved, v1alpha1.ReasonResolved, before.Message) // it will answer again
 	default:
 		if !found.Passing {

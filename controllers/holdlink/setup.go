@@ -121,7 +121,8 @@ func didChanged() predicate.Predicate {
 	return predicate.Funcs{
 		CreateFunc: func(event.CreateEvent) bool { return false }, // it has no DID yet, or its own reconcile comes
 		UpdateFunc: func(e event.UpdateEvent) bool {
-			return e.ObjectOld.(*v1alpha1.HoldLink).Status.DID != e.ObjectNew.(*v1alpha1.HoldLink).Status.DID
+			a, b := e.ObjectOld.(*v1alpha1.HoldLink).Status, e.ObjectNew.(*v1alpha1.HoldLink).Status
+			return a.DID != b.DID || (a.LastResolvedTime == nil) != (b.LastResolvedTime == nil)
 		},
 	}
 }

@@ -7,21 +7,25 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/appview/atproto/diddoc"
 )
 
 // IndexAppView finds the HoldLinks of an AppView in the cache; its value is [IndexValue].
 const IndexAppView = "spec.appViewRef"
 
-// Max is how many HoldLinks one AppView takes, the oldest first.
+// Max is how many HoldLinks one AppView takes, its own before those of other namespaces, and the oldest first.
 const Max = 128
 
 // Index registers [IndexAppView].
@@ -70,17 +74,21 @@ func NeedsLabels(av *v1alpha1.AppView) bool {
 	return av.Spec.HoldLinks.AllowedNamespaces.From == v1alpha1.FromSelector
 }
 
-// Decide is about every HoldLink that names av. namespaceLabels are those of the links' namespaces, for a selector.
+// Decide is about every HoldLink that names av. namespaceLabels are those of the links' namespaces, for a selector; a
+// namespace that is not among them is not known, and not selected by anything.
+//
+// Of several links to one hold the AppView's own counts before those of other namespaces, then the oldest. One whose hold
+// was not found yet keeps nobody else out.
 func Decide(av *v1alpha1.AppView, all []v1alpha1.HoldLink, namespaceLabels map[string]map[string]string) map[types.NamespacedName]Decision {
 	out := make(map[types.NamespacedName]Decision, len(all))
-	oldest := map[string]types.NamespacedName{} // by DID
+	first := map[string]types.NamespacedName{} // by DID
 	accepted := 0
-	for _, link := range byAge(all) {
+	for _, link := range byRank(av, all) {
 		key := Key(&link)
-		d := admit(av, &link, namespaceLabels[link.Namespace])
-		if first, taken := oldest[link.Status.DID]; d.Accepted && taken && link.Status.DID != "" {
+		d := admit(av, &link, namespaceLabels)
+		if other, taken := first[link.Status.DID]; d.Accepted && taken && link.Status.DID != "" {
 			d = Decision{Reason: v1alpha1.ReasonDuplicateDID, Message: fmt.Sprintf(
-				"HoldLink %s attaches %s to this AppView already: delete one of the two", first, link.Status.DID)}
+				"HoldLink %s attaches %s to this AppView already: delete one of the two", other, link.Status.DID)}
 		}
 		if d.Accepted && accepted == Max {
 			d = Decision{Reason: v1alpha1.ReasonNotAllowedByAppView, Message: fmt.Sprintf(
@@ -88,17 +96,35 @@ func Decide(av *v1alpha1.AppView, all []v1alpha1.HoldLink, namespaceLabels map[s
 		}
 		if d.Accepted {
 			accepted++
-			oldest[link.Status.DID] = key
+			if found(&link) {
+				first[link.Status.DID] = key
+			}
 		}
 		out[key] = d
 	}
 	return out
 }
 
-func byAge(all []v1alpha1.HoldLink) []v1alpha1.HoldLink {
+// found says that the hold itself has confirmed the DID in status, once.
+func found(link *v1alpha1.HoldLink) bool {
+	return link.Status.DID != "" && link.Status.LastResolvedTime != nil
+}
+
+func byRank(av *v1alpha1.AppView, all []v1alpha1.HoldLink) []v1alpha1.HoldLink {
+	rank := func(l *v1alpha1.HoldLink) int {
+		r := 0
+		if l.Namespace != av.Namespace {
+			r += 2
+		}
+		if !found(l) {
+			r++
+		}
+		return r
+	}
 	all = slices.Clone(all)
 	slices.SortFunc(all, func(a, b v1alpha1.HoldLink) int {
 		return cmp.Or(
+			cmp.Compare(rank(&a), rank(&b)),
 			a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
 			cmp.Compare(a.Namespace, b.Namespace),
 			cmp.Compare(a.Name, b.Name))
@@ -106,23 +132,52 @@ func byAge(all []v1alpha1.HoldLink) []v1alpha1.HoldLink {
 	return all
 }
 
-func admit(av *v1alpha1.AppView, link *v1alpha1.HoldLink, namespaceLabels map[string]string) Decision {
+func admit(av *v1alpha1.AppView, link *v1alpha1.HoldLink, namespaceLabels map[string]map[string]string) Decision {
 	ok := Decision{Accepted: true, Reason: v1alpha1.ReasonAccepted, Message: "the AppView admits this HoldLink"}
 	if link.Namespace == av.Namespace {
 		return ok
 	}
-	allowed := av.Spec.HoldLinks.AllowedNamespaces
-	switch allowed.From {
+	admitted := false
+	switch allowed := av.Spec.HoldLinks.AllowedNamespaces; allowed.From {
 	case v1alpha1.FromAll:
-		return ok
+		admitted = true
 	case v1alpha1.FromSelector:
-		if s, err := metav1.LabelSelectorAsSelector(allowed.Selector); err == nil && s.Matches(labels.Set(namespaceLabels)) {
-			return ok
-		}
+		s, err := metav1.LabelSelectorAsSelector(allowed.Selector)
+		of, known := namespaceLabels[link.Namespace]
+		admitted = err == nil && known && s.Matches(labels.Set(of))
 	}
-	return Decision{Reason: v1alpha1.ReasonNotAllowedByAppView, Message: fmt.Sprintf(
-		"AppView %s/%s does not admit HoldLinks from namespace %s: widen its spec.holdLinks.allowedNamespaces, or create the HoldLink in namespace %s",
-		av.Namespace, av.Name, link.Namespace, av.Namespace)}
+	if !admitted {
+		return Decision{Reason: v1alpha1.ReasonNotAllowedByAppView, Message: fmt.Sprintf(
+			"AppView %s/%s does not admit HoldLinks from namespace %s: widen its spec.holdLinks.allowedNamespaces, or create the HoldLink in namespace %s",
+			av.Namespace, av.Name, link.Namespace, av.Namespace)}
+	}
+	return foreign(av, link, ok)
+}
+
+// foreign is what a link of another namespace may not do, though it is admitted: say where somebody else's hold is.
+// Uploads and users' tokens go there.
+func foreign(av *v1alpha1.AppView, link *v1alpha1.HoldLink, ok Decision) Decision {
+	did := cmp.Or(diddoc.Canonical(string(link.Spec.Hold.DID)), link.Status.DID)
+	if d := av.Spec.DefaultHold; d != nil && d.DID != "" && did == diddoc.Canonical(string(d.DID)) {
+		return Decision{Reason: v1alpha1.ReasonNotAllowedByAppView, Message: fmt.Sprintf(
+			"%s is the spec.defaultHold.did of AppView %s/%s, which a HoldLink in its own namespace %s may attach only", did, av.Namespace, av.Name, av.Namespace)}
+	}
+	if at := link.Spec.Endpoint; at != "" && !ownHost(did, string(at)) {
+		return Decision{Reason: v1alpha1.ReasonNotAllowedByAppView, Message: fmt.Sprintf(
+			"spec.endpoint is on another host than %s, which AppView %s/%s takes from HoldLinks in its own namespace only: leave endpoint out, or create the HoldLink in namespace %s",
+			did, av.Namespace, av.Name, av.Namespace)}
+	}
+	return ok
+}
+
+// ownHost says whether an endpoint is on the host that a did:web names.
+func ownHost(did, endpoint string) bool {
+	w, err := diddoc.ParseWebDID(did)
+	if err != nil {
+		return false
+	}
+	u, err := url.Parse(endpoint)
+	return err == nil && strings.EqualFold(u.Hostname(), w.Host)
 }
 
 // NamespaceLabels reads the labels of the namespaces that all come from. The cache holds only their metadata.
@@ -135,7 +190,9 @@ func NamespaceLabels(ctx context.Context, c client.Reader, all []v1alpha1.HoldLi
 		}
 		ns := &metav1.PartialObjectMetadata{}
 		ns.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
-		if err := c.Get(ctx, client.ObjectKey{Name: name}, ns); client.IgnoreNotFound(err) != nil {
+		if err := c.Get(ctx, client.ObjectKey{Name: name}, ns); apierrors.IsNotFound(err) {
+			continue
+		} else if err != nil {
 			return nil, fmt.Errorf("reading the labels of namespace %s: %w", name, err)
 		}
 		out[name] = ns.Labels

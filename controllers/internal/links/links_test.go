@@ -28,7 +28,9 @@ func appView(from v1alpha1.FromNamespaces) *v1alpha1.AppView {
 func link(namespace, name, did string, age int) v1alpha1.HoldLink {
 	l := v1alpha1.HoldLink{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, CreationTimestamp: metav1.NewTime(start.Add(time.Duration(age) * time.Second))}}
 	l.Spec.AppViewRef = v1alpha1.AppViewReference{Name: "registry", Namespace: "prod"}
-	l.Status.DID = did
+	if l.Status.DID = did; did != "" {
+		l.Status.LastResolvedTime = &start
+	}
 	return l
 }
 
@@ -48,6 +50,61 @@ func TestWhoIsAdmitted(t *testing.T) {
 			require.Equal(t, want[i], got[links.Key(&l)].Accepted, "from %q: %s", from, l.Name)
 		}
 	}
+}
+
+func TestANamespaceWhoseLabelsAreNotKnownIsNotSelected(t *testing.T) {
+	all := []v1alpha1.HoldLink{link("a", "a", "", 1)}
+	for name, selector := range map[string]*metav1.LabelSelector{
+		"everything":    {},
+		"without":       {MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "x", Operator: metav1.LabelSelectorOpDoesNotExist}}},
+		"anything else": {MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "x", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"y"}}}},
+	} {
+		av := appView(v1alpha1.FromSelector)
+		av.Spec.HoldLinks.AllowedNamespaces.Selector = selector
+		for what, labels := range map[string]map[string]map[string]string{"no labels are read": nil, "the namespace is gone": {"b": {}}} {
+			require.False(t, links.Decide(av, all, labels)[key("a", "a")].Accepted, "%s, %s", name, what)
+		}
+		require.True(t, links.Decide(av, all, map[string]map[string]string{"a": nil})[key("a", "a")].Accepted, "%s, a namespace without labels", name)
+	}
+}
+
+func TestALinkOfAnotherNamespaceMayNotSayWhereSomebodyElsesHoldIs(t *testing.T) {
+	av := appView(v1alpha1.FromAll)
+	av.Spec.DefaultHold = &v1alpha1.DefaultHold{DID: "did:web:Central.example.com"}
+	const plc = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
+	for name, c := range map[string]struct {
+		did, endpoint string
+		accepted      bool
+	}{
+		"the default hold":               {"did:web:central.example.com", "", false},
+		"the default hold on its host":   {"did:web:CENTRAL.example.com", "https://central.example.com", false},
+		"a hold of its own":              {"did:web:hold.example.com", "", true},
+		"a hold of its own on its host":  {"did:web:hold.example.com%3A8080", "http://hold.example.com:80", true},
+		"a hold elsewhere":               {"did:web:hold.example.com", "https://evil.example.com", false},
+		"a hold behind a user":           {"did:web:hold.example.com", "https://hold.example.com@evil.example.com", false},
+		"a hold in the directory":        {plc, "", true},
+		"a hold in the directory at one": {plc, "https://evil.example.com", false},
+	} {
+		foreign, own := link("tenant", "l", "", 0), link("prod", "l", "", 0)
+		for _, l := range []*v1alpha1.HoldLink{&foreign, &own} {
+			l.Spec.Hold.DID, l.Spec.Endpoint = v1alpha1.DID(c.did), v1alpha1.Origin(c.endpoint)
+		}
+		got := links.Decide(av, []v1alpha1.HoldLink{foreign}, nil)[key("tenant", "l")]
+		require.Equal(t, c.accepted, got.Accepted, "%s: %s", name, got.Message)
+		require.True(t, links.Decide(av, []v1alpha1.HoldLink{own}, nil)[key("prod", "l")].Accepted, "%s, in the AppView's own namespace", name)
+	}
+	// A url has the DID of its host, which is known when it was found.
+	require.False(t, links.Decide(av, []v1alpha1.HoldLink{link("tenant", "l", "did:web:central.example.com", 0)}, nil)[key("tenant", "l")].Accepted)
+}
+
+func TestNobodyIsKeptOutByALinkThatWasNotFoundOrIsOfAnotherNamespace(t *testing.T) {
+	mine := link("prod", "mine", "did:web:a", 9)
+	unfound := link("prod", "unfound", "did:web:a", 1)
+	unfound.Status.LastResolvedTime = nil
+	got := links.Decide(appView(v1alpha1.FromAll), []v1alpha1.HoldLink{unfound, link("tenant", "older", "did:web:a", 0), mine}, nil)
+	require.True(t, got[key("prod", "mine")].Accepted)
+	require.Equal(t, v1alpha1.ReasonDuplicateDID, got[key("prod", "unfound")].Reason)
+	require.Equal(t, v1alpha1.ReasonDuplicateDID, got[key("tenant", "older")].Reason)
 }
 
 func TestTheOlderOfTwoLinksToOneHoldCounts(t *testing.T) {

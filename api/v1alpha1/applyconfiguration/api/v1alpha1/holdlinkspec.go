@@ -13,7 +13,7 @@ import (
 type HoldLinkSpecApplyConfiguration struct {
 	// appViewRef names the AppView to attach to. Immutable.
 	AppViewRef *AppViewReferenceApplyConfiguration `json:"appViewRef,omitempty"`
-	// hold names the hold in one of three ways.
+	// hold names the hold in one of three ways. Immutable.
 	Hold *HoldSourceApplyConfiguration `json:"hold,omitempty"`
 	// endpoint is where the AppView reaches the hold when that is not what its DID document says, for example the
 	// hold's Service inside the cluster. The did.json served there must name the same DID. With hold.did only.
