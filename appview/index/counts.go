@@ -20,8 +20,9 @@ const (
 // Results of comparing a mirror with its PDS.
 const (
 	SyncUnchanged = "unchanged"
-	SyncRead      = "read"   // the records were read again
-	SyncFailed    = "failed" // the PDS, or our database, gave no answer
+	SyncRead      = "read"      // the records were read again
+	SyncTruncated = "truncated" // so, but there are more than are mirrored: the newest are
+	SyncFailed    = "failed"    // the PDS, or our database, gave no answer
 )
 
 // Where bytes were found that do not hash to their digest.
@@ -57,7 +58,7 @@ type counters struct {
 }
 
 func newCounters() *counters {
-	c := &counters{syncs: newCounter(SyncUnchanged, SyncRead, SyncFailed), corrupt: newCounter(CorruptPDS, CorruptStore),
+	c := &counters{syncs: newCounter(SyncUnchanged, SyncRead, SyncTruncated, SyncFailed), corrupt: newCounter(CorruptPDS, CorruptStore),
 		lookups: map[string]counter{CacheBytes: newCounter(Hit, Miss)}}
 	for _, cache := range []string{CacheManifest, CacheTag, CacheRepository} {
 		c.lookups[cache] = newCounter(Hit, Absent, Miss)

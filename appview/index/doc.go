@@ -3,6 +3,7 @@
 // them, since a write is what changes the mirror.
 //
 //   - mirror.go: [Mirror], and how it stays current
+//   - takeup.go: how much of what a PDS lists is taken up, and in which transactions; unread.go: what is dropped again
 //   - generation.go: whether what is remembered is still so, also when another replica writes
 //   - read.go: tags, manifests, repositories; referrers.go: who names a manifest as subject
 //   - bytes.go: manifest bytes: memory, store, PDS, and never without checking the digest

@@ -72,7 +72,7 @@ func (m *Manifest) references(doc *spec.Document) {
 // rowOf is the mirror row of a record, without key and CID.
 func rowOf(did syntax.DID, d digest.Digest, rec *records.Manifest) *Manifest {
 	m := &Manifest{
-		DID: did, Digest: d, RKey: records.ManifestRKey(d), Repository: rec.Repository, MediaType: rec.MediaType,
+		DID: did, Digest: d, at: rec.CreatedAt.UnixMicro(), RKey: records.ManifestRKey(d), Repository: rec.Repository, MediaType: rec.MediaType,
 		Hold: rec.HoldDID, Annotations: annotationsOf(rec.Annotations), Repositories: repositoriesOf(rec),
 	}
 	known := json.Unmarshal(rec.Extra[extraArtifactType], &m.ArtifactType) == nil
@@ -108,6 +108,7 @@ func rowOf(did syntax.DID, d digest.Digest, rec *records.Manifest) *Manifest {
 	return m
 }
 
+// repositoriesOf are the repositories that a record says its manifest is in, as many as a record of ours lists.
 func repositoriesOf(rec *records.Manifest) []string {
 	var list []string
 	if json.Unmarshal(rec.Extra[extraRepositories], &list) != nil || len(list) > maxRepositories {
@@ -117,7 +118,14 @@ func repositoriesOf(rec *records.Manifest) []string {
 		list = append(list, rec.Repository)
 	}
 	slices.Sort(list)
-	return slices.Compact(list)
+	size := 0
+	return slices.DeleteFunc(slices.Compact(list), func(name string) bool {
+		if !spec.IsRepository(name) {
+			return true // nobody can ask for it
+		}
+		size += len(name)
+		return size > maxRepoBytes && name != rec.Repository
+	})
 }
 
 // setExtra puts a field of ours into a record.
@@ -156,9 +164,13 @@ func tagOf(did syntax.DID, r atproto.Record) (*Tag, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := spec.ParseDigest(string(rec.Digest)); !ok || !spec.IsTag(rec.Tag) {
-		return nil, fmt.Errorf("tag or digest is not one that can be served")
+	if _, ok := spec.ParseDigest(string(rec.Digest)); !ok || !spec.IsTag(rec.Tag) || !spec.IsRepository(rec.Repository) {
+		return nil, fmt.Errorf("repository, tag or digest is not one that can be served")
 	}
-	return &Tag{RKey: r.URI.RecordKey().String(), CID: r.CID, Repository: rec.Repository, Tag: rec.Tag, Digest: rec.Digest,
+	rkey := r.URI.RecordKey().String()
+	if len(rkey) > maxText || len(r.CID) > maxText {
+		return nil, fmt.Errorf("key or CID has more than %d bytes", maxText)
+	}
+	return &Tag{RKey: rkey, CID: r.CID, Repository: rec.Repository, Tag: rec.Tag, Digest: rec.Digest,
 		UpdatedAt: rec.UpdatedAt.UnixMicro()}, nil
 }

@@ -73,6 +73,8 @@ type queue struct {
 	generation atomic.Uint64 // of the embedded store; see [Mirror.generation]
 	latest     latest        // of a shared one
 
+	read, noted atomic.Int64 // days on which the DID was asked for last, and of which the store knows; see [Mirror.noteReads]
+
 	state    sync.Mutex // guards what follows
 	syncedAt time.Time
 	failedAt time.Time
@@ -93,10 +95,15 @@ func New(c Config) *Mirror {
 func (m *Mirror) queue(did syntax.DID) *queue {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	today := day(m.Now())
 	if q, ok := m.queues.Get(did); ok {
+		if q.read.Load() != today {
+			q.read.Store(today)
+		}
 		return q
 	}
 	q := &queue{}
+	q.read.Store(today)
 	q.generation.Store(uint64(time.Now().UnixNano())) // never one that an earlier queue of the DID had
 	m.queues.Add(did, q)
 	return q
@@ -109,8 +116,10 @@ func mirrorLock(did syntax.DID) string { return "mirror " + string(did) }
 // it they hold a write of ours at rev, but maybe not all that others wrote before it.
 type head struct {
 	rev, commit string
-	known       bool // the DID has been mirrored
+	known       bool // the DID has been mirrored, all of it
 	at          time.Time
+	readAt      time.Time // when somebody asked for the DID last, exact to a day
+	generation  uint64
 }
 
 func (m *Mirror) head(ctx context.Context, did syntax.DID) (head, error) {
@@ -119,25 +128,27 @@ func (m *Mirror) head(ctx context.Context, did syntax.DID) (head, error) {
 
 func readHead(ctx context.Context, q querier, did syntax.DID) (head, error) {
 	var h head
-	var at int64
-	err := q.QueryRowContext(ctx, `SELECT rev, commit_cid, synced_at FROM mirrors WHERE did = $1`, string(did)).
-		Scan(&h.rev, &h.commit, &at)
+	var at, readAt int64
+	err := q.QueryRowContext(ctx, `SELECT rev, commit_cid, synced_at, read_at, generation FROM mirrors WHERE did = $1`, string(did)).
+		Scan(&h.rev, &h.commit, &at, &readAt, &h.generation)
 	if errors.Is(err, sql.ErrNoRows) {
 		return head{}, nil
 	}
 	if err != nil {
 		return head{}, fmt.Errorf("read mirror: %w", err)
 	}
-	h.known, h.at = true, time.UnixMicro(at)
+	h.known, h.at, h.readAt = h.rev != "", time.UnixMicro(at), time.Unix(readAt, 0)
 	return h, nil
 }
 
-// writeHead moves the head, and with it the generation: it belongs to every change of the DID's rows.
+// writeHead moves the head, and with it the generation: it belongs to every change of the DID's rows. The first generation
+// is the time, so that none comes back after a mirror was dropped.
 func writeHead(ctx context.Context, q store.Tx, did syntax.DID, h head, at time.Time) error {
-	_, err := q.ExecContext(ctx, `INSERT INTO mirrors (did, rev, commit_cid, synced_at, generation) VALUES ($1, $2, $3, $4, 1)
+	_, err := q.ExecContext(ctx, `INSERT INTO mirrors (did, rev, commit_cid, synced_at, generation, read_at) VALUES ($1, $2, $3, $4, $4, $5)
 		ON CONFLICT (did) DO UPDATE SET rev = excluded.rev, commit_cid = excluded.commit_cid, synced_at = excluded.synced_at,
-			generation = mirrors.generation + 1`,
-		string(did), h.rev, h.commit, at.UnixMicro())
+			generation = mirrors.generation + 1,
+			read_at = CASE WHEN mirrors.read_at < excluded.read_at THEN excluded.read_at ELSE mirrors.read_at END`,
+		string(did), h.rev, h.commit, at.UnixMicro(), day(at))
 	if err != nil {
 		return fmt.Errorf("write mirror: %w", err)
 	}
@@ -295,6 +306,9 @@ func (m *Mirror) syncInTurn(ctx context.Context, did syntax.DID, q *queue, wait 
 // sync brings the mirror up to the repository's head. The caller holds q.mu.
 func (m *Mirror) sync(ctx context.Context, did syntax.DID, q *queue) (head, error) {
 	h, result, err := m.syncOnce(ctx, did, q)
+	for try := 1; try < swapTries && errors.Is(err, errOvertaken); try++ {
+		h, result, err = m.syncOnce(ctx, did, q)
+	}
 	if err != nil {
 		result = SyncFailed
 	}
@@ -321,44 +335,28 @@ func (m *Mirror) syncOnce(ctx context.Context, did syntax.DID, q *queue) (_ head
 	}
 	now := head{rev: rev, commit: commit, known: true}
 	if before.known && before.rev == rev && before.commit == commit {
-		return now, SyncUnchanged, nil // nothing to write: this happens for every active DID every few seconds
+		m.noteRead(ctx, did, before) // nothing else to write: this happens for every active DID every few seconds
+		return now, SyncUnchanged, nil
 	}
 	list, err := m.list(ctx, did)
 	if err != nil {
 		return head{}, "", err
 	}
+	result = SyncRead
+	if list.dropped > 0 {
+		result = SyncTruncated
+		m.Log.WarnContext(ctx, "an account has more records than are mirrored: the newest are served", "did", did,
+			"manifests", len(list.manifests), "tags", len(list.tags), "left out", list.dropped)
+	}
 	defer q.generation.Add(1)
-	err = m.Store.WriteAlone(ctx, mirrorLock(did), func(tx store.Tx) error {
-		current, err := readHead(ctx, tx, did)
-		if err != nil {
-			return err
-		}
-		if current.known && current.rev > rev { // revisions are TIDs, which sort by time
-			now = current // another replica wrote meanwhile: what was listed is older than what is stored
-			return nil
-		}
-		c, err := m.difference(ctx, tx, did, list)
-		if err != nil {
-			return err
-		}
-		if err := c.apply(ctx, tx, did); err != nil {
-			return err
-		}
-		return writeHead(ctx, tx, did, now, started)
-	})
-	return now, SyncRead, err
-}
-
-// listed is what listRecords answered.
-type listed struct {
-	manifests []*Manifest
-	tags      []*Tag
+	now, err = m.takeUp(ctx, did, list, now, started)
+	return now, result, err
 }
 
 // list reads the tags before the manifests: a tag that appears meanwhile is left for the next time, where the other
 // way around it would be seen without its manifest.
 func (m *Mirror) list(ctx context.Context, did syntax.DID) (*listed, error) {
-	var l listed
+	l := newListed(maxRows)
 	seen := map[string]bool{} // keys of tags: pages overlap when records come and go meanwhile
 	for r, err := range m.PDS.AllRecords(ctx, did, CollectionTag, atproto.MaxCollection) {
 		if err != nil {
@@ -373,7 +371,6 @@ func (m *Mirror) list(ctx context.Context, did syntax.DID) (*listed, error) {
 			m.Log.DebugContext(ctx, "record is not a tag", "uri", r.URI, "error", err)
 		}
 	}
-	place := map[digest.Digest]int{}
 	for r, err := range m.PDS.AllRecords(ctx, did, CollectionManifest, atproto.MaxCollection) {
 		if err != nil {
 			return nil, err
@@ -386,14 +383,10 @@ func (m *Mirror) list(ctx context.Context, did syntax.DID) (*listed, error) {
 		if trimmed(r.Value) && row.BlobCID != "" {
 			m.fill(ctx, row)
 		}
-		if i, twice := place[row.Digest]; !twice {
-			place[row.Digest] = len(l.manifests)
-			l.manifests = append(l.manifests, row)
-		} else if row.RKey == records.ManifestRKey(row.Digest) { // the usual key wins over any other
-			l.manifests[i] = row
-		}
+		l.add(row)
 	}
-	return &l, nil
+	l.finish()
+	return l, nil
 }
 
 // difference is what must change in the store so that it holds what was listed. Records whose CID is stored already

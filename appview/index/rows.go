@@ -35,6 +35,8 @@ type Manifest struct {
 	Repositories []string
 	Children     []digest.Digest // entries of an index
 	Blobs        []digest.Digest // config and layers
+
+	at int64 // when its record was made, Unix microseconds; not stored
 }
 
 // Tag is a mirrored io.atcr.tag record.

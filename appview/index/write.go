@@ -193,6 +193,7 @@ type landed struct {
 // notification to the hold is in the same transaction, and other replicas must see the change. When the database fails
 // here, the client is told to try again, and finds the records there, or gone; see [Mirror.prepare].
 func (m *Mirror) written(ctx context.Context, did syntax.DID, q *queue, before head, commit landed, b *batch) error {
+	whole := false // the rows are those of the head that was planned against
 	err := m.Store.WriteAlone(ctx, mirrorLock(did), func(tx store.Tx) error {
 		for d, body := range b.bytes {
 			if err := keepBytes(ctx, tx, d, body, m.Now()); err != nil {
@@ -208,14 +209,18 @@ func (m *Mirror) written(ctx context.Context, did syntax.DID, q *queue, before h
 		if err != nil {
 			return err
 		}
+		whole = current.known && current.commit == before.commit
 		if commit.Rev != "" && current.rev >= commit.Rev && current.commit != "" {
 			return nil // another replica has read or written since: the rows have this change, and maybe its undoing
 		}
 		if err := b.change.apply(ctx, tx, did); err != nil {
 			return err
 		}
-		after := head{rev: max(commit.Rev, current.rev)} // without a commit: the next look at the PDS reads it all again
-		if commit.exact && commit.Rev > current.rev {
+		var after head
+		if current.known { // else another replica is reading it, or dropping it
+			after.rev = max(commit.Rev, current.rev) // without a commit: the next look at the PDS reads it all again
+		}
+		if commit.exact && commit.Rev > current.rev && whole {
 			after.commit = commit.CID
 		}
 		return writeHead(ctx, tx, did, after, m.Now())
@@ -223,7 +228,7 @@ func (m *Mirror) written(ctx context.Context, did syntax.DID, q *queue, before h
 	q.generation.Add(1)
 	q.state.Lock()
 	q.syncedAt, q.failedAt = m.Now(), time.Time{}
-	if err != nil || !commit.exact || commit.Rev == "" {
+	if err != nil || !commit.exact || commit.Rev == "" || !whole {
 		q.syncedAt = time.Time{}
 	}
 	q.state.Unlock()

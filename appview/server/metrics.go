@@ -44,7 +44,7 @@ func newMetrics(tracing *observe.Tracing) *metrics {
 		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "atcr_token_requests_total",
 			Help: "Token requests by how they ended: granted, refreshed, anonymous, or an error code."}, []string{"result"}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "atcr_reloads_total",
-			Help: "Changes of the key files and the runtime file: loaded, or failed, when the last good one stays."}, []string{"file", "result"}),
+			Help: "Changes of the key files, the TLS certificate and the runtime file: loaded, or failed, when the last good one stays."}, []string{"file", "result"}),
 		upstream: observe.NewUpstream("atcr", tracing),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "atcr_build_info", Help: "Version of the server; always 1."}, []string{"version"})
@@ -81,7 +81,7 @@ var (
 	keyInfo = prometheus.NewDesc("atcr_token_key_set_info", "The loaded token keys: the key id that signs, and the hash that /readyz names; always 1.", []string{"signer", "hash"}, nil)
 	keyN    = prometheus.NewDesc("atcr_token_keys", "Keys whose tokens are accepted.", nil, nil)
 	cacheN  = prometheus.NewDesc("atcr_cache_requests_total", "Look-ups in memory by cache and result: hit, miss, or absent, when it is known not to be there.", []string{"cache", "result"}, nil)
-	syncN   = prometheus.NewDesc("atcr_mirror_syncs_total", "Comparisons of an account's mirrored records with its PDS: unchanged, read (again), or failed.", []string{"result"}, nil)
+	syncN   = prometheus.NewDesc("atcr_mirror_syncs_total", "Comparisons of an account's mirrored records with its PDS: unchanged, read (again), truncated (read, but only the newest records are kept), or failed.", []string{"result"}, nil)
 	staleN  = prometheus.NewDesc("atcr_mirror_stale_answers_total", "Requests answered from mirrored records because the account's PDS could not be asked.", nil, nil)
 	wrongN  = prometheus.NewDesc("atcr_corrupt_manifests_total", "Manifests whose bytes do not hash to their digest, by where they were found: pds or store. They are not served.", []string{"where"}, nil)
 	outboxN = prometheus.NewDesc("atcr_outbox_notifications", "Notifications that holds have not acknowledged yet.", nil, nil)

@@ -62,9 +62,10 @@ func TestADatabaseOfAnOlderReleaseKeepsWhatItHolds(t *testing.T) {
 		require.Equal(t, []byte("sealed"), session.Sealed)
 
 		var rev, body, tag string
-		var generation, size, used, created, due, attempts, offset int64
-		one(`SELECT rev, generation FROM mirrors`, &rev, &generation)
+		var generation, read, size, used, created, due, attempts, offset int64
+		one(`SELECT rev, generation, read_at FROM mirrors`, &rev, &generation, &read)
 		require.Equal(t, "rev", rev)
+		require.Greater(t, read, int64(1_700_000_000), "as if it was read now: a sweep does not take it at once")
 		require.Zero(t, generation)
 		one(`SELECT body, size, used_at FROM manifest_bytes WHERE digest = 'sha256:m'`, &body, &size, &used)
 		require.Equal(t, "{ }", body)

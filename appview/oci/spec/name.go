@@ -44,6 +44,12 @@ func ParseName(s string) (Name, bool) {
 	return Name{Owner: s[:slash], Repository: s[slash+1:]}, true
 }
 
+// IsRepository says whether s may be the part of a name after its owner.
+func IsRepository(s string) bool {
+	_, ok := ParseName("o/" + s)
+	return ok
+}
+
 // isComponent says whether s is one path component of a repository name.
 func isComponent(s string) bool {
 	for i := 0; i < len(s); {
