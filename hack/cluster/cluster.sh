@@ -5,6 +5,7 @@
 #   cluster.sh exec COMMAND...         run a command where the cluster is reachable, with kubectl and KUBECONFIG
 #   cluster.sh load ARCHIVE...         give OCI archives to its nodes
 #   cluster.sh hosts REGISTRY URL      nodes pull REGISTRY (host[:port]) from URL, without a restart
+#   cluster.sh hosts REGISTRY FOLDER   the same by the files of a folder: hosts.toml, and ca.crt if it names one
 #   cluster.sh status                  which provider, and the nodes
 #   cluster.sh logs [NAMESPACE]...     pods, events and container logs, for when something failed
 #   cluster.sh down                    remove it and everything it made
@@ -22,7 +23,7 @@ source "$HERE/../lib.sh"
 DIR=${ATCR_CLUSTER_DIR:-$REPO/.run/cluster}
 export ATCR_CLUSTER_DIR=$DIR
 
-usage() { fail "usage: hack/cluster/cluster.sh up | down | status | exec COMMAND... | load ARCHIVE... | hosts REGISTRY URL | logs [NAMESPACE]..."; }
+usage() { fail "usage: hack/cluster/cluster.sh up | down | status | exec COMMAND... | load ARCHIVE... | hosts REGISTRY URL|FOLDER | logs [NAMESPACE]..."; }
 
 # choose_provider: print the provider and, on stderr, why.
 choose_provider() {

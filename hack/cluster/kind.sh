@@ -54,9 +54,14 @@ provider_load() {
 }
 
 provider_hosts() {
-  local node engine=docker
+  local node file engine=docker
   has docker && docker info >/dev/null 2>&1 || engine=podman
   for node in $(kind get nodes --name "$KIND_CLUSTER"); do
+    if [[ -d $2 ]]; then
+      "$engine" exec "$node" mkdir -p "/etc/containerd/certs.d/$1"
+      for file in "$2"/*; do "$engine" exec -i "$node" tee "/etc/containerd/certs.d/$1/${file##*/}" <"$file" >/dev/null; done
+      continue
+    fi
     "$engine" exec -i "$node" sh -c 'mkdir -p "/etc/containerd/certs.d/$1" && cat >"/etc/containerd/certs.d/$1/hosts.toml"' sh "$1" \
       < <("$HERE/hosts-toml.sh" "$2")
   done

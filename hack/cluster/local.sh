@@ -200,6 +200,6 @@ provider_load() {
 # containerd reads the file at every pull.
 provider_hosts() {
   mkdir -p "$DIR/certs.d/$1"
-  "$HERE/hosts-toml.sh" "$2" >"$DIR/certs.d/$1/hosts.toml"
+  if [[ -d $2 ]]; then cp "$2"/* "$DIR/certs.d/$1/"; else "$HERE/hosts-toml.sh" "$2" >"$DIR/certs.d/$1/hosts.toml"; fi
   say "the node pulls $1 from $2"
 }

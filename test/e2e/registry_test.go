@@ -125,6 +125,10 @@ func TestRegistry(t *testing.T) {
 		require.Contains(t, w.waitOutput(t, "friend"), "hello")
 	})
 
+	step("a node pulls by the operator's ConfigMap, and a pod elsewhere by its copied pull secret", func(t *testing.T) {
+		w.pullByNodeConfig(t, archive)
+	})
+
 	step("deletion keeps data and keys, and a new AppView of the name takes them up", func(t *testing.T) {
 		before := w.secret(t, "registry-signing")
 		var claim corev1.PersistentVolumeClaimList

@@ -209,6 +209,11 @@ func (w *world) waitAnswers(t *testing.T, address string) {
 // pod starts a pod from an image that the node must pull.
 func (w *world) pod(t *testing.T, name, image string, pullSecrets ...string) {
 	t.Helper()
+	w.podIn(t, namespace, name, image, pullSecrets...)
+}
+
+func (w *world) podIn(t *testing.T, namespace, name, image string, pullSecrets ...string) {
+	t.Helper()
 	yes, no, user := true, false, int64(65532)
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
@@ -230,6 +235,11 @@ func (w *world) pod(t *testing.T, name, image string, pullSecrets ...string) {
 
 // waitOutput waits until the pod runs and has said something, and returns it.
 func (w *world) waitOutput(t *testing.T, name string) string {
+	t.Helper()
+	return w.waitOutputIn(t, namespace, name)
+}
+
+func (w *world) waitOutputIn(t *testing.T, namespace, name string) string {
 	t.Helper()
 	var said string
 	eventually(t, "pod "+name+" runs", func(ctx context.Context) error {
