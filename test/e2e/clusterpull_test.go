@@ -55,6 +55,8 @@ func (w *world) pullByNodeConfig(t *testing.T, archive string) {
 		Exposure: operatorv1alpha1.Exposure{TLS: &operatorv1alpha1.TLS{SecretRef: &operatorv1alpha1.LocalReference{Name: "sealed-tls"}}},
 		ClusterPull: &operatorv1alpha1.ClusterPull{PullSecrets: &operatorv1alpha1.PullSecrets{
 			SourceSecretRef: operatorv1alpha1.LocalReference{Name: "sealed"}}},
+		DeletionPolicy: operatorv1alpha1.DeletionPolicy{Data: operatorv1alpha1.Delete, Keys: operatorv1alpha1.Delete},
+
 		Network:  operatorv1alpha1.Network{AllowedPrivateCIDRs: []operatorv1alpha1.CIDR{"10.0.0.0/8"}},
 		Identity: operatorv1alpha1.Identity{PLCURL: operatorv1alpha1.Origin(devnetURL), HandleResolverURL: operatorv1alpha1.Origin(devnetURL)},
 	}}
