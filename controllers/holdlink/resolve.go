@@ -25,7 +25,11 @@ func (r *Reconciler) resolve(ctx context.Context, sc *scope) error {
 		sc.status.ResolvedFrom = from
 	}
 	if spec.Hold.DID != "" { // known without asking anybody
-		sc.status.DID = diddoc.Canonical(string(spec.Hold.DID)) // an endpoint is told when the hold has confirmed it
+		sc.status.DID = diddoc.Canonical(string(spec.Hold.DID))
+		// The AppView's own namespace is trusted with an endpoint; of another, the hold confirms it first.
+		if spec.Endpoint != "" && links.AppViewOf(sc.link).Namespace == sc.link.Namespace {
+			sc.status.Endpoint = string(spec.Endpoint)
+		}
 	}
 	if !sc.callable {
 		sc.conditions.Unknown(v1alpha1.ConditionResolved, v1alpha1.ReasonUnknown, "the hold is not looked up before the AppView admits this HoldLink")
