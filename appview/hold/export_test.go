@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -31,3 +32,6 @@ func (s *Server) Stored(ctx context.Context, d digest.Digest) (int64, error) {
 func (s *Server) Methods() (queries, procedures []string) {
 	return slices.Collect(maps.Keys(s.queries())), slices.Collect(maps.Keys(s.procedures()))
 }
+
+// LimitReading limits how long one user's PDS is read, and how many bytes of records.
+func (s *Server) LimitReading(d time.Duration, bytes int) { s.reader.time, s.reader.bytes = d, bytes }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
@@ -18,9 +19,14 @@ import (
 )
 
 const (
-	maxManifest      = 4 << 20 // bytes of a manifest that is read; registries take no larger one
-	maxManifestPages = 10_000  // of 100 records
-	readTries        = 3       // of a repository that changes while it is read
+	maxManifest = 4 << 20 // bytes of a manifest that is read; registries take no larger one
+	readTries   = 3       // of a repository that changes while it is read
+
+	// Users choose their PDSes. One that has more to say, or takes longer to say it, cannot be read: nothing of the user's
+	// is collected.
+	maxRecordBytes = 64 << 20
+	maxNamed       = 1_000_000 // mentions of blobs by all manifests of a user
+	readTime       = 2 * time.Minute
 )
 
 // namedBlobs is what a manifest names in a hold.
@@ -36,23 +42,28 @@ type published struct {
 	rev       string // of the user's repository
 	manifests map[digest.Digest]namedBlobs
 	named     map[digest.Digest]bool
+	mentions  int
 }
 
 // publishedReader reads manifests from the PDSes of users.
 type publishedReader struct {
 	pds    *atproto.PDS
 	ledger *ledger.Ledger
+	time   time.Duration // for one user
+	bytes  int           // of one user's records
 }
 
 func (s *Server) newPublishedReader(ids Identities) *publishedReader {
 	client := *s.metrics.upstream.Client(diddoc.NewClient(s.cfg.policy(), diddoc.Options{}), observe.PDS)
 	client.Timeout = 0 // calls have deadlines of their own
-	return &publishedReader{pds: atproto.NewPDS(ids, &client, nil), ledger: s.ledger}
+	return &publishedReader{pds: atproto.NewPDS(ids, &client, nil), ledger: s.ledger, time: readTime, bytes: maxRecordBytes}
 }
 
 // read reads all manifests of a user. It fails unless every one of them could be read, from a repository that stood
 // still meanwhile: whoever deletes what it does not name must know all.
 func (p *publishedReader) read(ctx context.Context, did syntax.DID) (*published, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.time)
+	defer cancel()
 	_, rev, err := p.pds.LatestCommit(ctx, did)
 	if err != nil {
 		return nil, err
@@ -78,14 +89,18 @@ func (p *publishedReader) current(ctx context.Context, did syntax.DID, was *publ
 	return rev == was.rev, err
 }
 
+// list reads all records. Unlike elsewhere, a page that is no proper end is a failure.
 func (p *publishedReader) list(ctx context.Context, did syntax.DID, out *published) error {
-	cursor := ""
-	for range maxManifestPages {
+	cursor, size := "", 0
+	for {
 		page, next, err := p.pds.ListRecords(ctx, did, records.CollectionManifest, cursor, 0, false)
 		if err != nil {
 			return err
 		}
 		for _, r := range page {
+			if size += len(r.Value) + len(r.URI); size > p.bytes {
+				return fmt.Errorf("the list of manifests has more than %d bytes", p.bytes)
+			}
 			if err := p.add(ctx, did, r, out); err != nil {
 				return fmt.Errorf("%s: %w", r.URI, err)
 			}
@@ -98,7 +113,6 @@ func (p *publishedReader) list(ctx context.Context, did syntax.DID, out *publish
 		}
 		cursor = next
 	}
-	return errors.New("the list of manifests is too long")
 }
 
 // add marks what one record names, and what the manifest's bytes name: records may leave lists out.
@@ -120,17 +134,28 @@ func (p *publishedReader) add(ctx context.Context, did syntax.DID, r atproto.Rec
 		return errors.New("the record says nothing of what the manifest names")
 	}
 	m.Repository = rec.Repository
+	all := m.all()
+	if out.mentions += 1 + len(rec.Layers) + len(all); out.mentions > maxNamed {
+		return fmt.Errorf("the user's manifests name more than %d blobs", maxNamed)
+	}
 	if rec.Config != nil {
-		out.named[digest.Digest(rec.Config.Digest)] = true
+		out.name(rec.Config.Digest)
 	}
 	for _, l := range rec.Layers {
-		out.named[digest.Digest(l.Digest)] = true
+		out.name(l.Digest)
 	}
-	for _, b := range m.all() {
-		out.named[digest.Digest(b.Digest)] = true
+	for _, b := range all {
+		out.name(b.Digest)
 	}
 	out.manifests[d] = m
 	return nil
+}
+
+// name marks a blob. What is no digest that a hold takes names none.
+func (p *published) name(s string) {
+	if d, err := storage.ParseDigest(s); err == nil {
+		p.named[d] = true
+	}
 }
 
 // manifest is what a manifest's bytes name. It is read once: a digest has the same bytes for ever.

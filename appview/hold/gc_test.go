@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -161,6 +162,8 @@ func TestGarbageIsWhatNoManifestNamesForTheGracePeriod(t *testing.T) {
 
 func TestOfAUserWhoseManifestsCannotAllBeReadNothingIsCollected(t *testing.T) {
 	w, now := at(t, open)
+	w.hold.Quiet()
+	w.hold.LimitReading(time.Minute, 1<<20)
 	w.join(bob)
 	w.pushImage(alice, "config", "layer")
 	gone := w.pushImage(alice, "config", "layer of the deleted")
@@ -208,6 +211,26 @@ func TestOfAUserWhoseManifestsCannotAllBeReadNothingIsCollected(t *testing.T) {
 		},
 		"the account is gone": replace("getLatestCommit", func() string { return "no" }),
 		"the list has no end": replace("listRecords", func() string { return `{"cursor":"x","records":[]}` }),
+		"the list goes on and on": func(t *testing.T) {
+			one := fmt.Sprintf(`{"uri":"at://%s/io.atcr.manifest/x","cid":"x","value":{"$type":"io.atcr.manifest","repository":"app","digest":%q,
+				"mediaType":"application/x","schemaVersion":2,"createdAt":"2026-01-01T00:00:00.000Z","config":{"digest":%[2]q,"size":1},"padding":%[3]q}}`,
+				w.did(alice), digest.FromString("x"), strings.Repeat("x", 100_000))
+			page := strings.TrimSuffix(strings.Repeat(one+",", 40), ",")
+			replace("listRecords", func() string { return fmt.Sprintf(`{"cursor":"%d","records":[%s]}`, calls.Add(1), page) })(t)
+			t.Cleanup(func() { require.Equal(t, int64(1), calls.Load(), "a megabyte of records is enough") })
+		},
+		"a page takes for ever": func(t *testing.T) {
+			w.hold.LimitReading(time.Second, 1<<20)
+			t.Cleanup(func() { w.hold.LimitReading(time.Minute, 1<<20) })
+			f := func(rw http.ResponseWriter, r *http.Request, next http.Handler) {
+				if ofAlice(r) && strings.HasSuffix(r.URL.Path, "listRecords") {
+					<-r.Context().Done()
+					return
+				}
+				next.ServeHTTP(rw, r)
+			}
+			w.between.Store(&f)
+		},
 		"the repository moves all the time": replace("getLatestCommit", func() string {
 			return `{"cid":"x","rev":"` + time.UnixMicro(calls.Add(1)).String() + `"}`
 		}),

@@ -22,11 +22,17 @@ func (s *Server) sweepLoop(ctx context.Context) {
 	}
 }
 
+// readingTime is how long one pass reads the PDSes of users.
+const readingTime = 10 * time.Minute
+
 // Sweep removes once what the hold removes by itself every quarter of an hour. What fails keeps nothing else from going.
 func (s *Server) Sweep(ctx context.Context) error {
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
-	return errors.Join(s.sweep(ctx), s.sweepStray(ctx), s.sweepDeleted(ctx), s.sweepUnnamed(ctx))
+	err := errors.Join(s.sweep(ctx), s.sweepStray(ctx))
+	ctx, cancel := context.WithTimeout(ctx, readingTime) // PDSes that hang keep the next pass from nothing; it asks others first
+	defer cancel()
+	return errors.Join(err, s.sweepDeleted(ctx), s.sweepUnnamed(ctx))
 }
 
 // sweep removes every upload that was not touched within the TTL, and forgets the completed ones of that age.
