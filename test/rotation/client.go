@@ -127,9 +127,14 @@ func (c *client) obey(ctx context.Context, header string) (token, error) {
 	c.running.signedBy(kid)
 	life := time.Duration(answer.ExpiresIn) * time.Second
 	t := token{value: answer.Token, expires: asked.Add(life), renew: asked.Add(life)}
-	// Tokens of every age are about: some clients keep theirs to the last moment, most ask again earlier.
-	if rand.IntN(4) != 0 {
+	// Tokens of every age are about: some clients keep theirs to the last moment, and half of them ask again soon, so that
+	// every key that signs for some seconds has signed tokens.
+	switch rand.IntN(4) {
+	case 0:
+	case 1:
 		t.renew = asked.Add(rand.N(life))
+	default:
+		t.renew = asked.Add(rand.N(life / 12))
 	}
 	return t, nil
 }
