@@ -45,9 +45,18 @@ func (w *world) rotateUnderLoad(t *testing.T, appView, address, repository strin
 		Images: []rotation.Image{{Repository: repository, Tag: "v1", Digest: digest.String(), Blob: config.String()}},
 	})
 	count := number(t, "E2E_ROTATIONS", 3)
-	for i := range count {
-		w.rotate(t, appView, fmt.Sprint("e2e-", i))
-		t.Logf("rotation %d of %d: %s", i+1, count, running.Counts())
+	for i := range count + 1 {
+		kid := w.signingKey(t, appView)
+		if i > 0 {
+			kid = w.rotate(t, appView, fmt.Sprint("e2e-", i))
+		}
+		eventually(t, "the key has signed a token", func(context.Context) error {
+			if !running.Signed(kid) {
+				return fmt.Errorf("no client has one of key %s", kid)
+			}
+			return nil
+		})
+		t.Logf("rotation %d of %d: %s", i, count, running.Counts())
 	}
 	after := time.NewTimer(time.Duration(number(t, "E2E_SOAK_SECONDS", 0)) * time.Second)
 	defer after.Stop()
@@ -59,12 +68,19 @@ func (w *world) rotateUnderLoad(t *testing.T, appView, address, repository strin
 	t.Logf("%d rotations, %d pods, %s: %s", count, len(before), counts.Took.Round(time.Second), counts)
 	require.Zero(t, counts.Failed, counts.FirstFailure)
 	require.Zero(t, counts.Unexpected)
-	require.GreaterOrEqual(t, counts.SigningKeys, count, "tokens of the keys were about")
+	require.Equal(t, count+1, counts.SigningKeys, "every rotation brought another key")
 	require.Equal(t, before, w.serverPods(t, appView), "a rotation replaces and restarts no pod")
 }
 
+func (w *world) signingKey(t *testing.T, appView string) string {
+	t.Helper()
+	var a operatorv1alpha1.AppView
+	require.NoError(t, w.Get(t.Context(), key(appView), &a))
+	return a.Status.Keys.Signing.Current.Kid
+}
+
 // rotate asks for a rotation and waits until every server signs with the key that was next.
-func (w *world) rotate(t *testing.T, appView, request string) {
+func (w *world) rotate(t *testing.T, appView, request string) (kid string) {
 	t.Helper()
 	var a operatorv1alpha1.AppView
 	require.NoError(t, w.Get(t.Context(), key(appView), &a))
@@ -86,6 +102,7 @@ func (w *world) rotate(t *testing.T, appView, request string) {
 		}
 		return nil
 	})
+	return a.Status.Keys.Signing.Current.Kid
 }
 
 // serverPods are the pods of an AppView's server and how often they were restarted.

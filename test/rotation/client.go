@@ -26,9 +26,17 @@ type client struct {
 	running    *Running
 	user       User
 	image      Image
+	habit      int
 	token      token
 	unexpected atomic.Int64 // 401s for a token that was not over
 }
+
+// What clients do with a token, so that tokens of every age and every key are about. Any other habit is to ask again soon.
+const (
+	keeps   = iota // to the last moment
+	forgets        // some time before
+	habits  = 4
+)
 
 type token struct {
 	value   string
@@ -127,11 +135,9 @@ func (c *client) obey(ctx context.Context, header string) (token, error) {
 	c.running.signedBy(kid)
 	life := time.Duration(answer.ExpiresIn) * time.Second
 	t := token{value: answer.Token, expires: asked.Add(life), renew: asked.Add(life)}
-	// Tokens of every age are about: some clients keep theirs to the last moment, and half of them ask again soon, so that
-	// every key that signs for some seconds has signed tokens.
-	switch rand.IntN(4) {
-	case 0:
-	case 1:
+	switch c.habit {
+	case keeps:
+	case forgets:
 		t.renew = asked.Add(rand.N(life))
 	default:
 		t.renew = asked.Add(rand.N(life / 12))

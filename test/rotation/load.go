@@ -44,7 +44,7 @@ type Counts struct {
 	MostByOne    int64 // of these, of the client that saw the most
 	Failed       int64 // pulls that did not succeed
 	FirstFailure string
-	SigningKeys  int // kids of the tokens that the clients were given
+	SigningKeys  int // that have signed a token that a client was given
 	Took         time.Duration
 }
 
@@ -89,7 +89,7 @@ func Start(ctx context.Context, l Load) *Running {
 	}}
 	limit := rate.NewLimiter(l.Rate, 1+int(l.Rate/10))
 	for i := range l.Clients {
-		c := &client{running: r, user: l.Users[i%len(l.Users)], image: l.Images[i/2%len(l.Images)]}
+		c := &client{running: r, user: l.Users[i%len(l.Users)], image: l.Images[i/2%len(l.Images)], habit: i / 4 % habits}
 		r.clients = append(r.clients, c)
 		r.done.Go(func() {
 			for limit.Wait(ctx) == nil {
@@ -127,6 +127,13 @@ func (r *Running) Counts() Counts {
 		c.MostByOne = max(c.MostByOne, one.unexpected.Load())
 	}
 	return c
+}
+
+// Signed says whether a client was given a token that the key with that kid signed.
+func (r *Running) Signed(kid string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.kids[kid]
 }
 
 func (r *Running) fail(err error) {
