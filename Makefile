@@ -40,7 +40,7 @@ test-rotation: ## Twenty key rotations under 200 pulls a second over three repli
 # One after the other: each starts a dozen processes, and a busy machine only makes them slower.
 test-alone: ## A short chaos run, and every section of the benchmark once
 	hack/test/deps.sh
-	go test -race -p 1 -timeout 20m ./test/chaos ./test/bench/...
+	KUBEBUILDER_ASSETS="$$(hack/envtest-assets.sh)" go test -race -p 1 -timeout 20m ./test/chaos ./test/bench/...
 
 test-e2e: ## The cluster path of the demo, on a real kubelet and containerd
 	hack/test/e2e.sh

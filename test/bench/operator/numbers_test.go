@@ -1,0 +1,81 @@
+package operator
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+)
+
+type durations []time.Duration
+
+// quantile is the smallest duration that that part of all does not exceed.
+func (d durations) quantile(part float64) time.Duration {
+	sorted := slices.Sorted(slices.Values(d))
+	return sorted[min(int(part*float64(len(sorted))), len(sorted)-1)].Round(100 * time.Microsecond)
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+
+// kinds sums up requests by what they are about.
+func kinds(requests []string) string {
+	counts := map[string]int{}
+	for _, r := range requests {
+		method, path, _ := strings.Cut(r, " ")
+		parts := strings.Split(path, "/")
+		i := slices.Index(parts, "namespaces")
+		if i < 0 || i+2 >= len(parts) {
+			counts[r]++
+			continue
+		}
+		what := method + " " + parts[i+2]
+		if i+4 < len(parts) {
+			what += "/" + parts[i+4] // a subresource
+		}
+		counts[what]++
+	}
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(counts)) {
+		out = append(out, fmt.Sprintf("%d %s", counts[k], k))
+	}
+	return strings.Join(out, ", ")
+}
+
+// spent is the time in reconciles of AppViews so far, and their number.
+type spent struct {
+	sum   float64 // seconds
+	count uint64
+}
+
+// since is the mean of those after before.
+func (s spent) since(before spent) time.Duration {
+	if s.count == before.count {
+		return 0
+	}
+	return time.Duration((s.sum - before.sum) / float64(s.count-before.count) * float64(time.Second))
+}
+
+// reconcileTime is what controller-runtime counts in this process.
+func reconcileTime(b *bench) (out spent) {
+	b.Helper()
+	families, err := metrics.Registry.Gather()
+	require.NoError(b, err)
+	for _, f := range families {
+		if f.GetName() != "controller_runtime_reconcile_time_seconds" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "controller" && l.GetValue() == "appview" {
+					out.sum += m.GetHistogram().GetSampleSum()
+					out.count += m.GetHistogram().GetSampleCount()
+				}
+			}
+		}
+	}
+	return out
+}
