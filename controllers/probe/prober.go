@@ -21,7 +21,8 @@ const (
 	heartbeat = 10 * time.Minute
 	// undecided is how soon a hold is asked again that was never judged.
 	undecided = 2 * time.Second
-	// jitter spreads the checks: each interval is this part longer or shorter.
+	// jitter spreads the checks: each interval is up to this part shorter, so that an outage is never seen later than
+	// threshold times interval.
 	jitter = 0.1
 	// workers bounds the requests in flight.
 	workers = 32
@@ -212,7 +213,7 @@ func (p *Prober) fold(e *entry, r Result) bool {
 }
 
 func spread(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * (1 - jitter + 2*jitter*rand.Float64()))
+	return time.Duration(float64(d) * (1 - jitter*rand.Float64()))
 }
 
 func (p *Prober) signal() {
