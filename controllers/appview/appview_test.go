@@ -18,7 +18,7 @@ import (
 	"atcr.io/operator/controllers/keyset"
 )
 
-func TestMain(m *testing.M) { os.Exit(controltest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(controltest.Main(m, "AppView")) }
 
 const (
 	holdDID    = "did:web:hold.example.com"
@@ -232,7 +232,10 @@ func TestAnObjectOfSomebodyElseIsNotTouched(t *testing.T) {
 	e.Kubelet()
 	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "registry"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}}
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "other-signing"}, StringData: map[string]string{"mine": "yes"}}
-	e.Create(svc, secret, appView("registry"), appView("other"))
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "third-data"}}
+	claim.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
+	claim.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: controltest.Quantity("1Gi")}
+	e.Create(svc, secret, claim, appView("registry"), appView("other"), appView("third"))
 
 	av := e.AppView("registry", "Ready=False/NotPermitted", "Stalled=True/NotPermitted")
 	require.Contains(t, condition(av, "Ready").Message, "Service registry exists and belongs to somebody else")
@@ -243,6 +246,10 @@ func TestAnObjectOfSomebodyElseIsNotTouched(t *testing.T) {
 	av = e.AppView("other", "Ready=False/SecretNotOwned", "Stalled=True/SecretNotOwned", "KeysReady=False/SecretNotOwned")
 	require.Contains(t, condition(av, "KeysReady").Message, "other-signing")
 	e.Event("other", "SecretNotOwned")
+
+	av = e.AppView("third", "Ready=False/ClaimNotOwned", "Stalled=True/ClaimNotOwned", "DatabaseReady=False/ClaimNotOwned")
+	require.Contains(t, condition(av, "DatabaseReady").Message, "PersistentVolumeClaim third-data exists and belongs to somebody else")
+	e.Event("third", "ClaimNotOwned")
 }
 
 func TestDriftIsRepaired(t *testing.T) {

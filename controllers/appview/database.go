@@ -31,8 +31,9 @@ func (r *Reconciler) database(ctx context.Context, sc *scope) error {
 	if !s.OwnClaim {
 		switch err := r.client.Get(ctx, sc.key(s.ClaimName), live); {
 		case apierrors.IsNotFound(err):
-			sc.conditions.False(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonClaimNotFound, fmt.Sprintf(
-				"spec.database.sqlite.existingClaim names PersistentVolumeClaim %s, which does not exist: create it, or leave existingClaim out to have one made", s.ClaimName))
+			// A server that runs is not replaced by one that could not start.
+			sc.databaseFailed(v1alpha1.ReasonClaimNotFound,
+				"spec.database.sqlite.existingClaim names PersistentVolumeClaim %s, which does not exist: create it, or leave existingClaim out to have one made", s.ClaimName)
 			return nil
 		case err != nil:
 			return fmt.Errorf("reading PersistentVolumeClaim %s: %w", s.ClaimName, err)
@@ -41,19 +42,32 @@ func (r *Reconciler) database(ctx context.Context, sc *scope) error {
 		return nil
 	}
 	err := apply.Apply(ctx, r.applier, render.Claim(sc.appView, s), live, sc.mayWrite)
-	if stalled, ok := outcome.IsStalled(err); ok {
+	stalled, isStalled := outcome.IsStalled(err)
+	switch {
+	case isStalled && stalled.Reason == v1alpha1.ReasonNotPermitted:
 		sc.explained = true
-		reason := stalled.Reason
-		if reason == v1alpha1.ReasonNotPermitted {
-			reason = v1alpha1.ReasonClaimNotOwned
-		}
-		sc.conditions.False(v1alpha1.ConditionDatabaseReady, reason, stalled.Error())
-	}
-	if err != nil {
+		sc.conditions.False(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonClaimNotOwned, stalled.Error())
+		return err
+	case isStalled, apierrors.IsForbidden(err):
+		// Its storage class cannot make it larger, say. The server goes on with the claim as it is; without one it waits.
+		sc.claimRefused(live, err)
+		return nil
+	case err != nil:
 		return err
 	}
 	sc.reportClaim(live)
 	return r.adopt(ctx, sc.appView, live, "PersistentVolumeClaim")
+}
+
+// claimRefused says that the cluster does not take the claim as the spec wants it.
+func (sc *scope) claimRefused(live *corev1.PersistentVolumeClaim, err error) {
+	sc.stalled = true
+	sc.again(refusedRetry)
+	if live.UID == "" {
+		sc.consumed = ""
+	}
+	sc.conditions.False(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonNotPermitted, fmt.Sprintf(
+		"the cluster refuses PersistentVolumeClaim %s as spec.database.sqlite.size and storageClassName ask for it: %v", sc.settings.ClaimName, err))
 }
 
 func (sc *scope) reportClaim(live *corev1.PersistentVolumeClaim) {

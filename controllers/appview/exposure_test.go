@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -177,13 +178,24 @@ func TestAKeyAndACertificateOfACertManagerThatIsNotInstalled(t *testing.T) {
 	e := controltest.New(t)
 	e.Operator(controltest.Everywhere())
 	e.Kubelet()
-	e.Create(appView("registry", byCertManager))
+	running := appView("running")
+	e.Create(appView("registry", byCertManager), running)
 	e.AppView("registry", "Ready=False/CRDNotServed", "KeysReady=False/CRDNotServed", "Stalled=True", "Available=False/Waiting")
 	e.Create(appView("secure", func(s *v1alpha1.AppViewSpec) {
 		s.Exposure.TLS = &v1alpha1.TLS{CertManager: &v1alpha1.TLSCertificate{IssuerRef: v1alpha1.IssuerReference{Name: "ca"}}}
 	}))
 	got := e.AppView("secure", "Ready=False/CRDNotServed", "Exposed=False/CRDNotServed", "Stalled=True", "Available=False/Waiting")
 	require.Contains(t, condition(got, "Exposed").Message, "install cert-manager")
+	e.AppView("running", "Ready=True")
+	controltest.Update(e, running, func(av *v1alpha1.AppView) { byCertManager(&av.Spec) })
+	got = e.AppView("running", "Ready=False/CRDNotServed", "KeysReady=False/CRDNotServed", "Available=True")
+	require.Contains(t, condition(got, "KeysReady").Message, "spec.keys.signing.source")
+	require.Contains(t, condition(got, "KeysReady").Message, "install cert-manager")
+	e.Event("running", "CRDNotServed")
+	require.Equal(t, 1, e.Told("running", "CRDNotServed"))
+	d := &appsv1.Deployment{}
+	e.Get("running", d)
+	require.EqualValues(t, 1, d.Generation, "what runs goes on as it was")
 
 	e.Install(optional.Certificate)
 	e.AppView("secure", "Ready=False/CertificateNotReady", "Exposed=False/CertificateNotReady", "Reconciling=True")

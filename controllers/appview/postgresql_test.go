@@ -262,7 +262,12 @@ func TestServersSayThatTheyDoNotReachTheDatabase(t *testing.T) {
 	pod.Status.Conditions[0].Status = corev1.ConditionTrue
 	require.NoError(t, e.Client.Status().Update(t.Context(), pod))
 	status(e, controltest.Run)
-	e.AppView("registry", "Ready=True", "DatabaseReady=True/Connected")
+	av = e.AppView("registry", "Ready=True", "DatabaseReady=True/Connected")
+
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Replicas = new(int32) })
+	e.Until("no replicas", func() bool { return *deployment(e).Spec.Replicas == 0 })
+	status(e, controltest.Run)
+	e.AppView("registry", "Ready=True", "DatabaseReady=True/ScaledToZero")
 }
 
 func TestALastWordAboutTheDatabaseIsInTheCondition(t *testing.T) {

@@ -192,7 +192,7 @@ func (sc *scope) parts() []string {
 
 var databaseIsTheCause = []string{
 	v1alpha1.ReasonCredentialsNotFound, v1alpha1.ReasonCredentialsInvalid, v1alpha1.ReasonConnectionFailed, v1alpha1.ReasonSchemaTooNew,
-	v1alpha1.ReasonClaimNotFound, v1alpha1.ReasonClaimLost,
+	v1alpha1.ReasonClaimNotFound, v1alpha1.ReasonClaimLost, v1alpha1.ReasonClaimNotOwned, v1alpha1.ReasonNotPermitted,
 }
 
 func transitions(before, after []metav1.Condition) []conditions.Transition {

@@ -217,7 +217,12 @@ func TestAnotherAlgorithmRotatesTheKey(t *testing.T) {
 // pair is a Secret of the user's with a key and its certificate.
 func pair(t *testing.T, name string) (*corev1.Secret, *keyset.Key) {
 	t.Helper()
-	k, err := keyset.Generate(rand.Reader, keyset.ES256, "x", time.Now())
+	return pairOf(t, name, keyset.ES256)
+}
+
+func pairOf(t *testing.T, name string, algorithm keyset.Algorithm) (*corev1.Secret, *keyset.Key) {
+	t.Helper()
+	k, err := keyset.Generate(rand.Reader, algorithm, "x", time.Now())
 	require.NoError(t, err)
 	der, err := x509.MarshalPKCS8PrivateKey(k.Signer)
 	require.NoError(t, err)
@@ -293,6 +298,22 @@ func TestAProvidedKeyIsStagedNeverMountedAndMayBeReplacedAbruptly(t *testing.T) 
 		}
 		e.AppView("registry", "Ready=True", "KeysReady=True/Provided")
 	}
+}
+
+func TestACertificateThatEndsSoonIsSaidToWhileItsKeySigns(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator(propagation(10 * time.Millisecond))
+	e.Kubelet()
+	mine, _ := pair(t, "mine")
+	mine.Data = certified(t, time.Now().Add(48*time.Hour))
+	e.Create(mine, appView("registry", signedBy("mine")))
+	got := e.AppView("registry", "Ready=True", "KeysReady=True/ExpiringSoon")
+	require.Contains(t, condition(got, "KeysReady").Message, "Secret mine")
+	require.Contains(t, condition(got, "KeysReady").Message, "renew it")
+	mine.Data = certified(t, time.Now().Add(90*24*time.Hour))
+	require.NoError(t, e.Client.Update(t.Context(), mine))
+	e.AppView("registry", "Ready=True", "KeysReady=True/Provided")
 }
 
 func TestAnUnlabelledSecretIsReadAtMostOnceInTenMinutes(t *testing.T) {

@@ -2,6 +2,7 @@ package controltest
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,8 +24,9 @@ var controlPlane struct {
 }
 
 // Main starts etcd and the API server with our CRDs, runs the tests and stops them. Without KUBEBUILDER_ASSETS the tests
-// that need them are skipped, and fail in CI.
-func Main(m *testing.M) int {
+// that need them are skipped, and fail in CI. When all tests were asked for, together they must have produced every
+// condition that the page of each of kinds promises.
+func Main(m *testing.M, kinds ...string) int {
 	ctrl.SetLogger(logr.Discard())
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		controlPlane.why = `KUBEBUILDER_ASSETS is not set: run KUBEBUILDER_ASSETS="$(hack/envtest-assets.sh)" go test ./controllers/...`
@@ -50,11 +52,29 @@ func Main(m *testing.M) int {
 	}
 	controlPlane.config = cfg
 	code := m.Run()
+	if code == 0 && all() {
+		for _, kind := range kinds {
+			if err := unseen(kind); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				code = 1
+			}
+		}
+	}
 	if err := env.Stop(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		fmt.Fprintln(os.Stderr, "stopping the control plane:", err)
 		return 1
 	}
 	return code
+}
+
+// all says whether go test was asked for every test.
+func all() bool {
+	for _, name := range []string{"test.run", "test.skip", "test.list"} {
+		if f := flag.Lookup(name); f != nil && f.Value.String() != "" {
+			return false
+		}
+	}
+	return !testing.Short()
 }
 
 // Config of the API server. Without one the test is skipped, or fails in CI.

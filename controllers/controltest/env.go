@@ -127,7 +127,8 @@ func (e *Env) log() *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, nil))
 }
 
-// checkEveryStatus watches the namespace's AppViews and HoldLinks, and fails the test for a status that breaks a rule.
+// checkEveryStatus watches the namespace's AppViews and HoldLinks, and fails the test for a status that breaks a rule of
+// kstatus, or has a condition that the page of its kind does not know.
 func (e *Env) checkEveryStatus() {
 	e.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(e.Context()))
@@ -150,13 +151,13 @@ func (e *Env) checkStatus(ev watch.Event) {
 	switch o := ev.Object.(type) {
 	case *v1alpha1.AppView:
 		name = "AppView " + o.Name
-		broken = conditions.Check(o.Generation, o.Status.ObservedGeneration, o.Status.Conditions)
+		broken = append(conditions.Check(o.Generation, o.Status.ObservedGeneration, o.Status.Conditions), see("AppView", o.Status.Conditions)...)
 	case *v1alpha1.HoldLink:
 		name = "HoldLink " + o.Name
-		broken = conditions.Check(o.Generation, o.Status.ObservedGeneration, o.Status.Conditions)
+		broken = append(conditions.Check(o.Generation, o.Status.ObservedGeneration, o.Status.Conditions), see("HoldLink", o.Status.Conditions)...)
 	}
 	for _, err := range broken {
-		e.Errorf("%s breaks a rule of kstatus: %v", name, err)
+		e.Errorf("%s breaks a rule: %v", name, err)
 	}
 }
 
@@ -192,9 +193,20 @@ func Update[T client.Object](e *Env, o T, change func(T)) {
 // Eventually repeats ok until it returns nil; after far too long the test fails with its last error.
 func (e *Env) Eventually(what string, ok func() error) {
 	e.Helper()
+	e.within(patience, 20*time.Millisecond, what, ok)
+}
+
+// Patiently is [Env.Eventually] for what takes minutes, or costs something to ask.
+func (e *Env) Patiently(what string, ok func() error) {
+	e.Helper()
+	e.within(10*patience, 100*time.Millisecond, what, ok)
+}
+
+func (e *Env) within(patience, every time.Duration, what string, ok func() error) {
+	e.Helper()
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		err := ok()
@@ -220,6 +232,7 @@ func (e *Env) AppView(name string, want ...string) *v1alpha1.AppView {
 		}
 		return has(av.Generation, av.Status.ObservedGeneration, av.Status.Conditions, want)
 	})
+	see("AppView", av.Status.Conditions) // the watch may come too late
 	return av
 }
 
@@ -239,6 +252,7 @@ func (e *Env) HoldLinkIn(namespace, name string, want ...string) *v1alpha1.HoldL
 		}
 		return has(link.Generation, link.Status.ObservedGeneration, link.Status.Conditions, want)
 	})
+	see("HoldLink", link.Status.Conditions) // the watch may come too late
 	return link
 }
 
@@ -273,6 +287,28 @@ func (e *Env) Events(name string) []eventsv1.Event {
 		}
 	}
 	return out
+}
+
+// Told is how often an event with that reason was told about an object so far.
+func (e *Env) Told(name, reason string) (n int) {
+	e.Helper()
+	for _, ev := range e.Events(name) {
+		if ev.Reason != reason {
+			continue
+		}
+		n++
+		if ev.Series != nil {
+			n += int(ev.Series.Count) - 1
+		}
+	}
+	return n
+}
+
+// Split takes "Type=Status/Reason" apart.
+func Split(condition string) (kind, reason string) {
+	kind, rest, _ := strings.Cut(condition, "=")
+	_, reason, _ = strings.Cut(rest, "/")
+	return kind, reason
 }
 
 // Event waits for an event with that reason about an object.

@@ -1,7 +1,10 @@
 package controltest
 
 import (
+	"crypto/tls"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,9 +19,11 @@ type Hold struct {
 	status atomic.Int64
 	did    atomic.Value
 	page   atomic.Bool
+	health atomic.Pointer[http.HandlerFunc]
 }
 
-// NewHold starts a hold on this machine that is well.
+// NewHold starts a hold on this machine that is well. It speaks TLS too, on the same port, with a certificate that nobody
+// trusts.
 func (e *Env) NewHold() *Hold {
 	e.Helper()
 	h := &Hold{}
@@ -31,12 +36,19 @@ func (e *Env) NewHold() *Hold {
 		}
 		fmt.Fprintf(w, `{"id":%q,"service":[{"id":"#atcr_hold","type":"AtcrHoldService","serviceEndpoint":%q}]}`, h.did.Load(), h.URL)
 	})
-	mux.HandleFunc("GET /xrpc/_health", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /xrpc/_health", func(w http.ResponseWriter, r *http.Request) {
 		h.Asked.Add(1)
+		if answer := h.health.Load(); answer != nil {
+			(*answer)(w, r)
+			return
+		}
 		w.WriteHeader(int(h.status.Load()))
 		fmt.Fprint(w, `{"version":"test"}`)
 	})
-	s := httptest.NewServer(mux)
+	s := httptest.NewUnstartedServer(mux)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // whoever refuses the certificate is no news
+	s.Listener = both{s.Listener, e.selfSigned()}
+	s.Start()
 	e.Cleanup(s.Close)
 	h.URL = s.URL
 	h.DID = fmt.Sprintf("did:web:127.0.0.1%%3A%d", s.Listener.Addr().(*net.TCPAddr).Port)
@@ -53,8 +65,82 @@ func (h *Hold) Fail(yes bool) {
 	}
 }
 
+// Answer makes health checks be answered by health.
+func (h *Hold) Answer(health http.HandlerFunc) { h.health.Store(&health) }
+
 // Claim makes the did.json name another DID.
 func (h *Hold) Claim(did string) { h.did.Store(did) }
 
 // BehindAPage makes a proxy answer for it with 200 and a page of its own.
 func (h *Hold) BehindAPage() { h.page.Store(true) }
+
+// selfSigned is a configuration with a certificate that nobody trusts.
+func (e *Env) selfSigned() *tls.Config {
+	e.Helper()
+	s := httptest.NewTLSServer(http.NotFoundHandler())
+	defer s.Close()
+	return s.TLS.Clone()
+}
+
+// both accepts connections that speak TLS, and others.
+type both struct {
+	net.Listener
+	config *tls.Config
+}
+
+// Accept implements net.Listener.
+func (b both) Accept() (net.Conn, error) {
+	c, err := b.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &either{Conn: c, config: b.config}, nil
+}
+
+// either is a connection whose first byte says which it is.
+type either struct {
+	net.Conn
+	config *tls.Config
+	spoken net.Conn // nil: nothing was read yet
+}
+
+const handshake = 0x16 // the type of the first TLS record
+
+// Read implements net.Conn. The server reads before it writes.
+func (c *either) Read(p []byte) (int, error) {
+	if c.spoken == nil {
+		first := make([]byte, 1)
+		if _, err := io.ReadFull(c.Conn, first); err != nil {
+			return 0, err
+		}
+		c.spoken = &begun{Conn: c.Conn, first: first}
+		if first[0] == handshake {
+			c.spoken = tls.Server(c.spoken, c.config)
+		}
+	}
+	return c.spoken.Read(p)
+}
+
+// Write implements net.Conn.
+func (c *either) Write(p []byte) (int, error) {
+	if c.spoken == nil {
+		return c.Conn.Write(p)
+	}
+	return c.spoken.Write(p)
+}
+
+// begun is a connection of which some was read.
+type begun struct {
+	net.Conn
+	first []byte
+}
+
+// Read implements net.Conn.
+func (c *begun) Read(p []byte) (int, error) {
+	if len(c.first) > 0 {
+		n := copy(p, c.first)
+		c.first = c.first[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}

@@ -32,7 +32,7 @@ func (e *Env) Kubelet() {
 						_ = e.Client.Status().Update(ctx, o) // a conflict brings another event
 					}
 				case *corev1.PersistentVolumeClaim:
-					if o.Status.Phase != corev1.ClaimBound && o.DeletionTimestamp.IsZero() {
+					if (o.Status.Phase == "" || o.Status.Phase == corev1.ClaimPending) && o.DeletionTimestamp.IsZero() {
 						o.Status.Phase = corev1.ClaimBound
 						_ = e.Client.Status().Update(ctx, o)
 					}

@@ -18,7 +18,7 @@ import (
 	"atcr.io/operator/controllers/controltest"
 )
 
-func TestMain(m *testing.M) { os.Exit(controltest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(controltest.Main(m, "HoldLink")) }
 
 func appView(change ...func(*v1alpha1.AppViewSpec)) *v1alpha1.AppView {
 	av := &v1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Name: "registry"}}
@@ -238,50 +238,6 @@ func TestHoldsAreFoundByURL(t *testing.T) {
 	require.Equal(t, hold.DID, l.Status.DID)
 	require.Equal(t, v1alpha1.DownloadRedirect, l.Status.Download)
 	require.Equal(t, hold.URL, told(e).Holds[0].Endpoint)
-}
-
-func TestWhyAHoldIsNotResolved(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		change  func(*controltest.Hold, *v1alpha1.HoldLinkSpec)
-		options []controltest.Option
-		reason  string
-		says    string
-	}{
-		"another DID lives there": {
-			change: func(h *controltest.Hold, _ *v1alpha1.HoldLinkSpec) { h.Claim("did:web:stranger.example.com") },
-			reason: "DIDMismatch", says: "same host",
-		},
-		"nobody answers": {
-			change: func(_ *controltest.Hold, s *v1alpha1.HoldLinkSpec) { s.Endpoint = "http://127.0.0.1:1" },
-			reason: "FetchFailed", says: "is the hold running",
-		},
-		"an address of this machine": {
-			change: func(*controltest.Hold, *v1alpha1.HoldLinkSpec) {}, options: []controltest.Option{controltest.NoLoopback()},
-			reason: "BlockedAddress", says: "--allow-private-holds",
-		},
-		"a service that does not exist": {
-			change: func(_ *controltest.Hold, s *v1alpha1.HoldLinkSpec) {
-				s.Hold, s.Endpoint = v1alpha1.HoldSource{ServiceRef: &v1alpha1.ServiceReference{Name: "nowhere"}}, ""
-			},
-			reason: "ServiceNotFound", says: "Service nowhere",
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			e := controltest.New(t)
-			var requests controltest.Counter
-			e.Operator(append(c.options, controltest.Counted(&requests))...)
-			hold := e.NewHold()
-			l := link("hold", hold)
-			c.change(hold, &l.Spec)
-			e.Create(appView(), l)
-			got := e.HoldLink("hold", "Ready=False/"+c.reason, "Resolved=False/"+c.reason, "Healthy=Unknown")
-			require.Contains(t, message(got.Status.Conditions, "Resolved"), c.says)
-			require.NotContains(t, message(got.Status.Conditions, "Resolved"), "stranger", "no byte of an answer is shown")
-			e.Event("hold", c.reason)
-		})
-	}
 }
 
 // A proxy in front of a hold that was found answers for it with a page of its own: that is no other hold.

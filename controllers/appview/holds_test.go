@@ -1,0 +1,71 @@
+package appview_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/controllers/controltest"
+)
+
+// link attaches a hold by its URL, so that its DID is not known before it answers.
+func link(name, url string) *v1alpha1.HoldLink {
+	l := &v1alpha1.HoldLink{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	l.Spec.AppViewRef.Name = "registry"
+	l.Spec.Hold.URL = v1alpha1.Origin(url)
+	l.Spec.HealthCheck = v1alpha1.HealthCheck{Interval: "10s", FailureThreshold: 1}
+	return l
+}
+
+// Every word that an AppView has about its default hold and the health of its holds, in one life.
+func TestWhatAnAppViewSaysOfItsHolds(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	one, two := e.NewHold(), e.NewHold()
+	first, second := link("one", "http://127.0.0.1:1"), link("two", two.URL)
+	av := appView("registry", withoutDefault)
+	e.Create(first, av)
+	got := e.AppView("registry", "Ready=False/DIDUnresolved", "DefaultHoldResolved=False/DIDUnresolved", "Available=False/Waiting", "HoldsHealthy=Unknown")
+	require.Contains(t, condition(got, "DefaultHoldResolved").Message, e.Namespace+"/one")
+	e.Create(second)
+	got = e.AppView("registry", "Ready=False/Ambiguous", "DefaultHoldResolved=False/Ambiguous")
+	require.Contains(t, condition(got, "DefaultHoldResolved").Message, "spec.defaultHold.holdLinkRef")
+
+	controltest.Update(e, first, func(l *v1alpha1.HoldLink) { l.Spec.Hold.URL = v1alpha1.Origin(one.URL) })
+	controltest.Update(e, av, func(av *v1alpha1.AppView) {
+		av.Spec.DefaultHold = &v1alpha1.DefaultHold{HoldLinkRef: &v1alpha1.HoldLinkReference{Name: "one"}}
+	})
+	e.AppView("registry", "Ready=True", "DefaultHoldResolved=True/Resolved", "HoldsHealthy=True/AllHealthy")
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.DefaultHold = nil })
+	e.AppView("registry", "Ready=True", "DefaultHoldResolved=True/UsingLastKnown")
+	before := deployment(e)
+
+	// Another timeout is another check, at once.
+	look := func(l *v1alpha1.HoldLink, timeout v1alpha1.Duration) {
+		controltest.Update(e, l, func(l *v1alpha1.HoldLink) { l.Spec.HealthCheck.Timeout = timeout })
+	}
+	two.Fail(true)
+	look(second, "2s")
+	got = e.AppView("registry", "HoldsHealthy=False/SomeUnhealthy", "Ready=True")
+	require.Contains(t, condition(got, "HoldsHealthy").Message, e.Namespace+"/two")
+	one.Fail(true)
+	look(first, "2s")
+	got = e.AppView("registry", "HoldsHealthy=False/DefaultUnhealthy", "Ready=True")
+	require.Contains(t, condition(got, "HoldsHealthy").Message, e.Namespace+"/one")
+	two.Fail(false)
+	look(second, "3s")
+	e.HoldLink("two", "Healthy=True")
+	one.Fail(false)
+	look(first, "3s")
+	e.AppView("registry", "HoldsHealthy=True/AllHealthy", "Ready=True")
+	require.Equal(t, before.Generation, deployment(e).Generation, "what holds do changes no pod")
+	for _, reason := range []string{"SomeUnhealthy", "DefaultUnhealthy"} {
+		require.Equal(t, corev1.EventTypeWarning, e.Event("registry", reason).Type)
+		require.Equal(t, 1, e.Told("registry", reason))
+	}
+}
