@@ -28,6 +28,10 @@ const (
 	shutdownGrace    = 25 * time.Second
 	terminationGrace = 40 * time.Second
 
+	// A pod that is to end serves on for so long: nodes and Ingresses need a moment to learn that it is going. Only where
+	// other replicas take over; a single one is sent nothing more in any case.
+	leaveDelay = 5 * time.Second
+
 	progressDeadline = 5 * time.Minute
 	debugPortName    = "debug"
 )
@@ -152,6 +156,8 @@ func container(av *v1alpha1.AppView, s Settings) *corev1ac.ContainerApplyConfigu
 			WithCapabilities(corev1ac.Capabilities().WithDrop("ALL")))
 	if s.PostgreSQL {
 		c.WithVolumeMounts(databaseMounts(av.Spec.Database.PostgreSQL)...)
+		c.WithLifecycle(corev1ac.Lifecycle().WithPreStop(corev1ac.LifecycleHandler().
+			WithSleep(corev1ac.SleepAction().WithSeconds(int64(leaveDelay.Seconds())))))
 	} else {
 		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(volumeData).WithMountPath(names.DirData))
 	}

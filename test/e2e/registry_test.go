@@ -105,9 +105,18 @@ func TestRegistry(t *testing.T) {
 		w.waitAppView(t, "shared")
 		w.waitAnswers(t, w.address("shared", sharedPort))
 		w.rotateUnderLoad(t, "shared", w.address("shared", sharedPort), "alice.test/hello")
-		require.NoError(t, w.Delete(t.Context(), &operatorv1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Name: "shared", Namespace: namespace}}))
-		w.gone(t, &appsv1.Deployment{}, "shared")
 	})
+
+	if w.onThisMachine(t) {
+		address := w.address("shared", sharedPort)
+		for _, d := range disruptions {
+			step(d.name, func(t *testing.T) { d.happens(w, t, "shared", address, "alice.test/hello") })
+		}
+		step("the registry of three replicas goes", func(t *testing.T) {
+			require.NoError(t, w.Delete(t.Context(), &operatorv1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Name: "shared", Namespace: namespace}}))
+			w.gone(t, &appsv1.Deployment{}, "shared")
+		})
+	}
 
 	// As bob: alice's profile names the public hold since her first push, and a user's own choice wins.
 	step("a private hold gives its blobs to a pull secret only", func(t *testing.T) {

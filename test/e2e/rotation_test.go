@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -23,10 +24,8 @@ const (
 	pullers        = 40
 )
 
-// rotateUnderLoad rotates the signing key of an AppView while clients pull an image of it without a pause, from where
-// nodes pull. No pull fails, no token is refused, and no pod is replaced or restarted. `make soak` asks for more rotations,
-// and a load that goes on after the last.
-func (w *world) rotateUnderLoad(t *testing.T, appView, address, repository string) {
+// pulls is a load of pulls of an image, from where nodes pull.
+func (w *world) pulls(t *testing.T, address, repository string, perSecond rate.Limit) *rotation.Running {
 	t.Helper()
 	ref, err := name.NewTag(address+"/"+repository+":v1", name.Insecure)
 	require.NoError(t, err)
@@ -36,14 +35,31 @@ func (w *world) rotateUnderLoad(t *testing.T, appView, address, repository strin
 	require.NoError(t, err)
 	config, err := image.ConfigName()
 	require.NoError(t, err)
-
-	before := w.serverPods(t, appView)
-	running := rotation.Start(t.Context(), rotation.Load{
-		Rate: pullsPerSecond, Clients: pullers,
+	return rotation.Start(t.Context(), rotation.Load{
+		Rate: perSecond, Clients: pullers,
 		Replicas: []string{"http://" + address}, Reconnect: true, // each connection goes to a pod of kube-proxy's choice
 		Users:  []rotation.User{{}, {Name: "alice.test", Password: appPassword}},
 		Images: []rotation.Image{{Repository: repository, Tag: "v1", Digest: digest.String(), Blob: config.String()}},
 	})
+}
+
+// noneFailed ends a load of which no pull may have failed.
+func noneFailed(t *testing.T, running *rotation.Running) rotation.Counts {
+	t.Helper()
+	counts := running.Stop()
+	require.NotZero(t, counts.Pulls)
+	require.Zero(t, counts.Failed, counts.FirstFailure)
+	require.Zero(t, counts.Unexpected)
+	return counts
+}
+
+// rotateUnderLoad rotates the signing key of an AppView while clients pull an image of it without a pause. No pull fails,
+// no token is refused, and no pod is replaced or restarted. `make soak` asks for more rotations, and a load that goes on
+// after the last.
+func (w *world) rotateUnderLoad(t *testing.T, appView, address, repository string) {
+	t.Helper()
+	before := w.serverPods(t, appView)
+	running := w.pulls(t, address, repository, pullsPerSecond)
 	count := number(t, "E2E_ROTATIONS", 3)
 	for i := range count + 1 {
 		kid := w.signingKey(t, appView)
@@ -64,10 +80,8 @@ func (w *world) rotateUnderLoad(t *testing.T, appView, address, repository strin
 	case <-after.C:
 	case <-t.Context().Done():
 	}
-	counts := running.Stop()
+	counts := noneFailed(t, running)
 	t.Logf("%d rotations, %d pods, %s: %s", count, len(before), counts.Took.Round(time.Second), counts)
-	require.Zero(t, counts.Failed, counts.FirstFailure)
-	require.Zero(t, counts.Unexpected)
 	require.Equal(t, count+1, counts.SigningKeys, "every rotation brought another key")
 	require.Equal(t, before, w.serverPods(t, appView), "a rotation replaces and restarts no pod")
 }

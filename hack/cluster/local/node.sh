@@ -113,8 +113,12 @@ start_etcd() {
     --initial-cluster default=http://127.0.0.1:2380
 }
 
+# again COMMAND...: run it, and again after each end that it was asked for (SIGTERM).
+again() { while "$@"; do :; done; }
+
+# The end-to-end tests restart it.
 start_apiserver() {
-  start kube-apiserver kube-apiserver --etcd-servers http://127.0.0.1:2379 \
+  start kube-apiserver again kube-apiserver --etcd-servers http://127.0.0.1:2379 \
     --bind-address 0.0.0.0 --advertise-address "$node_ip" --secure-port 6443 \
     --client-ca-file "$pki/ca.crt" --tls-cert-file "$pki/apiserver.crt" --tls-private-key-file "$pki/apiserver.key" \
     --service-account-key-file "$pki/service-account.pub" --service-account-signing-key-file "$pki/service-account.key" \
