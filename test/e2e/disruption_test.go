@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -83,7 +84,7 @@ func (w *world) evict(t *testing.T, appView, address, repository string) {
 	w.cordon(t, true)
 	t.Cleanup(func() { w.cordon(t, false) })
 	running := w.pulls(t, address, repository, disruptedPerSecond)
-	require.NoError(t, w.pods.PolicyV1().Evictions(namespace).Evict(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: victim, Namespace: namespace}}))
+	require.NoError(t, w.evictPod(t, victim))
 	w.gone(t, &corev1.Pod{}, victim)
 	eventually(t, "the AppView says that no node takes the pod", func(ctx context.Context) error {
 		var a operatorv1alpha1.AppView
@@ -96,12 +97,20 @@ func (w *world) evict(t *testing.T, appView, address, repository string) {
 		}
 		return nil
 	})
+	delete(before, victim)
+	require.True(t, apierrors.IsTooManyRequests(w.evictPod(t, anyOf(before))), "the disruption budget keeps the others")
 	w.cordon(t, false)
 	w.waitAppView(t, appView)
 	noneFailed(t, running)
 	after := w.serverPods(t, appView)
-	require.Len(t, after, len(before))
+	require.Len(t, after, len(before)+1)
 	require.NotContains(t, after, victim)
+}
+
+// evictPod asks for what a drain of a node asks for.
+func (w *world) evictPod(t *testing.T, pod string) error {
+	t.Helper()
+	return w.pods.PolicyV1().Evictions(namespace).Evict(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod, Namespace: namespace}})
 }
 
 // killOperator lets the operator end in the middle of a rollout that it has just begun.

@@ -37,7 +37,7 @@ const (
 )
 
 func TestRegistry(t *testing.T) {
-	w := newWorld(t)
+	w, whole := newWorld(t), t
 	w.start(t)
 	// Each step builds on the ones before it.
 	step := func(name string, run func(t *testing.T)) {
@@ -95,7 +95,7 @@ func TestRegistry(t *testing.T) {
 			w.rotateUnderLoad(t, "registry", w.address("registry", publicPort), "alice.test/hello")
 			return
 		}
-		w.startPostgres(t)
+		w.startPostgres(whole)
 		w.createAppView(t, "shared", sharedPort, func(s *operatorv1alpha1.AppViewSpec) {
 			s.Replicas = new(int32(3))
 			s.Database = operatorv1alpha1.Database{Type: operatorv1alpha1.DatabasePostgreSQL,
