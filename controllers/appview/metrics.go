@@ -4,15 +4,15 @@ import (
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/controllers/internal/conditions"
 )
 
 type metrics struct {
-	condition    *prometheus.GaugeVec
+	condition    *conditions.Gauge
 	statusWrites prometheus.Counter
 	rotations    *prometheus.CounterVec
 	rotation     *prometheus.GaugeVec
@@ -21,10 +21,8 @@ type metrics struct {
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
-		condition: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "atcr_appview_condition",
-			Help: "Conditions of AppViews: 1 for the status that the condition has. What the spec does not ask for has no series.",
-		}, []string{"namespace", "name", "type", "status"}),
+		condition: conditions.NewGauge("atcr_appview_condition",
+			"Conditions of AppViews: 1 for the status that the condition has. What the spec does not ask for has no series.", knownTypes),
 		statusWrites: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "atcr_appview_status_writes_total", Help: "Writes of AppView status.",
 		}),
@@ -47,16 +45,13 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-// Condition types and statuses that have a series.
-var (
-	knownTypes = append([]string{
-		v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionHoldsHealthy,
-		v1alpha1.ConditionExposed, v1alpha1.ConditionBackupCurrent, v1alpha1.ConditionMonitored,
-	}, parts...)
-	knownStatuses = []metav1.ConditionStatus{metav1.ConditionTrue, metav1.ConditionFalse, metav1.ConditionUnknown}
-)
+// knownTypes of conditions have a series.
+var knownTypes = append([]string{
+	v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionHoldsHealthy,
+	v1alpha1.ConditionExposed, v1alpha1.ConditionBackupCurrent, v1alpha1.ConditionMonitored,
+}, parts...)
 
-func (m *metrics) observe(av *v1alpha1.AppView, conditions []metav1.Condition, keys v1alpha1.SigningKeyStatus) {
+func (m *metrics) observe(av *v1alpha1.AppView, now []metav1.Condition, keys v1alpha1.SigningKeyStatus) {
 	if t := keys.NextRotationTime; t != nil {
 		m.rotation.WithLabelValues(av.Namespace, av.Name).Set(float64(t.Unix()))
 	} else {
@@ -69,27 +64,11 @@ func (m *metrics) observe(av *v1alpha1.AppView, conditions []metav1.Condition, k
 			m.notAfter.DeleteLabelValues(av.Namespace, av.Name, slot)
 		}
 	}
-	for _, kind := range knownTypes {
-		has := metav1.ConditionStatus("")
-		if c := meta.FindStatusCondition(conditions, kind); c != nil {
-			has = c.Status
-			if c.Reason == v1alpha1.ReasonNotRequested || c.Reason == v1alpha1.ReasonNotConfigured {
-				m.condition.DeletePartialMatch(prometheus.Labels{"namespace": av.Namespace, "name": av.Name, "type": kind})
-				continue
-			}
-		}
-		for _, status := range knownStatuses {
-			value := 0.0
-			if status == has {
-				value = 1
-			}
-			m.condition.WithLabelValues(av.Namespace, av.Name, kind, string(status)).Set(value)
-		}
-	}
+	m.condition.Set(types.NamespacedName{Namespace: av.Namespace, Name: av.Name}, now)
 }
 
 func (m *metrics) forget(key types.NamespacedName) {
 	m.rotation.DeleteLabelValues(key.Namespace, key.Name)
 	m.notAfter.DeletePartialMatch(prometheus.Labels{"namespace": key.Namespace, "name": key.Name})
-	m.condition.DeletePartialMatch(prometheus.Labels{"namespace": key.Namespace, "name": key.Name})
+	m.condition.Forget(key)
 }
