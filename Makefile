@@ -8,7 +8,7 @@ export VERSION
 
 include hack/hack.mk hack/peers/peers.mk controllers/generate.mk
 
-.PHONY: help run build test test-unit test-clients test-rotation test-alone test-e2e chaos soak lint lint-go lint-api lint-fresh fmt bench fuzz clean
+.PHONY: help run build test test-unit test-clients test-rotation test-alone test-e2e chaos soak lint lint-go lint-api lint-fresh fmt bench bench-operator fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
@@ -24,7 +24,7 @@ test: test-unit test-e2e ## Everything: unit, real API server, real clients, S3,
 
 test-unit: ## All but the cluster, with the race detector
 	hack/test/deps.sh
-	KUBEBUILDER_ASSETS="$$(hack/envtest-assets.sh)" go test -race -timeout 25m ./api/... ./appview/... ./controllers/... ./hack/... $$(go list ./test/... | grep -vE '/test/(e2e|clients|conformance|rotation|chaos|bench)$$')
+	KUBEBUILDER_ASSETS="$$(hack/envtest-assets.sh)" go test -race -timeout 25m ./api/... ./appview/... ./controllers/... ./hack/... $$(go list ./test/... | grep -vE '/test/(e2e|clients|conformance|rotation|chaos|bench|bench/operator)$$')
 	$(MAKE) --no-print-directory test-clients test-rotation test-alone
 
 # Verbose for their tables, which go test replays when nothing has changed.
@@ -38,7 +38,7 @@ test-rotation: ## Twenty key rotations under 200 pulls a second over three repli
 	KUBEBUILDER_ASSETS="$$(hack/envtest-assets.sh)" go test -race -v -timeout 15m ./test/rotation | grep -v '^=== '
 
 # One after the other: each starts a dozen processes, and a busy machine only makes them slower.
-test-alone: ## A short chaos run, and every section of the benchmark once
+test-alone: ## A short chaos run, every section of the benchmark once, and the operator's with a few objects
 	hack/test/deps.sh
 	KUBEBUILDER_ASSETS="$$(hack/envtest-assets.sh)" go test -race -p 1 -timeout 20m ./test/chaos ./test/bench/...
 
@@ -68,6 +68,10 @@ fmt: ## Format the Go code
 
 bench: ## Side by side with distribution: CPU, latency, MB/s, memory (ARGS=-quick, ARGS='-soak 1h'; see test/bench)
 	go run ./test/bench/cmd/atcr-bench $(ARGS)
+
+bench-operator: ## The operator with 1,000 AppViews and HoldLinks: writes, requests, latency, restart, heap (OPERATOR_N=1000)
+	OPERATOR_N=$${OPERATOR_N:-1000} KUBEBUILDER_ASSETS="$$(hack/envtest-assets.sh)" \
+		go test -count=1 -v -timeout 60m ./test/bench/operator | grep -v '^=== '
 
 fuzz: ## Each fuzz target for FUZZTIME (default 60s)
 	hack/test/fuzz.sh

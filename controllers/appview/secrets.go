@@ -3,7 +3,6 @@ package appview
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -80,11 +79,7 @@ func (r *Reconciler) did(ctx context.Context, sc *scope) error {
 	if err != nil {
 		return err
 	}
-	key, _, err := keyset.ParseProvided(s.Data[names.FileDIDKey], nil, "", sc.now.Time)
-	if err == nil && key.Algorithm != keyset.ES256 {
-		err = errors.New("must be EC P-256")
-	}
-	if err != nil {
+	if err := keyset.CheckP256(s.Data[names.FileDIDKey]); err != nil {
 		sc.keysFailed(true, v1alpha1.ReasonKeyInvalid,
 			"Secret %s: %s: %v. Restore it, or delete it to have a new key made", s.Name, names.FileDIDKey, err)
 		return nil

@@ -2,7 +2,6 @@ package appview
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 
@@ -32,7 +31,6 @@ import (
 	"atcr.io/operator/controllers/internal/links"
 	"atcr.io/operator/controllers/internal/optional"
 	"atcr.io/operator/controllers/internal/usersecret"
-	"atcr.io/operator/controllers/render"
 )
 
 // What the controller may do. config/rbac/role.yaml is generated from here; config/rbac/README.md says why each is
@@ -169,13 +167,11 @@ func byLabel(_ context.Context, o client.Object) []reconcile.Request {
 func (r *Reconciler) byClaim(ctx context.Context, o client.Object) []reconcile.Request {
 	out := byLabel(ctx, o)
 	var list v1alpha1.AppViewList
-	if err := r.client.List(ctx, &list, client.InNamespace(o.GetNamespace())); err != nil {
+	if err := r.client.List(ctx, &list, client.InNamespace(o.GetNamespace()), client.MatchingFields{indexClaims: o.GetName()}); err != nil {
 		return out
 	}
 	for _, av := range list.Items {
-		if string(av.Spec.Database.SQLite.ExistingClaim) == o.GetName() || existingBackupClaim(&av) == o.GetName() {
-			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&av)})
-		}
+		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&av)})
 	}
 	return out
 }
@@ -184,14 +180,12 @@ func (r *Reconciler) byClaim(ctx context.Context, o client.Object) []reconcile.R
 func (r *Reconciler) bySecret(ctx context.Context, s *corev1.Secret) []reconcile.Request {
 	r.userSecrets.Forget(client.ObjectKeyFromObject(s))
 	var list v1alpha1.AppViewList
-	if err := r.client.List(ctx, &list, client.InNamespace(s.Namespace)); err != nil {
+	if err := r.client.List(ctx, &list, client.InNamespace(s.Namespace), client.MatchingFields{indexSecrets: s.Name}); err != nil {
 		return nil
 	}
 	var out []reconcile.Request
 	for _, av := range list.Items {
-		if slices.Contains(render.NamedSecrets(&av), s.Name) {
-			out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&av)})
-		}
+		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&av)})
 	}
 	return out
 }

@@ -47,6 +47,18 @@ func ParseProvided(keyPEM, certPEM []byte, commonName string, now time.Time) (ke
 	return key, end, nil
 }
 
+// CheckP256 says what is wrong with a private key that must be one of EC P-256.
+func CheckP256(keyPEM []byte) error {
+	signer, err := decodePrivate(keyPEM)
+	if err != nil {
+		return err
+	}
+	if algorithm, err := algorithmOf(signer.Public()); err != nil || algorithm != ES256 {
+		return errors.New("must be EC P-256")
+	}
+	return nil
+}
+
 // firstCertificate is the leaf of a chain.
 func firstCertificate(b []byte) (*x509.Certificate, error) {
 	block, _ := pem.Decode(b)

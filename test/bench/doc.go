@@ -24,6 +24,8 @@
 //   - footprint.go, requests.go, transfer.go, growth.go, soak.go: the sections
 //   - stats.go, report.go: medians and tables
 //
+// The operator has a benchmark of its own, in the folder operator.
+//
 // `make test` runs all of it once, with few requests, and asserts that the tables are complete. Nothing here asserts a
 // time.
 package bench
