@@ -132,7 +132,7 @@ func (w *world) killOperator(t *testing.T, appView, address, repository string) 
 func (w *world) restartAPIServer(t *testing.T, appView, address, repository string) {
 	before := w.serverPods(t, appView)
 	running := w.pulls(t, address, repository, disruptedPerSecond)
-	old := kill(t, "kube-apiserver", "", syscall.SIGTERM)
+	old := kill(t, "kube-apiserver", "", syscall.SIGKILL)
 	eventually(t, "another API server answers", func(ctx context.Context) error {
 		if len(processes(t, "kube-apiserver", "")) == 0 || processes(t, "kube-apiserver", "")[0] == old {
 			return errors.New("there is none yet")

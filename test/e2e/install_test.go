@@ -57,12 +57,13 @@ func TestTheRegistryInOneFile(t *testing.T) {
 	address := w.address("registry", oneFilePort)
 	w.waitAnswers(t, address)
 	skopeo := testenv.Program(t, "skopeo", "install it from your distribution")
-	// As bob, who is nobody to this hold: everybody who logs in may push there.
+	// As carol, who is nobody to this hold: everybody who logs in may push there. Her profile names it from then on, so she
+	// has no part in other tests.
 	out, err := exec.CommandContext(t.Context(), skopeo, "--insecure-policy", "copy", "--dest-tls-verify=false",
-		"--dest-creds", "bob.test:"+appPassword, "oci-archive:"+filepath.Join(w.images, "hello.oci.tar"),
-		fmt.Sprintf("docker://%s/bob.test/onefile:v1", address)).CombinedOutput()
+		"--dest-creds", "carol.test:"+appPassword, "oci-archive:"+filepath.Join(w.images, "hello.oci.tar"),
+		fmt.Sprintf("docker://%s/carol.test/onefile:v1", address)).CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	w.pod(t, "onefile", oneFileRegistry+"/bob.test/onefile:v1")
+	w.pod(t, "onefile", oneFileRegistry+"/carol.test/onefile:v1")
 	require.Contains(t, w.waitOutput(t, "onefile"), "hello")
 }
 

@@ -113,8 +113,15 @@ start_etcd() {
     --initial-cluster default=http://127.0.0.1:2380
 }
 
-# again COMMAND...: run it, and again after each end that it was asked for (SIGTERM).
-again() { while "$@"; do :; done; }
+# again COMMAND...: run it, and again after each end that somebody asked for, by SIGTERM or SIGKILL.
+again() {
+  local rc
+  while true; do
+    rc=0
+    "$@" || rc=$?
+    ((rc == 0 || rc == 137)) || return "$rc"
+  done
+}
 
 # The end-to-end tests restart it.
 start_apiserver() {
