@@ -121,8 +121,16 @@ func see(kind string, conditions []metav1.Condition) (broken []error) {
 	return broken
 }
 
-// unseen says which conditions that the page of the kind promises no test of this binary has seen.
-func unseen(kind string) error {
+// Promise is what the page of a kind says of its conditions, or of some of them.
+type Promise struct {
+	Kind   string
+	Only   []string // types; empty: all
+	Except []string // types
+}
+
+// unseen says which promised conditions no test of this binary has seen.
+func (p Promise) unseen() error {
+	kind := p.Kind
 	c, err := ReadContract(kind)
 	if err != nil {
 		return err
@@ -131,6 +139,9 @@ func unseen(kind string) error {
 	defer seen.Unlock()
 	var missing []string
 	for _, name := range slices.Sorted(maps.Keys(c)) {
+		if len(p.Only) > 0 && !slices.Contains(p.Only, name) || slices.Contains(p.Except, name) {
+			continue
+		}
 		for _, r := range c[name].True {
 			if s := (shown{name, r, true}); !seen.conditions[kind][s] {
 				missing = append(missing, s.String())

@@ -25,8 +25,8 @@ var controlPlane struct {
 
 // Main starts etcd and the API server with our CRDs, runs the tests and stops them. Without KUBEBUILDER_ASSETS the tests
 // that need them are skipped, and fail in CI. When all tests were asked for, together they must have produced every
-// condition that the page of each of kinds promises.
-func Main(m *testing.M, kinds ...string) int {
+// condition of promises.
+func Main(m *testing.M, promises ...Promise) int {
 	ctrl.SetLogger(logr.Discard())
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		controlPlane.why = `KUBEBUILDER_ASSETS is not set: run KUBEBUILDER_ASSETS="$(hack/envtest-assets.sh)" go test ./controllers/...`
@@ -53,8 +53,8 @@ func Main(m *testing.M, kinds ...string) int {
 	controlPlane.config = cfg
 	code := m.Run()
 	if code == 0 && all() {
-		for _, kind := range kinds {
-			if err := unseen(kind); err != nil {
+		for _, p := range promises {
+			if err := p.unseen(); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				code = 1
 			}

@@ -18,7 +18,7 @@ import (
 	"atcr.io/operator/controllers/controltest"
 )
 
-func TestMain(m *testing.M) { os.Exit(controltest.Main(m, "HoldLink")) }
+func TestMain(m *testing.M) { os.Exit(controltest.Main(m, controltest.Promise{Kind: "HoldLink"})) }
 
 func appView(change ...func(*v1alpha1.AppViewSpec)) *v1alpha1.AppView {
 	av := &v1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Name: "registry"}}

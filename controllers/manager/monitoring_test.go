@@ -74,6 +74,14 @@ func TestServiceMonitorsAreMadeOnceTheClusterServesThem(t *testing.T) {
 	require.True(t, labels.SelectorFromSet(selector).Matches(labels.Set(svc.Labels)), "it selects the Service")
 	e.Until("Prometheus may read metrics", func() bool { return len(readers(e, "wanted")) == 2 })
 
+	theirs := optional.ServiceMonitor.New()
+	theirs.SetNamespace(e.Namespace)
+	theirs.SetName("taken")
+	theirs.Object["spec"] = map[string]any{"selector": map[string]any{}, "endpoints": []any{}}
+	require.NoError(t, e.Client.Create(t.Context(), theirs))
+	create("taken", v1alpha1.ServiceMonitorEnabled)
+	e.AppView("taken", "Ready=True", "Monitored=False/NotPermitted")
+
 	controltest.Update(e, wanted, func(av *v1alpha1.AppView) { av.Spec.Monitoring.ServiceMonitor = v1alpha1.ServiceMonitorDisabled })
 	e.AppView("wanted", "Ready=True", "Monitored=False/NotRequested")
 	e.Until("the ServiceMonitor is gone", func() bool {

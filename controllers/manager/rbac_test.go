@@ -29,7 +29,9 @@ import (
 	"atcr.io/operator/controllers/manager"
 )
 
-func TestMain(m *testing.M) { os.Exit(controltest.Main(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(controltest.Main(m, controltest.Promise{Kind: "AppView", Only: []string{v1alpha1.ConditionMonitored}}))
+}
 
 // install applies the manifests of a folder of config/.
 func install(t *testing.T, e *controltest.Env, folder string) {
