@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/controllers/controltest"
 )
 
@@ -75,4 +76,40 @@ func TestAKeyWhoseCreationWasNotAcknowledgedIsUsed(t *testing.T) {
 	e.Get("registry-signing-next", again)
 	require.Equal(t, first.UID, again.UID)
 	require.Equal(t, first.Data, again.Data)
+}
+
+// stumbles is more than the requests about one AppView from apply to Ready.
+const stumbles = 48
+
+// Each request of a registry's birth is refused once, for another registry each: by a conflict, or an error of the API
+// server. All come to the same end, no key is made twice, and nothing is tried again and again.
+func TestARefusalOfAnyOneRequestChangesNothingAboutTheEnd(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	servers := &controltest.Servers{}
+	stumble := &controltest.Stumble{}
+	for i := range stumbles {
+		stumble.Names = append(stumble.Names, fmt.Sprintf("stumbles-%02d", i))
+	}
+	seen := watchSecrets(e, servers)
+	var requests controltest.Counter
+	e.Operator(controltest.Counted(&requests), stumble.Watch)
+	e.Kubelet()
+	for _, name := range stumble.Names {
+		e.Create(appView(name))
+	}
+	for _, name := range stumble.Names {
+		e.AppView(name, "Ready=True", "Reconciling=", "Stalled=", "KeysReady=True/Generated")
+		t.Logf("%s: %s", name, stumble.Refused(name))
+		for _, suffix := range []string{"-signing", "-signing-next", "-oauth", "-did", "-sealing"} {
+			versions := seen.of(e, name+suffix)
+			for _, s := range versions {
+				require.Equal(t, versions[0].UID, s.UID, "%s was made twice", s.Name)
+				require.Equal(t, versions[0].Data[names.FileSigningKey], s.Data[names.FileSigningKey], s.Name)
+			}
+		}
+	}
+	require.NotEmpty(t, stumble.Refused(stumble.Names[0]))
+	require.Empty(t, stumble.Refused(stumble.Names[stumbles-1]), "there are more requests than registries: raise stumbles")
+	noHotLoop(t, &requests)
 }

@@ -1,6 +1,7 @@
 package manager_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -9,11 +10,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/controltest"
+	"atcr.io/operator/controllers/keyset"
 	"atcr.io/operator/controllers/manager"
 )
 
@@ -67,4 +71,51 @@ func TestAStandbyHasEveryCacheWarmAndTakesOver(t *testing.T) {
 
 	controltest.Update(e, lease, func(l *coordinationv1.Lease) { l.Spec = coordinationv1.LeaseSpec{} })
 	e.AppView("registry", "Ready=True")
+}
+
+// writes are those of an operator about objects other than its lease.
+func writes(c *controltest.Counter) (out []string) {
+	for _, w := range c.Writes() {
+		if !strings.Contains(w, "/leases") {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// The leader ends in the middle of its work, and the standby takes the lease over.
+func TestAnotherLeaderGoesOnWhereTheFirstOneStopped(t *testing.T) {
+	e := controltest.New(t)
+	leads := func(_ *rest.Config, o *manager.Options) { o.LeaderElect, o.LeaderElectionNamespace = true, e.Namespace }
+	var of [2]controltest.Counter
+	first := e.Operator(leads, controltest.Counted(&of[0]))
+	<-first.Elected()
+	second := e.Operator(leads, controltest.Counted(&of[1]))
+	e.Kubelet()
+	const registries = 8
+	name := func(i int) string { return fmt.Sprint("registry-", i) }
+	for i := range registries {
+		av := &v1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Name: name(i)}}
+		av.Spec.DefaultHold = &v1alpha1.DefaultHold{DID: "did:web:hold.example.com"}
+		e.Create(av)
+	}
+	e.Until("the first leader is at work", func() bool { return len(writes(&of[0])) >= 2*registries })
+	require.Empty(t, writes(&of[1]), "one at a time")
+	first.Stop()
+	until := len(writes(&of[0]))
+	<-second.Elected()
+	for i := range registries {
+		av := e.AppView(name(i), "Ready=True", "KeysReady=True/Generated")
+		s := &corev1.Secret{}
+		e.Get(name(i)+"-signing", s)
+		set, err := keyset.Parse(s.Data)
+		require.NoError(t, err)
+		require.Equal(t, set.Current.Kid, av.Status.Keys.Signing.Current.Kid)
+		require.LessOrEqual(t, e.Told(name(i), "KeyGenerated"), 1)
+		require.Zero(t, e.Told(name(i), "KeyReplaced"))
+	}
+	require.Len(t, writes(&of[0]), until, "the first one writes nothing any more")
+	var secrets corev1.SecretList
+	require.NoError(t, e.Client.List(t.Context(), &secrets, client.InNamespace(e.Namespace)))
+	require.Len(t, secrets.Items, 5*registries)
 }
