@@ -134,7 +134,7 @@ func (w *world) restartAPIServer(t *testing.T, appView, address, repository stri
 	running := w.pulls(t, address, repository, disruptedPerSecond)
 	old := kill(t, "kube-apiserver", "", syscall.SIGKILL)
 	eventually(t, "another API server answers", func(ctx context.Context) error {
-		if len(processes(t, "kube-apiserver", "")) == 0 || processes(t, "kube-apiserver", "")[0] == old {
+		if now := processes(t, "kube-apiserver", ""); len(now) == 0 || now[0] == old {
 			return errors.New("there is none yet")
 		}
 		return w.pods.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
