@@ -31,6 +31,7 @@ import (
 	"atcr.io/operator/controllers/internal/links"
 	"atcr.io/operator/controllers/internal/optional"
 	"atcr.io/operator/controllers/internal/usersecret"
+	"atcr.io/operator/controllers/render"
 )
 
 // What the controller may do. config/rbac/role.yaml is generated from here; config/rbac/README.md says why each is
