@@ -17,7 +17,7 @@ const (
 	indexSecrets = "secrets"
 )
 
-// Index registers what the controller looks AppViews up by.
+// Index registers what the controller looks for in the cache.
 func Index(ctx context.Context, indexer client.FieldIndexer) error {
 	for field, named := range map[string]func(*v1alpha1.AppView) []string{
 		indexClaims:  namedClaims,
@@ -28,7 +28,7 @@ func Index(ctx context.Context, indexer client.FieldIndexer) error {
 			return fmt.Errorf("indexing AppViews by %s: %w", field, err)
 		}
 	}
-	return nil
+	return indexOwners(ctx, indexer)
 }
 
 // namedClaims are the claims of the user's that the spec names.

@@ -26,8 +26,8 @@ import (
 // indexOwner finds the Secrets that an AppView has in other namespaces; its value is NAMESPACE/NAME.
 const indexOwner = "owner-elsewhere"
 
-// Index registers what the controller looks for in the cache.
-func Index(ctx context.Context, indexer client.FieldIndexer) error {
+// indexOwners registers [indexOwner].
+func indexOwners(ctx context.Context, indexer client.FieldIndexer) error {
 	err := indexer.IndexField(ctx, &corev1.Secret{}, indexOwner, func(o client.Object) []string {
 		if l := o.GetLabels(); l[v1alpha1.LabelOwnerName] != "" {
 			return []string{l[v1alpha1.LabelOwnerNamespace] + "/" + l[v1alpha1.LabelOwnerName]}

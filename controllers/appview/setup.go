@@ -2,6 +2,7 @@ package appview
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
