@@ -2,6 +2,7 @@ package appview_test
 
 import (
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +74,18 @@ func TestNodesAreToldWhereTheRegistryIs(t *testing.T) {
 	got = e.AppView("registry", "Ready=True", "ClusterPullReady=")
 	require.Empty(t, got.Status.NodeConfigMap)
 	gone(e, cm)
+}
+
+func TestWhatNodesAreToldWaitsWhileItsObjectMovesOn(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	conflict := &controltest.Fault{Method: http.MethodPatch, Path: "/configmaps/registry-node-config", Status: http.StatusConflict}
+	e.Operator(controltest.With(conflict))
+	e.Kubelet()
+	e.Create(appView("registry", nodesPull, func(s *v1alpha1.AppViewSpec) { s.BaseURL = "https://registry.example.com" }))
+	e.AppView("registry", "Ready=True", "ClusterPullReady=False/Pending")
+	conflict.Off()
+	e.AppView("registry", "ClusterPullReady=True/Published")
 }
 
 func TestNodesMayPullFromTheirOwnPort(t *testing.T) {

@@ -1,12 +1,14 @@
 package controltest
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
 	"atcr.io/operator/controllers/manager"
@@ -16,6 +18,9 @@ import (
 type Fault struct {
 	Method string // of the requests that fail
 	Path   string // part of their path
+
+	// Status of the answer; zero: 500. 409 is a conflict.
+	Status int
 
 	// AfterTheFact lets the API server act, and loses its answer.
 	AfterTheFact bool
@@ -80,9 +85,18 @@ func (t faulty) RoundTrip(r *http.Request) (*http.Response, error) {
 	} else if r.Body != nil {
 		r.Body.Close()
 	}
-	const body = `{"kind":"Status","apiVersion":"v1","status":"Failure","message":"injected","reason":"InternalError","code":500}`
+	status, reason := http.StatusInternalServerError, metav1.StatusReasonInternalError
+	if t.f.Status == http.StatusConflict {
+		status, reason = http.StatusConflict, metav1.StatusReasonConflict
+	}
+	return refusal(r, status, reason), nil
+}
+
+// refusal is an answer of the API server.
+func refusal(r *http.Request, status int, reason metav1.StatusReason) *http.Response {
+	body := fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","message":"injected","reason":%q,"code":%d}`, reason, status)
 	return &http.Response{
-		StatusCode: http.StatusInternalServerError, Status: "500 Internal Server Error", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		StatusCode: status, Status: fmt.Sprint(status, " ", http.StatusText(status)), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"Content-Type": []string{"application/json"}}, Body: io.NopCloser(strings.NewReader(body)), Request: r,
-	}, nil
+	}
 }

@@ -2,12 +2,12 @@ package controltest
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
 	"atcr.io/operator/controllers/manager"
@@ -84,10 +84,9 @@ func (t stumbling) RoundTrip(r *http.Request) (*http.Response, error) {
 	if status == 0 {
 		return t.next.RoundTrip(r)
 	}
-	reason := map[int]string{http.StatusConflict: "Conflict", http.StatusInternalServerError: "InternalError"}[status]
-	answer := fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","message":"injected","reason":%q,"code":%d}`, reason, status)
-	return &http.Response{
-		StatusCode: status, Status: fmt.Sprint(status, " ", http.StatusText(status)), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{"Content-Type": []string{"application/json"}}, Body: io.NopCloser(strings.NewReader(answer)), Request: r,
-	}, nil
+	reason := metav1.StatusReasonInternalError
+	if status == http.StatusConflict {
+		reason = metav1.StatusReasonConflict
+	}
+	return refusal(r, status, reason), nil
 }

@@ -118,13 +118,16 @@ func (w *world) killOperator(t *testing.T, appView, address, repository string) 
 	var pods corev1.PodList
 	require.NoError(t, w.List(t.Context(), &pods, client.InNamespace("atcr-system"), client.MatchingLabels{"app.kubernetes.io/name": "atcr-operator"}))
 	require.NotEmpty(t, pods.Items)
-	secrets := w.secretsOf(t, appView)
+	before, secrets := w.serverPods(t, appView), w.secretsOf(t, appView)
 	running := w.pulls(t, address, repository, disruptedPerSecond)
 	w.setLogLevel(t, appView, "info")
 	for _, p := range pods.Items {
 		kill(t, "atcr-operator", string(p.UID), syscall.SIGKILL)
 	}
 	w.waitAppView(t, appView)
+	for pod := range before {
+		w.gone(t, &corev1.Pod{}, pod)
+	}
 	noneFailed(t, running)
 	require.Equal(t, secrets, w.secretsOf(t, appView), "no key was made again")
 }
