@@ -36,7 +36,10 @@ func TestWhatAnAppViewSaysOfItsHolds(t *testing.T) {
 	got = e.AppView("registry", "Ready=False/Ambiguous", "DefaultHoldResolved=False/Ambiguous")
 	require.Contains(t, condition(got, "DefaultHoldResolved").Message, "spec.defaultHold.holdLinkRef")
 
-	controltest.Update(e, first, func(l *v1alpha1.HoldLink) { l.Spec.Hold.URL = v1alpha1.Origin(one.URL) })
+	require.NoError(t, e.Client.Delete(t.Context(), first)) // a HoldLink stays with its hold
+	gone(e, first)
+	first = link("one", one.URL)
+	e.Create(first)
 	controltest.Update(e, av, func(av *v1alpha1.AppView) {
 		av.Spec.DefaultHold = &v1alpha1.DefaultHold{HoldLinkRef: &v1alpha1.HoldLinkReference{Name: "one"}}
 	})
