@@ -169,13 +169,14 @@ func (w *world) setLogLevel(t *testing.T, appView, level string) {
 	require.NoError(t, w.Patch(t.Context(), a, client.RawPatch("application/merge-patch+json", patch)))
 }
 
-// secretsOf are the keys of an AppView: the identity and the content of each Secret.
+// secretsOf are the keys of an AppView: the identity of each Secret, and the key that signs. Keys whose tokens are over go
+// meanwhile.
 func (w *world) secretsOf(t *testing.T, appView string) map[string]string {
 	t.Helper()
-	out := map[string]string{}
+	out := map[string]string{"signs": w.signingKey(t, appView)}
 	for _, suffix := range []string{"signing", "signing-next", "oauth", "did", "sealing"} {
 		s := w.secret(t, appView+"-"+suffix)
-		out[s.Name] = fmt.Sprint(s.UID, s.ResourceVersion)
+		out[s.Name] = string(s.UID)
 	}
 	return out
 }
