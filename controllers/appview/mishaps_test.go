@@ -220,7 +220,7 @@ func mishaps(t *testing.T) map[string]*mishap {
 				s.options = append(s.options, func(_ *rest.Config, o *manager.Options) { o.Namespaces = append(o.Namespaces, s.other) })
 				link := &v1alpha1.HoldLink{ObjectMeta: metav1.ObjectMeta{Name: "foreign", Namespace: s.other}}
 				link.Spec.AppViewRef = v1alpha1.AppViewReference{Name: "registry", Namespace: v1alpha1.NamespaceName(s.Namespace)}
-				link.Spec.Hold.DID, link.Spec.Endpoint = anotherDID, "http://127.0.0.1:1"
+				link.Spec.Hold.DID, link.Spec.Endpoint = "did:web:127.0.0.1%3A1", "http://127.0.0.1:1"
 				s.Create(link)
 			},
 			happens: func(s *stage) {
