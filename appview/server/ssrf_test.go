@@ -275,6 +275,7 @@ var entries = []struct {
 		return s.chunk("k.test")
 	}},
 	{"a redirect of a part", true, func(s *strangers) *http.Response {
+		s.on("io.atcr.hold.initiateUpload", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"uploadId":"u"}`) })
 		s.on("io.atcr.hold.getPartUploadUrl", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintf(w, `{"url":"%s/part"}`, s.hold.URL) })
 		s.on("part", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, s.inside.url(), http.StatusTemporaryRedirect)
