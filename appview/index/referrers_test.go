@@ -86,7 +86,7 @@ func TestReadingReferrersEndsWhereTheirAnnotationsFillAPage(t *testing.T) {
 		m := bare(t, e, &now, 1<<20)
 		var rows []*Manifest
 		for i := range 40 {
-			rows = append(rows, annotated(t, i, tiny(5_000)))
+			rows = append(rows, annotated(t, i, map[string]string{"k": strings.Repeat("x", 60_000)}))
 		}
 		put(t, m, rows...)
 		m.queue(fuzzDID).syncedAt = now
@@ -126,7 +126,7 @@ func TestFewManifestsAreParsedAtATime(t *testing.T) {
 	m := bare(t, storetest.New(t, storetest.Memory), &now, 64<<20)
 	m.bytes = newByteCache(64 << 20)
 	var rows []*Manifest
-	for i := range 6 {
+	for i := range 5 {
 		text := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"a/b","digest":%q,"size":1},"layers":[],"annotations":{"%d":"`, digest.FromString("c"), i)
 		text += strings.Repeat("x", spec.MaxManifestSize-len(text)-3) + `"}}`
 		d := digest.FromString(text)

@@ -118,32 +118,32 @@ func TestALargeChangeIsMadeInPartsThatReadersMaySee(t *testing.T) {
 			l.manifests = append(l.manifests, plain(from))
 			return l
 		}
-		_, err := m.takeUp(t.Context(), fuzzDID, torn(0, 1_500), head{rev: "1", commit: "a"}, now)
+		_, err := m.takeUp(t.Context(), fuzzDID, torn(0, 800), head{rev: "1", commit: "a"}, now)
 		require.Error(t, err)
 		require.Positive(t, count(t, m, `SELECT count(*) FROM manifests`), "a part is there")
 		require.Zero(t, count(t, m, `SELECT count(*) FROM tags`), "tags come after all manifests")
 		require.False(t, at().known, "what was never read whole is not known")
 
-		h, err := m.takeUp(t.Context(), fuzzDID, big(0, 1_500), head{rev: "1", commit: "a"}, now)
+		h, err := m.takeUp(t.Context(), fuzzDID, big(0, 800), head{rev: "1", commit: "a"}, now)
 		require.NoError(t, err)
 		require.Equal(t, "a", h.commit)
-		require.Equal(t, 1_500, count(t, m, `SELECT count(*) FROM tags`))
+		require.Equal(t, 800, count(t, m, `SELECT count(*) FROM tags`))
 		require.True(t, at().known)
 
-		// Another thousand come, the first thousand go.
+		// Another 800 come, the first 700 go.
 		before := at()
-		_, err = m.takeUp(t.Context(), fuzzDID, torn(1_000, 1_500), head{rev: "2", commit: "b"}, now)
+		_, err = m.takeUp(t.Context(), fuzzDID, torn(700, 900), head{rev: "2", commit: "b"}, now)
 		require.Error(t, err)
 		require.Equal(t, "1", at().rev)
 		require.Empty(t, at().commit, "the next look at the PDS reads all of it")
-		require.Equal(t, 1_500, count(t, m, `SELECT count(*) FROM tags`))
+		require.Equal(t, 800, count(t, m, `SELECT count(*) FROM tags`))
 		require.Zero(t, count(t, m, tagsWithoutManifest))
 
-		l := big(1_000, 1_500)
+		l := big(700, 900)
 		c, err := read(t.Context(), m.Store, func(q querier) (*change, error) { return m.difference(t.Context(), q, fuzzDID, l) })
 		require.NoError(t, err)
 		parts := c.parts(partRows)
-		require.Greater(t, len(parts), 20)
+		require.Greater(t, len(parts), 10)
 		for _, p := range parts {
 			rows := len(p.putTags) + len(p.deleteTags) + deleteRows*len(p.deleteManifests)
 			for _, m := range p.putManifests {
@@ -156,14 +156,14 @@ func TestALargeChangeIsMadeInPartsThatReadersMaySee(t *testing.T) {
 		_, err = m.takeUp(t.Context(), fuzzDID, l, head{rev: "2", commit: "b"}, now)
 		require.NoError(t, err)
 		require.Equal(t, "b", at().commit)
-		require.Equal(t, 1_500, count(t, m, `SELECT count(*) FROM manifests`))
+		require.Equal(t, 900, count(t, m, `SELECT count(*) FROM manifests`))
 		require.Greater(t, at().generation, before.generation)
 
 		// A write of another replica's, to a repository of which this one has an older list.
 		require.NoError(t, m.Store.Write(t.Context(), func(tx store.Tx) error { return writeHead(t.Context(), tx, fuzzDID, head{rev: "4"}, now) }))
 		_, err = m.takeUp(t.Context(), fuzzDID, big(0, 10), head{rev: "3", commit: "c"}, now)
 		require.ErrorIs(t, err, errOvertaken)
-		require.Equal(t, 1_500, count(t, m, `SELECT count(*) FROM manifests`))
+		require.Equal(t, 900, count(t, m, `SELECT count(*) FROM manifests`))
 	})
 }
 
@@ -171,7 +171,7 @@ func TestMirrorsThatNobodyAsksForGo(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, e storetest.Engine) {
 		now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 		m := bare(t, e, &now, 1<<20)
-		_, err := m.takeUp(t.Context(), fuzzDID, big(0, 1_000), head{rev: "1", commit: "a"}, now)
+		_, err := m.takeUp(t.Context(), fuzzDID, big(0, 700), head{rev: "1", commit: "a"}, now)
 		require.NoError(t, err)
 		first, err := m.head(t.Context(), fuzzDID)
 		require.NoError(t, err)
@@ -200,11 +200,11 @@ func TestMirrorsThatNobodyAsksForGo(t *testing.T) {
 
 		now = now.Add(unread - 24*time.Hour)
 		require.NoError(t, m.Sweep(t.Context()))
-		require.Equal(t, 1_000, count(t, m, `SELECT count(*) FROM manifests`))
+		require.Equal(t, 700, count(t, m, `SELECT count(*) FROM manifests`))
 		set(0)
 		now = now.Add(3 * 24 * time.Hour)
 		require.NoError(t, m.Sweep(t.Context()))
-		require.Equal(t, 1_000, count(t, m, `SELECT count(*) FROM manifests`), "a replica of an older release does not note it")
+		require.Equal(t, 700, count(t, m, `SELECT count(*) FROM manifests`), "a replica of an older release does not note it")
 		set(day(now.Add(-unread)) - 1)
 		require.NoError(t, m.Sweep(t.Context()))
 		for _, table := range []string{"mirrors", "tags", "manifests", "manifest_repositories", "manifest_refs"} {
