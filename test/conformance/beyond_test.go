@@ -159,8 +159,8 @@ func TestALongListOfReferrersComesInPages(t *testing.T) {
 	subject := descriptor(image)
 	put(t, w, "manifests/v1", ocispec.MediaTypeImageManifest, image, http.StatusCreated)
 	want := map[digest.Digest]bool{}
-	for i := range 3 {
-		m := artifact(t, w, "application/vnd.example."+strings.Repeat(strconv.Itoa(i), 3), &subject, strings.Repeat("x", 250_000))
+	for i := range 60 {
+		m := artifact(t, w, "application/vnd.example."+strings.Repeat(strconv.Itoa(i), 3), &subject, strings.Repeat("x", 60_000))
 		put(t, w, "manifests/"+digest.FromBytes(m).String(), ocispec.MediaTypeImageManifest, m, http.StatusCreated)
 		want[digest.FromBytes(m)] = true
 	}
