@@ -148,6 +148,7 @@ func TestNodesAreToldWhomToTrust(t *testing.T) {
 	addresses, _, err := unstructured.NestedStringSlice(certificate.Object, "spec", "ipAddresses")
 	require.NoError(t, err)
 	require.Equal(t, []string{clusterIP(e)}, addresses)
+	e.AppView("registry", "ClusterPullReady=False/CertificateNotReady")
 }
 
 func TestAConfigMapOfSomebodyElseIsLeftAlone(t *testing.T) {
