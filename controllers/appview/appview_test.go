@@ -38,6 +38,17 @@ func appView(name string, change ...func(*v1alpha1.AppViewSpec)) *v1alpha1.AppVi
 	return av
 }
 
+// running is an environment of its own in which an operator with options has made av's registry ready.
+func running(t *testing.T, av *v1alpha1.AppView, options ...controltest.Option) (*controltest.Env, *v1alpha1.AppView) {
+	t.Helper()
+	e := controltest.New(t)
+	e.Operator(options...)
+	e.Kubelet()
+	e.Create(av)
+	e.AppView(av.Name, "Ready=True")
+	return e, av
+}
+
 func withoutDefault(s *v1alpha1.AppViewSpec) { s.DefaultHold = nil }
 
 func runtimeFile(e *controltest.Env, name string) *names.Runtime {
@@ -163,12 +174,7 @@ func TestADefaultHoldThatDoesNotExistIsNamed(t *testing.T) {
 
 func TestWhatTheServerCanReloadCausesNoRollout(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
-	e.Operator()
-	e.Kubelet()
-	av := appView("registry")
-	e.Create(av)
-	e.AppView("registry", "Ready=True")
+	e, av := running(t, appView("registry"))
 	d := &appsv1.Deployment{}
 	e.Get("registry", d)
 
@@ -257,11 +263,7 @@ func TestAnObjectOfSomebodyElseIsNotTouched(t *testing.T) {
 
 func TestDriftIsRepaired(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
-	e.Operator()
-	e.Kubelet()
-	e.Create(appView("registry"))
-	e.AppView("registry", "Ready=True")
+	e, _ := running(t, appView("registry"))
 
 	d := &appsv1.Deployment{}
 	e.Get("registry", d)
@@ -282,11 +284,7 @@ func TestDriftIsRepaired(t *testing.T) {
 
 func TestAServiceEditedByHandIsRepaired(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
-	e.Operator()
-	e.Kubelet()
-	e.Create(appView("registry"))
-	e.AppView("registry", "Ready=True")
+	e, _ := running(t, appView("registry"))
 	svc := &corev1.Service{}
 	e.Get("registry", svc)
 	controltest.Update(e, svc, func(s *corev1.Service) { s.Spec.Ports[0].Port = 6000; s.Spec.Selector["more"] = "x" })
@@ -302,12 +300,7 @@ func TestAServiceEditedByHandIsRepaired(t *testing.T) {
 
 func TestSuspendedMeansHandsOff(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
-	e.Operator()
-	e.Kubelet()
-	av := appView("registry")
-	e.Create(av)
-	e.AppView("registry", "Ready=True")
+	e, av := running(t, appView("registry"))
 	controltest.Update(e, av, func(av *v1alpha1.AppView) {
 		av.Spec.Reconciliation = v1alpha1.Suspended
 		av.Spec.Logging.Level = "debug"

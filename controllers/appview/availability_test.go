@@ -76,11 +76,7 @@ func TestSeveralReplicasKeepApartAndDoNotGoAtOnce(t *testing.T) {
 
 func TestOneReplicaHasNoBudget(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
-	e.Operator()
-	e.Kubelet()
-	e.Create(appView("registry"))
-	e.AppView("registry", "Ready=True")
+	e, _ := running(t, appView("registry"))
 	budget(e, false)
 	require.Empty(t, deployment(e).Spec.Template.Spec.TopologySpreadConstraints)
 }

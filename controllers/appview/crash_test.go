@@ -273,12 +273,7 @@ func TestARequestLongerThanStatusCanShowIsCarriedOutOnce(t *testing.T) {
 
 func TestASigningSecretWhoseRecordWasRemovedKeepsEveryKey(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
-	e.Operator(propagation(10 * time.Millisecond))
-	e.Kubelet()
-	av := appView("registry")
-	e.Create(av)
-	e.AppView("registry", "Ready=True")
+	e, av := running(t, appView("registry"), propagation(10*time.Millisecond))
 	controltest.Annotate(e, av, v1alpha1.AnnotationRotate, "1")
 	e.Until("it is rotated", func() bool { s := signing(e, "registry"); return len(s.Retired) == 1 && s.Next != nil })
 	before := signing(e, "registry")
@@ -297,12 +292,7 @@ func TestASigningSecretWhoseRecordWasRemovedKeepsEveryKey(t *testing.T) {
 
 func TestAnImmutableSigningSecretIsSaidToBeOneAndTheServerKeepsItsKey(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
-	e.Operator(propagation(10 * time.Millisecond))
-	e.Kubelet()
-	av := appView("registry")
-	e.Create(av)
-	e.AppView("registry", "Ready=True")
+	e, av := running(t, appView("registry"), propagation(10*time.Millisecond))
 	before := currentKid(e, "registry")
 	s := &corev1.Secret{}
 	e.Get("registry-signing", s)
@@ -335,12 +325,7 @@ func (m mutes) Ready(ctx context.Context, _ string) (out names.Ready, err error)
 
 func TestFiftyServersThatCannotBeAskedHoldUpARotationForAWhileOnly(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
-	e.Operator(propagation(10*time.Millisecond), func(_ *rest.Config, o *manager.Options) { o.Readiness = mutes{200 * time.Millisecond} })
-	e.Kubelet()
-	av := appView("registry")
-	e.Create(av)
-	e.AppView("registry", "Ready=True")
+	e, av := running(t, appView("registry"), propagation(10*time.Millisecond), func(_ *rest.Config, o *manager.Options) { o.Readiness = mutes{200 * time.Millisecond} })
 	d := &appsv1.Deployment{}
 	e.Get("registry", d)
 	for i := range 50 {

@@ -14,12 +14,7 @@ import (
 
 func TestDeletingAnAppViewKeepsDataAndKeysAndANewOneTakesThemOver(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
-	e.Operator()
-	e.Kubelet()
-	av := appView("registry")
-	e.Create(av)
-	e.AppView("registry", "Ready=True")
+	e, av := running(t, appView("registry"))
 	kid := currentKid(e, "registry")
 	claim := &corev1.PersistentVolumeClaim{}
 	e.Get("registry-data", claim)
@@ -103,12 +98,7 @@ func TestAClaimOfTheUserIsUsedAndNeverDeleted(t *testing.T) {
 // The claim that the operator once made is the user's from the moment that existingClaim names it.
 func TestAClaimThatExistingClaimNamesIsNeverDeletedWhoeverMadeIt(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
-	e.Operator()
-	e.Kubelet()
-	av := appView("registry", func(s *v1alpha1.AppViewSpec) { s.DeletionPolicy.Data = v1alpha1.Delete })
-	e.Create(av)
-	e.AppView("registry", "Ready=True")
+	e, av := running(t, appView("registry", func(s *v1alpha1.AppViewSpec) { s.DeletionPolicy.Data = v1alpha1.Delete }))
 	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Database.SQLite.ExistingClaim = "registry-data" })
 	e.AppView("registry", "Ready=True")
 	require.NoError(t, e.Client.Delete(t.Context(), av))
@@ -121,12 +111,7 @@ func TestAClaimThatExistingClaimNamesIsNeverDeletedWhoeverMadeIt(t *testing.T) {
 // An AppView that never came so far as to take over what another one left behind has no say about it.
 func TestWhatWasNotTakenOverIsNotDeleted(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
-	e.Operator()
-	e.Kubelet()
-	av := appView("registry")
-	e.Create(av)
-	e.AppView("registry", "Ready=True")
+	e, av := running(t, appView("registry"))
 	require.NoError(t, e.Client.Delete(t.Context(), av))
 	gone(e, av)
 

@@ -115,12 +115,7 @@ func TestAServerThatHasNotLoadedTheNextKeyHoldsUpThePromotion(t *testing.T) {
 
 func TestRevokingLeavesNoTokenOfTheCurrentKey(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
-	e.Operator()
-	e.Kubelet()
-	av := appView("registry")
-	e.Create(av)
-	e.AppView("registry", "Ready=True")
+	e, av := running(t, appView("registry"))
 	before := currentKid(e, "registry")
 	controltest.Annotate(e, av, v1alpha1.AnnotationRotate, "revoke-leak")
 	ev := e.Event("registry", "KeyRevoked")
@@ -201,12 +196,7 @@ func TestARevocationOfProvidedKeysStaysAskedForUntilTheirSecretChanges(t *testin
 
 func TestAnotherAlgorithmRotatesTheKey(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
-	e.Operator(propagation(10 * time.Millisecond))
-	e.Kubelet()
-	av := appView("registry")
-	e.Create(av)
-	e.AppView("registry", "Ready=True")
+	e, av := running(t, appView("registry"), propagation(10*time.Millisecond))
 	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Keys.Signing.Algorithm = v1alpha1.RS256 })
 	e.Until("an RSA key signs", func() bool { return signing(e, "registry").Current.Algorithm == keyset.RS256 })
 	got := e.AppView("registry", "Ready=True", "KeysReady=True/Generated")
@@ -368,12 +358,7 @@ func TestTheOAuthKeyRotatesOnRequestAndKeepsTheOldOne(t *testing.T) {
 
 func TestAReconcileThatIsAskedForIsAcknowledged(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
-	e.Operator()
-	e.Kubelet()
-	av := appView("registry")
-	e.Create(av)
-	e.AppView("registry", "Ready=True")
+	e, av := running(t, appView("registry"))
 	controltest.Annotate(e, av, v1alpha1.AnnotationReconcile, "now")
 	e.Until("acknowledged", func() bool { return e.AppView("registry", "Ready=True").Status.LastHandledReconcileAt == "now" })
 

@@ -43,11 +43,7 @@ func TestALostSigningKeyIsReplacedByTheOneThatServersKnow(t *testing.T) {
 
 func TestAKeyThatCannotBeUsedIsReportedAndNotReplaced(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
-	e.Operator()
-	e.Kubelet()
-	e.Create(appView("registry"))
-	e.AppView("registry", "Ready=True")
+	e, _ := running(t, appView("registry"))
 	hash := consumed(e)
 
 	secret := &corev1.Secret{}

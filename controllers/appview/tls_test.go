@@ -119,12 +119,7 @@ func TestTheServerSpeaksHTTPSWithACertificateOfTheUsers(t *testing.T) {
 
 func TestACertificateThatCannotBeUsedStopsNoServerThatRuns(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
-	e.Operator()
-	e.Kubelet()
-	av := appView("registry")
-	e.Create(av)
-	e.AppView("registry", "Ready=True")
+	e, av := running(t, appView("registry"))
 	before := deployment(e).Generation
 
 	controltest.Update(e, av, func(av *v1alpha1.AppView) { withTLS("mine")(&av.Spec) })
