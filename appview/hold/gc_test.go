@@ -200,7 +200,6 @@ func TestOfAUserWhoseManifestsCannotAllBeReadNothingIsCollected(t *testing.T) {
 		w.record(alice, d, nil)
 		t.Cleanup(func() { w.unpublish(alice, d) })
 	}
-	var calls atomic.Int64
 	for name, hinder := range map[string]func(t *testing.T){
 		"the PDS is down":     fail(""),
 		"the list breaks off": fail("listRecords"),
@@ -216,6 +215,7 @@ func TestOfAUserWhoseManifestsCannotAllBeReadNothingIsCollected(t *testing.T) {
 				"mediaType":"application/x","schemaVersion":2,"createdAt":"2026-01-01T00:00:00.000Z","config":{"digest":%[2]q,"size":1},"padding":%[3]q}}`,
 				w.did(alice), digest.FromString("x"), strings.Repeat("x", 100_000))
 			page := strings.TrimSuffix(strings.Repeat(one+",", 40), ",")
+			var calls atomic.Int64
 			replace("listRecords", func() string { return fmt.Sprintf(`{"cursor":"%d","records":[%s]}`, calls.Add(1), page) })(t)
 			t.Cleanup(func() { require.Equal(t, int64(1), calls.Load(), "a megabyte of records is enough") })
 		},
@@ -231,9 +231,12 @@ func TestOfAUserWhoseManifestsCannotAllBeReadNothingIsCollected(t *testing.T) {
 			}
 			w.between.Store(&f)
 		},
-		"the repository moves all the time": replace("getLatestCommit", func() string {
-			return `{"cid":"x","rev":"` + time.UnixMicro(calls.Add(1)).String() + `"}`
-		}),
+		"the repository moves all the time": func(t *testing.T) {
+			var calls atomic.Int64
+			replace("getLatestCommit", func() string {
+				return `{"cid":"x","rev":"` + time.UnixMicro(calls.Add(1)).String() + `"}`
+			})(t)
+		},
 		"a manifest is of another digest": func(t *testing.T) {
 			var out struct {
 				Value struct{ ManifestBlob json.RawMessage }
