@@ -135,18 +135,11 @@ func (d *DB) Write(ctx context.Context, fn func(Tx) error) error {
 	return d.retried(ctx, func(ctx context.Context) error { return transact(ctx, d.writer, d.log, fn) })
 }
 
-// WriteSoon is Write for what a power cut may take back, though the end of this process may not: it does not wait for
-// the disk. See package sqlitesoon, and synchronous_commit of PostgreSQL.
+// WriteSoon is Write for what a power cut may take back, though the end of this process may not: with SQLite it does not
+// wait for the disk, see package sqlitesoon. A PostgreSQL may end, or hand over to another, while its clients go on, and
+// what it said would be gone: it is waited for.
 func (d *DB) WriteSoon(ctx context.Context, fn func(Tx) error) error {
-	switch {
-	case d.pool != nil:
-		return d.Write(ctx, func(tx Tx) error {
-			if _, err := tx.ExecContext(ctx, `SET LOCAL synchronous_commit = off`); err != nil {
-				return fmt.Errorf("writing the store: %w", err)
-			}
-			return fn(tx)
-		})
-	case d.reader == d.writer: // in memory
+	if d.pool != nil || d.reader == d.writer { // the latter in memory
 		return d.Write(ctx, fn)
 	}
 	return d.retried(ctx, func(ctx context.Context) error {

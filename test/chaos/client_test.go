@@ -74,7 +74,7 @@ func (c *client) send(ctx context.Context, method, target string, body []byte, h
 		req.Header[k] = v
 	}
 	if c.handle != "" { // a pusher's
-		defer c.w.answered.add()
+		defer c.w.ended.add()
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -95,6 +95,9 @@ func (c *client) send(ctx context.Context, method, target string, body []byte, h
 	case a.status >= 500:
 		c.w.count.wrong("%s %s was answered %d (Retry-After %q): %s", method, req.URL.Path, a.status, a.header.Get("Retry-After"), all)
 		return nil, &away{fmt.Errorf("%s %s: %d", method, req.URL.Path, a.status)}
+	}
+	if c.handle != "" {
+		c.w.served.add()
 	}
 	return a, nil
 }

@@ -16,7 +16,7 @@ type puller struct {
 
 // run pulls random tags until the context ends, at the pace of the pushers.
 func (p *puller) run(ctx context.Context) error {
-	for p.w.answered.reach(ctx, p.w.answered.value()+1) == nil {
+	for p.w.ended.reach(ctx, p.w.ended.value()+1) == nil {
 		repo := p.repos[p.rnd.IntN(len(p.repos))]
 		tag := fmt.Sprintf("v%d", p.rnd.IntN(tagsEach))
 		_, err := p.pull(ctx, repo, tag, repo.tags[tag])

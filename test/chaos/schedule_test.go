@@ -10,13 +10,15 @@ import (
 
 // schedule kills parts, one or two at a time, and starts them again. What is killed when is drawn from the seed, in
 // requests of the pushers instead of seconds: a part dies in the middle of what they do, however fast the machine is.
+// Between two outages only requests that were served count: retries of what still comes up would have the next part
+// killed before anything was done, and no push would ever get through.
 type schedule struct {
 	w   *world
 	rnd *rand.Rand
 	bag []part
 }
 
-// Requests that end between the end of one outage and the next kill, and while a part is down. At most.
+// Requests that are served between the end of one outage and the next kill, and that end while a part is down. At most.
 const (
 	requestsBetween = 60
 	requestsDuring  = 25
@@ -36,7 +38,7 @@ func (s *schedule) next() part {
 // run kills until the context ends, and leaves with every part running.
 func (s *schedule) run(ctx context.Context) error {
 	for {
-		if s.w.answered.reach(ctx, s.w.answered.value()+1+s.rnd.IntN(requestsBetween)) != nil {
+		if s.w.served.reach(ctx, s.w.served.value()+1+s.rnd.IntN(requestsBetween)) != nil {
 			return nil
 		}
 		victims := []part{s.next()}
@@ -52,7 +54,7 @@ func (s *schedule) run(ctx context.Context) error {
 			s.w.count.add("killed "+p.String(), 1)
 			s.w.kills.add()
 		}
-		_ = s.w.answered.reach(ctx, s.w.answered.value()+s.rnd.IntN(requestsDuring)) // or there is nothing more to disturb
+		_ = s.w.ended.reach(ctx, s.w.ended.value()+s.rnd.IntN(requestsDuring)) // or there is nothing more to disturb
 		if err := startAll(context.WithoutCancel(ctx), victims); err != nil {
 			return err
 		}

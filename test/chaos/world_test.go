@@ -41,9 +41,10 @@ type world struct {
 	dbURL    string
 	dids     map[string]syntax.DID // by handle
 
-	answered counter // requests of pushers that have ended, well or not
-	kills    counter // begun
-	count    tally
+	ended  counter // requests of pushers, answered well or not
+	served counter // those that were neither broken nor answered 5xx or 429
+	kills  counter // begun
+	count  tally
 }
 
 func (w *world) parts() []part {
@@ -64,7 +65,8 @@ func startWorld(t *testing.T, binaries string, holdEnv map[string]string) *world
 	t.Helper()
 	dir := t.TempDir()
 	w := &world{dids: map[string]syntax.DID{}, pdsDir: filepath.Join(dir, "pds")}
-	w.answered.init()
+	w.ended.init()
+	w.served.init()
 	w.kills.init()
 	ports := make([]int, 7)
 	for i := range ports {

@@ -88,8 +88,8 @@ type Sessions struct {
 	Now   func() time.Time
 }
 
-// exec runs a statement and says how many rows it met. It does not wait for the disk: what a power cut may take is the
-// way back to parts that their hold has not synced either, and the client starts again.
+// exec runs a statement and says how many rows it met. With SQLite it does not wait for the disk: what a power cut may
+// take is the way back to parts that their hold has not synced either, and the client starts again.
 func (t *Sessions) exec(ctx context.Context, statement string, args ...any) (n int64, err error) {
 	err = t.Store.WriteSoon(ctx, func(tx store.Tx) error {
 		res, err := tx.ExecContext(ctx, statement, args...)
