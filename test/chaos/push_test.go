@@ -80,7 +80,7 @@ type pusher struct {
 var errGivenUp = errors.New("given up")
 
 // limit is how long a client tries. Nothing is measured by it: it ends a test that hangs.
-const limit = 3 * time.Minute
+const limit = 10 * time.Minute
 
 // step does the next thing: mostly a push.
 func (p *pusher) step(ctx context.Context) error {
