@@ -28,6 +28,12 @@ func (s *Server) Stored(ctx context.Context, d digest.Digest) (int64, error) {
 	return s.driver.Stat(ctx, d)
 }
 
+// CompleteInStorage does what a completion does first, as when the hold is killed right after it.
+func (s *Server) CompleteInStorage(ctx context.Context, id string, d digest.Digest, parts ...storage.Part) error {
+	_, err := s.driver.Complete(ctx, id, d, parts)
+	return err
+}
+
 // Methods are the io.atcr.* methods that are served: queries and procedures.
 func (s *Server) Methods() (queries, procedures []string) {
 	return slices.Collect(maps.Keys(s.queries())), slices.Collect(maps.Keys(s.procedures()))

@@ -140,6 +140,49 @@ func TestARepeatedCompletionGetsTheSameAnswer(t *testing.T) {
 	require.Equal(t, "InvalidUploadId", w.complete(alice, id, digest.FromString("y"), p).errorName())
 }
 
+// The hold is killed when the storage has the blob and the ledger does not know of it yet.
+func TestACompletionThatWasKilledHalfWayCanBeRepeated(t *testing.T) {
+	for name, sizes := range map[string][]int{"one part": {2 << 20}, "a small blob": {10}, "many parts": {6 << 20, 10}} {
+		t.Run(name, func(t *testing.T) {
+			onBothDrivers(t, public, func(t *testing.T, w *world) {
+				id := w.begin(alice)
+				var blob []byte
+				var stored []storage.Part
+				var parts []object
+				for i, n := range sizes {
+					b := storagetest.Bytes(uint64(i), n)
+					blob = append(blob, b...)
+					p := w.part(alice, id, i+1, b)
+					parts = append(parts, p)
+					stored = append(stored, storage.Part{Number: i + 1, ETag: p["etag"].(string)})
+				}
+				d := digest.FromBytes(blob)
+				require.NoError(t, w.hold.CompleteInStorage(t.Context(), id, d, stored...))
+				w.restart(nil)
+				require.Equal(t, "BlobNotFound", w.getBlob(nobody, alice, d).errorName(), "nobody has it yet")
+				for range 2 {
+					require.Equal(t, http.StatusOK, w.complete(alice, id, d, parts...).status)
+				}
+				require.True(t, bytes.Equal(blob, w.pull(nobody, alice, d, nil).body))
+			})
+		})
+	}
+}
+
+// A power cut may take what was not waited for: the hold knows the upload, and its storage has none.
+func TestAnUploadThatTheStorageLostIsBegunAnew(t *testing.T) {
+	w := newWorld(t, public)
+	id := w.begin(alice)
+	p := w.part(alice, id, 1, []byte("lost"))
+	require.NoError(t, os.RemoveAll(filepath.Join(w.cfg.StorageRootDir, storage.UploadKey(id))))
+	for range 2 {
+		a := w.complete(alice, id, digest.FromString("lost"), p)
+		require.Equal(t, http.StatusBadRequest, a.status)
+		require.Equal(t, "InvalidUploadId", a.errorName())
+	}
+	require.Equal(t, digest.FromString("lost"), w.push(alice, []byte("lost")))
+}
+
 func TestAnUploadIsInvisibleToOtherUsers(t *testing.T) {
 	w := newWorld(t, public)
 	w.addCrew(bob, "blob:write")

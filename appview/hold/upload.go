@@ -201,8 +201,8 @@ func partsOf(named []namedPart) ([]storage.Part, error) {
 	return parts, nil
 }
 
-// complete makes the blob, then links it to its owner. The caller holds the upload's lock; the blob's is held against
-// a deletion of the same digest.
+// complete makes the blob, then links it to its owner, and only then gives the parts up: after a crash at any moment it
+// can be repeated. The caller holds the upload's lock; the blob's is held against a deletion of the same digest.
 func (s *Server) complete(ctx context.Context, u ledger.Upload, d digest.Digest, parts []storage.Part) (int64, error) {
 	defer s.collect(context.WithoutCancel(ctx), d) // runs after the lock is released
 	unlock := s.blobLocks.rlock(d.String())
@@ -212,31 +212,47 @@ func (s *Server) complete(ctx context.Context, u ledger.Upload, d digest.Digest,
 	}
 	start := s.now()
 	size, err := s.driver.Complete(ctx, u.ID, d, parts)
-	switch {
-	case errors.Is(err, storage.ErrDigestMismatch):
-		s.metrics.uploads.WithLabelValues("mismatched").Inc()
-		if err := s.abandon(context.WithoutCancel(ctx), u.ID); err != nil {
-			s.log.ErrorContext(ctx, "removing an upload of the wrong digest", "error", err)
-		}
-		return 0, xrpc.Errorf(http.StatusBadRequest, "InvalidDigest",
-			"The uploaded bytes do not hash to %s, so they were discarded; upload the blob again.", d)
-	case errors.Is(err, storage.ErrMissingPart):
-		return 0, xrpc.Errorf(http.StatusBadRequest, "MissingParts",
-			"A part is missing or is not the one that its ETag names; upload it again.").Because(err)
-	case err != nil:
-		s.metrics.uploads.WithLabelValues("failed").Inc()
-		return 0, xrpc.Errorf(http.StatusInternalServerError, "CompletionFailed",
-			"The storage failed to complete the upload; its parts are kept, so complete it again.").Because(err)
+	if err != nil {
+		return 0, s.incomplete(context.WithoutCancel(ctx), u.ID, d, err)
 	}
 	u.Digest, u.Size = d, size
 	// The bytes are in place: a client that left by now still gets its blob.
-	if err := s.ledger.CompleteUpload(context.WithoutCancel(ctx), u, s.now()); err != nil {
+	ctx = context.WithoutCancel(ctx)
+	if err := s.ledger.CompleteUpload(ctx, u, s.now()); err != nil {
 		return 0, err
+	}
+	if err := s.driver.Abort(ctx, u.ID); err != nil {
+		s.log.WarnContext(ctx, "the parts of a completed upload stay until the next sweep", "error", err)
 	}
 	s.metrics.uploads.WithLabelValues("completed").Inc()
 	s.metrics.uploadedBytes.Add(float64(size))
 	s.metrics.completion.Observe(s.now().Sub(start).Seconds())
 	return size, nil
+}
+
+// incomplete is the answer to a completion that failed. An upload that can never be completed is given up.
+func (s *Server) incomplete(ctx context.Context, id string, d digest.Digest, err error) error {
+	abandon := func() {
+		if err := s.abandon(ctx, id); err != nil {
+			s.log.ErrorContext(ctx, "removing an upload that cannot be completed", "error", err)
+		}
+	}
+	switch {
+	case errors.Is(err, storage.ErrDigestMismatch):
+		s.metrics.uploads.WithLabelValues("mismatched").Inc()
+		abandon()
+		return xrpc.Errorf(http.StatusBadRequest, "InvalidDigest",
+			"The uploaded bytes do not hash to %s, so they were discarded; upload the blob again.", d)
+	case errors.Is(err, storage.ErrMissingPart):
+		return xrpc.Errorf(http.StatusBadRequest, "MissingParts",
+			"A part is missing or is not the one that its ETag names; upload it again.").Because(err)
+	case errors.Is(err, storage.ErrNoUpload):
+		abandon()
+		return errUploadID
+	}
+	s.metrics.uploads.WithLabelValues("failed").Inc()
+	return xrpc.Errorf(http.StatusServiceUnavailable, "CompletionFailed",
+		"The storage failed to complete the upload; its parts are kept, so complete it again.").Because(err)
 }
 
 // abortUpload answers io.atcr.hold.abortUpload.

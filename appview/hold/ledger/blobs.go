@@ -138,7 +138,7 @@ func (l *Ledger) CompleteUpload(ctx context.Context, u Upload, now time.Time) er
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after a commit
 	if _, err := tx.ExecContext(ctx, `INSERT INTO links (did, digest, size, used_at) VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET used_at = excluded.used_at`,
+		ON CONFLICT DO UPDATE SET size = excluded.size, used_at = excluded.used_at`,
 		string(u.DID), string(u.Digest), u.Size, millis(now)); err != nil {
 		return fmt.Errorf("complete upload: %w", err)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // Driver stores blobs by digest (sha256 and sha512) and the parts of uploads. It is safe for concurrent use, but does
-// not order a Delete against a Complete of the same digest: the hold does.
+// not order a Delete against a Complete of the same digest, nor what is done with one upload: the hold does.
 type Driver interface {
 	// Traits says how clients should upload.
 	Traits() Traits
@@ -24,14 +24,16 @@ type Driver interface {
 	// The answer to the PUT has an ETag header. The URL authorizes by itself until it expires.
 	PartURL(ctx context.Context, id string, n int) (URL, error)
 
-	// Complete makes the blob d of exactly the named parts, in that order, and forgets the upload. It returns the
-	// blob's size in bytes. When it fails the blob is as visible as it was before.
+	// Complete makes the blob d of exactly the named parts, in that order, and returns its size in bytes. Nobody who
+	// has a URL of a part can change what becomes the blob once it is verified. A blob that is there already is
+	// replaced: its bytes may have been damaged. When it fails the blob is as it was before.
 	//
 	// Errors: [ErrDigestMismatch] when the parts do not hash to d, [ErrMissingPart] when a part is absent or not the
-	// one that its ETag names. The upload's parts are kept then; Abort removes them.
+	// one that its ETag names, [ErrNoUpload] when there is no such upload. The upload is kept in any case, so that a
+	// completion of which nobody heard can be repeated; Abort removes it.
 	Complete(ctx context.Context, id string, d digest.Digest, parts []Part) (size int64, err error)
 
-	// Abort removes the parts of an upload. It is no error when there are none.
+	// Abort removes the parts of an upload, completed or not. It is no error when there are none.
 	Abort(ctx context.Context, id string) error
 
 	// Stat is the size of a blob in bytes, or [ErrNotFound].
@@ -104,4 +106,5 @@ var (
 	ErrNotFound       = errors.New("blob not found")
 	ErrDigestMismatch = errors.New("the uploaded bytes do not hash to the digest")
 	ErrMissingPart    = errors.New("a part is missing or differs from the one named")
+	ErrNoUpload       = errors.New("no such upload")
 )

@@ -2,9 +2,10 @@
 //
 // Layout: uploads/<id>/<part number> while an upload lasts, blobs/<algorithm>/<2 hex>/<hex>/data after it. A part
 // arrives under a temporary name and is renamed when it is whole; a blob is verified, synced and renamed into place.
-// So a crash at any moment leaves either nothing or the whole.
+// So a crash at any moment leaves either nothing or the whole. The parts stay until Abort, one that became the blob as
+// another name of the same file.
 //
-// A part is hashed while it is written: an upload of one part, as most clients make, completes by fsync and rename.
+// A part is hashed while it is written: an upload of one part, as most clients make, completes by fsync, link and rename.
 package filesystem
 
 import (

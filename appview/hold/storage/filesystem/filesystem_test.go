@@ -67,7 +67,17 @@ func TestACompletedUploadLeavesOnlyTheBlob(t *testing.T) {
 	dg := digest.FromString("ab")
 	_, err := d.Complete(t.Context(), id, dg, parts)
 	require.NoError(t, err)
+	require.NoError(t, d.Abort(t.Context(), id))
 	require.Equal(t, []string{storage.BlobKey(dg)}, files(t, root))
+}
+
+func TestADamagedBlobIsWholeAgainWhenItIsPushedAgain(t *testing.T) {
+	root := t.TempDir()
+	storagetest.Heals(t, serve(t, filesystem.Options{Root: root}), func(key string, b []byte) {
+		path := filepath.Join(root, key)
+		require.NoError(t, os.Remove(path)) // the same file may still be a part of its upload
+		require.NoError(t, os.WriteFile(path, b, 0o600))
+	})
 }
 
 func TestAnUploadCompletesAfterARestart(t *testing.T) {

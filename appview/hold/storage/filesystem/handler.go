@@ -38,7 +38,7 @@ func (d *Driver) servePart(w http.ResponseWriter, r *http.Request) {
 	}
 	etag, err := d.putPart(id, n, slow.Reader(w, r.Body, d.idle))
 	switch {
-	case errors.Is(err, errNoUpload):
+	case errors.Is(err, storage.ErrNoUpload):
 		xrpc.WriteError(w, xrpc.Errorf(http.StatusNotFound, "InvalidUploadId",
 			"The upload is completed, aborted or expired; start a new one."))
 	case xrpc.DiskFull(err):

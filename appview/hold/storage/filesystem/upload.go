@@ -60,19 +60,16 @@ func (d *Driver) Begin(_ context.Context, id string, guess digest.Algorithm) err
 	return nil
 }
 
-// errNoUpload is the answer to a part of an upload that is over or never began.
-var errNoUpload = errors.New("no such upload")
-
 // putPart stores one part and returns its ETag.
 func (d *Driver) putPart(id string, n int, body io.Reader) (string, error) {
 	dir := d.uploadPath(id)
 	if _, err := os.Stat(dir); err != nil {
-		return "", errNoUpload
+		return "", storage.ErrNoUpload
 	}
 	u := d.upload(id)
 	tmp, err := os.CreateTemp(dir, "incoming-*")
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", errNoUpload
+		return "", storage.ErrNoUpload
 	}
 	if err != nil {
 		return "", fmt.Errorf("part %d: %w", n, err)
@@ -94,7 +91,7 @@ func (d *Driver) putPart(id string, n int, body io.Reader) (string, error) {
 	defer u.mu.Unlock()
 	if err := os.Rename(tmp.Name(), d.partPath(id, n)); err != nil {
 		if errors.Is(err, fs.ErrNotExist) { // completed or aborted meanwhile
-			return "", errNoUpload
+			return "", storage.ErrNoUpload
 		}
 		return "", fmt.Errorf("part %d: %w", n, err)
 	}
@@ -117,7 +114,7 @@ func (d *Driver) Abort(_ context.Context, id string) error {
 // Complete implements [storage.Driver].
 func (d *Driver) Complete(_ context.Context, id string, want digest.Digest, parts []storage.Part) (int64, error) {
 	if _, err := os.Stat(d.uploadPath(id)); err != nil {
-		return 0, fmt.Errorf("complete upload: %w", errNoUpload)
+		return 0, fmt.Errorf("complete upload: %w", storage.ErrNoUpload)
 	}
 	u := d.upload(id)
 	u.mu.Lock()
@@ -135,12 +132,9 @@ func (d *Driver) Complete(_ context.Context, id string, want digest.Digest, part
 	if err != nil {
 		return 0, fmt.Errorf("complete upload: %w", err)
 	}
-	if err := d.publish(file, want); err != nil {
+	if err := d.publish(id, file, want); err != nil {
 		return 0, fmt.Errorf("complete upload: %w", err)
 	}
-	// The blob is in place: what is left of the upload is only space, and Abort of the sweeper removes it again.
-	d.forget(id)
-	_ = os.RemoveAll(d.uploadPath(id))
 	return info.Size(), nil
 }
 
@@ -200,20 +194,23 @@ func (d *Driver) openPart(id string, p storage.Part) (*os.File, string, error) {
 	return f, etagOf(info), nil
 }
 
-// publish syncs a verified file and renames it to the blob's place. A blob that is already there is the same bytes.
-func (d *Driver) publish(file *os.File, dg digest.Digest) error {
+// publish syncs a verified file and renames it to the blob's place, whatever is there. The upload keeps the file under
+// its own name, where the file system has links: a completion after a crash finds it again.
+func (d *Driver) publish(id string, file *os.File, dg digest.Digest) error {
 	final := d.blobPath(dg)
 	dir := filepath.Dir(final)
-	if _, err := os.Stat(final); err == nil {
-		return d.syncUp(dir)
-	}
 	if err := file.Sync(); err != nil {
 		return fmt.Errorf("sync: %w", err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if err := os.Rename(file.Name(), final); err != nil {
+	verified := filepath.Join(d.uploadPath(id), "verified")
+	_ = os.Remove(verified) // of a completion that was killed
+	if os.Link(file.Name(), verified) != nil {
+		verified = file.Name() // the upload has to begin anew after a crash
+	}
+	if err := os.Rename(verified, final); err != nil {
 		return err
 	}
 	return d.syncUp(dir)

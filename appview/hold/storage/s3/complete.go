@@ -2,33 +2,31 @@ package s3
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
-	"hash"
 	"io"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"atcr.io/operator/appview/hold/storage"
 )
 
+// smallBlob is the most bytes of a blob that passes through the hold: its bytes are put as they were hashed. That takes
+// fewer requests than copies do.
+const smallBlob = 1 << 20
+
 // Complete implements [storage.Driver].
 func (d *Driver) Complete(ctx context.Context, id string, want digest.Digest, parts []storage.Part) (int64, error) {
 	objects, size, err := d.stat(ctx, id, parts)
-	if err != nil {
-		return 0, fmt.Errorf("complete upload: %w", err)
-	}
-	_, err = d.Stat(ctx, want)
-	switch {
-	case err == nil:
-		err = d.verify(ctx, objects, want)
-	case len(objects) == 0:
-		err = d.putEmpty(ctx, want)
-	case len(objects) == 1 && size <= d.limits.MaxCopy:
-		err = d.copyWhole(ctx, objects[0], want)
-	default:
-		err = d.build(ctx, objects, want)
+	if err == nil {
+		if size <= smallBlob {
+			err = d.move(ctx, objects, want)
+		} else {
+			err = d.stage(ctx, id, objects, size, want)
+		}
 	}
 	if err != nil {
 		return 0, fmt.Errorf("complete upload: %w", err)
@@ -37,8 +35,6 @@ func (d *Driver) Complete(ctx context.Context, id string, want digest.Digest, pa
 	if got, err := d.Stat(ctx, want); err != nil || got != size {
 		return 0, fmt.Errorf("complete upload: the endpoint did not keep the blob (%d bytes of %d): %w", got, size, err)
 	}
-	// The blob is in place: a part that cannot be removed now is removed by the sweeper.
-	_ = d.Abort(ctx, id)
 	return size, nil
 }
 
@@ -60,95 +56,114 @@ func (d *Driver) stat(ctx context.Context, id string, parts []storage.Part) (obj
 	return objects, size, nil
 }
 
-// verify reads all objects and compares their digest.
-func (d *Driver) verify(ctx context.Context, objects []object, want digest.Digest) error {
-	v := newVerifier(d, want)
-	for i := range objects {
-		if err := v.read(ctx, objects, slice{i, 0, objects[i].size}, io.Discard); err != nil {
+// move verifies a small blob and puts the very bytes that were hashed.
+func (d *Driver) move(ctx context.Context, objects []object, want digest.Digest) error {
+	var b bytes.Buffer
+	for _, o := range objects {
+		if err := d.read(ctx, o, 0, o.size, &b); err != nil {
 			return err
 		}
 	}
-	return v.verdict()
-}
-
-func (d *Driver) putEmpty(ctx context.Context, want digest.Digest) error {
-	if err := newVerifier(d, want).verdict(); err != nil {
-		return err
+	if want.Algorithm().FromBytes(b.Bytes()) != want {
+		return storage.ErrDigestMismatch
 	}
-	_, err := d.core.Client.PutObject(ctx, d.bucket, storage.BlobKey(want), bytes.NewReader(nil), 0, minio.PutObjectOptions{})
+	_, err := d.core.Client.PutObject(ctx, d.bucket, storage.BlobKey(want), &b, int64(b.Len()), minio.PutObjectOptions{})
 	if err != nil {
-		return fmt.Errorf("put the empty blob: %w", clean(err))
+		return fmt.Errorf("put the blob: %w", clean(err))
 	}
 	return nil
 }
 
-// copyWhole verifies one object and copies it.
-func (d *Driver) copyWhole(ctx context.Context, o object, want digest.Digest) error {
-	if err := d.verify(ctx, []object{o}, want); err != nil {
+// wholeKey is where the parts of an upload are put together. No URL of it is ever signed: what is read there cannot be
+// changed by whoever put the parts, as these can until their URLs expire, even without another ETag, which is MD5.
+func wholeKey(id string) string { return storage.UploadKey(id) + "/whole" }
+
+// stage copies the parts to where no client can write, verifies what is there, and copies that into place.
+func (d *Driver) stage(ctx context.Context, id string, objects []object, size int64, want digest.Digest) error {
+	if err := d.copy(ctx, objects, wholeKey(id)); err != nil {
 		return err
 	}
-	_, err := d.core.Client.CopyObject(ctx, minio.CopyDestOptions{Bucket: d.bucket, Object: storage.BlobKey(want)},
-		minio.CopySrcOptions{Bucket: d.bucket, Object: o.key, MatchETag: o.etag})
+	whole := object{key: wholeKey(id), size: size}
+	h := want.Algorithm().Hash()
+	if err := d.read(ctx, whole, 0, size, h); err != nil {
+		return err
+	}
+	if digest.NewDigest(want.Algorithm(), h) != want {
+		return storage.ErrDigestMismatch
+	}
+	return d.copy(ctx, []object{whole}, storage.BlobKey(want))
+}
+
+// copy makes an object of the bytes of others, in order. It is there as a whole or not at all.
+func (d *Driver) copy(ctx context.Context, objects []object, key string) error {
+	if len(objects) > 1 || objects[0].size > d.limits.MaxCopy {
+		return d.build(ctx, objects, key)
+	}
+	_, err := d.core.Client.CopyObject(ctx, minio.CopyDestOptions{Bucket: d.bucket, Object: key},
+		minio.CopySrcOptions{Bucket: d.bucket, Object: objects[0].key, MatchETag: objects[0].etag})
 	return copyError(err)
 }
 
-// build makes the blob by a multipart upload, which becomes an object only at its end, when the digest is known.
-func (d *Driver) build(ctx context.Context, objects []object, want digest.Digest) (err error) {
+// copiesAtOnce is how many parts of one object the endpoint is asked to copy at a time.
+const copiesAtOnce = 4
+
+// build makes an object by a multipart upload.
+func (d *Driver) build(ctx context.Context, objects []object, key string) (err error) {
 	steps := plan(objects, d.limits)
 	if len(steps) > storage.MaxParts {
 		return fmt.Errorf("the parts need %d steps, S3 takes %d: upload larger parts", len(steps), storage.MaxParts)
 	}
-	key := storage.BlobKey(want)
 	upload, err := d.core.NewMultipartUpload(ctx, d.bucket, key, minio.PutObjectOptions{})
 	if err != nil {
-		return fmt.Errorf("start the blob: %w", clean(err))
+		return fmt.Errorf("start a multipart upload: %w", clean(err))
 	}
 	defer func() {
 		if err != nil { // also when the request was canceled
 			_ = d.core.AbortMultipartUpload(context.WithoutCancel(ctx), d.bucket, key, upload)
 		}
 	}()
-	v := newVerifier(d, want)
 	done := make([]minio.CompletePart, len(steps))
+	copies, copying := errgroup.WithContext(ctx)
+	copies.SetLimit(copiesAtOnce)
 	for i, s := range steps {
-		var part minio.CompletePart
-		if s.copied {
-			part, err = d.copyStep(ctx, v, objects, s, key, upload, i+1)
-		} else {
-			part, err = d.moveStep(ctx, v, objects, s, key, upload, i+1)
+		if !s.copied { // one at a time: it is in memory
+			if done[i], err = d.moveStep(copying, objects, s, key, upload, i+1); err != nil {
+				break
+			}
+			continue
 		}
-		if err != nil {
+		copies.Go(func() (err error) {
+			done[i], err = d.copyStep(copying, objects, s, key, upload, i+1)
 			return err
-		}
-		done[i] = part
+		})
 	}
-	if err := v.verdict(); err != nil {
+	if err := cmp.Or(copies.Wait(), err); err != nil {
 		return err
 	}
 	if _, err := d.core.CompleteMultipartUpload(ctx, d.bucket, key, upload, done, minio.PutObjectOptions{}); err != nil {
-		return fmt.Errorf("finish the blob: %w", clean(err))
+		return fmt.Errorf("finish a multipart upload: %w", clean(err))
 	}
 	return nil
 }
 
-// copyStep reads a range for the digest, and has the server copy the same bytes.
-func (d *Driver) copyStep(ctx context.Context, v *verifier, objects []object, s step, key, upload string, n int) (minio.CompletePart, error) {
+// copyStep has the server copy a range.
+func (d *Driver) copyStep(ctx context.Context, objects []object, s step, key, upload string, n int) (minio.CompletePart, error) {
 	sl := s.slices[0]
 	o := objects[sl.obj]
-	if err := v.read(ctx, objects, sl, io.Discard); err != nil {
-		return minio.CompletePart{}, err
+	var when map[string]string
+	if o.etag != "" {
+		when = map[string]string{"x-amz-copy-source-if-match": o.etag}
 	}
-	part, err := d.core.CopyObjectPart(ctx, d.bucket, o.key, d.bucket, key, upload, n, sl.offset, sl.length,
-		map[string]string{"x-amz-copy-source-if-match": o.etag})
+	part, err := d.core.CopyObjectPart(ctx, d.bucket, o.key, d.bucket, key, upload, n, sl.offset, sl.length, when)
 	return part, copyError(err)
 }
 
-// moveStep reads a run of small slices, and puts the very bytes that were hashed.
-func (d *Driver) moveStep(ctx context.Context, v *verifier, objects []object, s step, key, upload string, n int) (minio.CompletePart, error) {
+// moveStep reads a run of small slices and puts them as one part.
+func (d *Driver) moveStep(ctx context.Context, objects []object, s step, key, upload string, n int) (minio.CompletePart, error) {
 	var buf bytes.Buffer
 	buf.Grow(int(s.size()))
 	for _, sl := range s.slices {
-		if err := v.read(ctx, objects, sl, &buf); err != nil {
+		if err := d.read(ctx, objects[sl.obj], sl.offset, sl.length, &buf); err != nil {
 			return minio.CompletePart{}, err
 		}
 	}
@@ -169,30 +184,20 @@ func copyError(err error) error {
 	return nil
 }
 
-// verifier hashes the objects' bytes in order as they are read.
-type verifier struct {
-	d    *Driver
-	want digest.Digest
-	hash hash.Hash
-}
-
-func newVerifier(d *Driver, want digest.Digest) *verifier {
-	return &verifier{d: d, want: want, hash: want.Algorithm().Hash()}
-}
-
-// read streams a range of an object, as its ETag names it, to the hash and to w.
-func (v *verifier) read(ctx context.Context, objects []object, sl slice, w io.Writer) error {
-	o := objects[sl.obj]
+// read streams a range of an object, as its ETag names it, to w.
+func (d *Driver) read(ctx context.Context, o object, offset, length int64, w io.Writer) error {
 	var opts minio.GetObjectOptions
-	if err := opts.SetMatchETag(o.etag); err != nil {
-		return fmt.Errorf("read part: %w", err)
-	}
-	if sl.length != o.size {
-		if err := opts.SetRange(sl.offset, sl.offset+sl.length-1); err != nil {
+	if o.etag != "" {
+		if err := opts.SetMatchETag(o.etag); err != nil {
 			return fmt.Errorf("read part: %w", err)
 		}
 	}
-	body, _, _, err := v.d.core.GetObject(ctx, v.d.bucket, o.key, opts)
+	if length != o.size {
+		if err := opts.SetRange(offset, offset+length-1); err != nil {
+			return fmt.Errorf("read part: %w", err)
+		}
+	}
+	body, _, _, err := d.core.GetObject(ctx, d.bucket, o.key, opts)
 	if isChanged(err) || isNotFound(err) {
 		return fmt.Errorf("part overwritten during completion: %w", storage.ErrMissingPart)
 	}
@@ -200,19 +205,12 @@ func (v *verifier) read(ctx context.Context, objects []object, sl slice, w io.Wr
 		return fmt.Errorf("read part: %w", clean(err))
 	}
 	defer body.Close()
-	n, err := io.Copy(io.MultiWriter(v.hash, w), body)
+	n, err := io.Copy(w, body)
 	if err != nil {
 		return fmt.Errorf("read part: %w", clean(err))
 	}
-	if n != sl.length {
-		return fmt.Errorf("read part: %d bytes of %d: %w", n, sl.length, storage.ErrMissingPart)
-	}
-	return nil
-}
-
-func (v *verifier) verdict() error {
-	if digest.NewDigest(v.want.Algorithm(), v.hash) != v.want {
-		return storage.ErrDigestMismatch
+	if n != length {
+		return fmt.Errorf("read part: %d bytes of %d: %w", n, length, storage.ErrMissingPart)
 	}
 	return nil
 }

@@ -1,9 +1,9 @@
 package s3
 
-// object is a part as it was read back.
+// object is a part, or an upload's parts put together.
 type object struct {
 	key  string
-	etag string
+	etag string // of the bytes that are meant; empty when nobody else can write the object
 	size int64
 }
 

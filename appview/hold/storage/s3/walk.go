@@ -58,18 +58,28 @@ func (d *Driver) Uploads(ctx context.Context) iter.Seq2[storage.StoredUpload, er
 
 // Tidy implements [storage.Driver]: multipart uploads of completions that were killed. Nobody sees them, and they cost.
 func (d *Driver) Tidy(ctx context.Context, before time.Time) (removed int, err error) {
+	for _, prefix := range []string{"blobs/", "uploads/"} {
+		n, err := d.tidy(ctx, prefix, before)
+		if removed += n; err != nil {
+			return removed, fmt.Errorf("tidy: %w", err)
+		}
+	}
+	return removed, nil
+}
+
+func (d *Driver) tidy(ctx context.Context, prefix string, before time.Time) (removed int, err error) {
 	var key, upload string
 	for {
-		page, err := d.core.ListMultipartUploads(ctx, d.bucket, "blobs/", key, upload, "", 1000)
+		page, err := d.core.ListMultipartUploads(ctx, d.bucket, prefix, key, upload, "", 1000)
 		if err != nil {
-			return removed, fmt.Errorf("tidy: list multipart uploads: %w", clean(err))
+			return removed, fmt.Errorf("list multipart uploads: %w", clean(err))
 		}
 		for _, u := range page.Uploads {
 			if !u.Initiated.Before(before) {
 				continue
 			}
 			if err := d.core.AbortMultipartUpload(ctx, d.bucket, u.Key, u.UploadID); err != nil && !isNotFound(err) {
-				return removed, fmt.Errorf("tidy: abort multipart upload: %w", clean(err))
+				return removed, fmt.Errorf("abort multipart upload: %w", clean(err))
 			}
 			removed++
 		}

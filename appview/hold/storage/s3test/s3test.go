@@ -88,6 +88,14 @@ func (s *Server) Keys(tb testing.TB, bucket string) []string {
 	return keys
 }
 
+// Put writes an object, past whoever uses the bucket.
+func (s *Server) Put(tb testing.TB, bucket, key string, b []byte) {
+	tb.Helper()
+	if _, err := s.client(tb).PutObject(context.Background(), bucket, key, bytes.NewReader(b), int64(len(b)), minio.PutObjectOptions{}); err != nil {
+		tb.Fatalf("put an object: %v", err)
+	}
+}
+
 func (s *Server) client(tb testing.TB) *minio.Client {
 	tb.Helper()
 	c, err := minio.New(strings.TrimPrefix(s.Endpoint, "http://"), &minio.Options{

@@ -35,10 +35,11 @@ func Run(t *testing.T, open func(t *testing.T) storage.Driver) {
 		{"a part put again replaces the first", putAgain},
 		{"only the named parts count", surplusPart},
 		{"an aborted upload leaves nothing", abort},
-		{"an existing blob is still verified, and stays", dedupe},
+		{"what is pushed to an existing blob is verified too", dedupe},
 		{"ranges are served", ranges},
 		{"HEAD tells the size without a body", head},
 		{"a deleted blob is gone", deleted},
+		{"a completion can be repeated until the upload is given up", repeated},
 		{"two uploads of the same blob may complete at once", together},
 		{"a changed or foreign URL is refused", tampered},
 		{"the storage says that it is well", check},
@@ -304,6 +305,49 @@ func deleted(t *testing.T, d storage.Driver) {
 	requireNoBlob(t, d, dg)
 	require.NoError(t, d.Delete(t.Context(), dg), "again")
 	requireBlob(t, d, []byte("short life"), upload(t, d, []byte("short life")))
+}
+
+func repeated(t *testing.T, d storage.Driver) {
+	for _, sizes := range [][]int{{10}, {2 << 20}, {6 << 20, 10}} {
+		id := Begin(t, d)
+		var all []byte
+		var parts []storage.Part
+		for i, n := range sizes {
+			b := Bytes(uint64(i), n)
+			all = append(all, b...)
+			parts = append(parts, Put(t, d, id, i+1, b))
+		}
+		dg := digest.FromBytes(all)
+		for range 2 {
+			size, err := d.Complete(t.Context(), id, dg, parts)
+			require.NoError(t, err)
+			require.Equal(t, int64(len(all)), size)
+			requireBlob(t, d, all, dg)
+			require.NoError(t, d.Delete(t.Context(), dg))
+		}
+		_, err := d.Complete(t.Context(), id, dg, parts)
+		require.NoError(t, err)
+		require.NoError(t, d.Abort(t.Context(), id))
+		requireBlob(t, d, all, dg)
+		_, err = d.Complete(t.Context(), id, dg, parts)
+		require.Error(t, err)
+	}
+}
+
+// Heals tests that a push replaces the stored object of its digest, whatever became of that. damage writes an object
+// past the driver.
+func Heals(t *testing.T, d storage.Driver, damage func(key string, b []byte)) {
+	for _, n := range []int{1000, 2 << 20} {
+		good := Bytes(1, n)
+		dg := upload(t, d, good)
+		for _, bad := range [][]byte{{}, good[:n/2], append(Bytes(2, 1), good...), Bytes(3, n)} {
+			damage(storage.BlobKey(dg), bad)
+			_, got := Get(t, d, dg, http.MethodGet, nil)
+			require.True(t, bytes.Equal(bad, got), "the damage is done")
+			require.Equal(t, dg, upload(t, d, good))
+			requireBlob(t, d, good, dg)
+		}
+	}
 }
 
 func together(t *testing.T, d storage.Driver) {
