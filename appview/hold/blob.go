@@ -74,12 +74,14 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) error {
 }
 
 // visible is the size of a blob that was linked to the DID and is in the storage: a HEAD must not promise what a GET
-// cannot serve.
+// cannot serve. One of another size is damaged: clients push it again when it is missing, and that mends it.
 func (s *Server) visible(ctx context.Context, did syntax.DID, d digest.Digest) (int64, error) {
 	missing := xrpc.Errorf(http.StatusNotFound, "BlobNotFound", "%s has no blob %s in this hold; push it again.", did, d)
-	if _, err := s.ledger.Linked(ctx, did, d); errors.Is(err, ledger.ErrNotFound) {
+	linked, err := s.ledger.Linked(ctx, did, d)
+	if errors.Is(err, ledger.ErrNotFound) {
 		return 0, missing
-	} else if err != nil {
+	}
+	if err != nil {
 		return 0, err
 	}
 	size, err := s.driver.Stat(ctx, d)
@@ -89,6 +91,10 @@ func (s *Server) visible(ctx context.Context, did syntax.DID, d digest.Digest) (
 	}
 	if err != nil {
 		return 0, xrpc.Errorf(http.StatusServiceUnavailable, "StorageUnavailable", "The hold's storage cannot be reached; try again.").Because(err)
+	}
+	if size != linked {
+		s.log.ErrorContext(ctx, "a linked blob has another size in the storage", "did", did, "digest", d, "size", size, "linked", linked)
+		return 0, missing
 	}
 	return size, nil
 }

@@ -229,6 +229,18 @@ func TestABlobThatTheStorageLostIsNotPromised(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, a.status)
 }
 
+func TestABlobThatTheStorageCutShortIsMissingUntilItIsPushedAgain(t *testing.T) {
+	w := newWorld(t, public)
+	w.addCrew(bob, "blob:write")
+	d := w.push(alice, []byte("whole"))
+	require.NoError(t, os.WriteFile(filepath.Join(w.cfg.StorageRootDir, storage.BlobKey(d)), []byte("who"), 0o600))
+	require.Equal(t, "BlobNotFound", w.getBlob(nobody, alice, d).errorName())
+	w.push(bob, []byte("whole"))
+	for _, owner := range []string{alice, bob} {
+		require.Equal(t, "whole", string(w.pull(nobody, owner, d, nil).body))
+	}
+}
+
 func TestBlobsAndUploadsSurviveARestart(t *testing.T) {
 	w := newWorld(t, public)
 	d := w.push(alice, []byte("done"))

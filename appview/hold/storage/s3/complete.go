@@ -23,7 +23,7 @@ func (d *Driver) Complete(ctx context.Context, id string, want digest.Digest, pa
 	objects, size, err := d.stat(ctx, id, parts)
 	if err == nil {
 		if size <= smallBlob {
-			err = d.move(ctx, objects, want)
+			err = d.move(ctx, objects, size, want)
 		} else {
 			err = d.stage(ctx, id, objects, size, want)
 		}
@@ -57,8 +57,9 @@ func (d *Driver) stat(ctx context.Context, id string, parts []storage.Part) (obj
 }
 
 // move verifies a small blob and puts the very bytes that were hashed.
-func (d *Driver) move(ctx context.Context, objects []object, want digest.Digest) error {
+func (d *Driver) move(ctx context.Context, objects []object, size int64, want digest.Digest) error {
 	var b bytes.Buffer
+	b.Grow(int(size))
 	for _, o := range objects {
 		if err := d.read(ctx, o, 0, o.size, &b); err != nil {
 			return err
@@ -67,7 +68,12 @@ func (d *Driver) move(ctx context.Context, objects []object, want digest.Digest)
 	if want.Algorithm().FromBytes(b.Bytes()) != want {
 		return storage.ErrDigestMismatch
 	}
-	_, err := d.core.Client.PutObject(ctx, d.bucket, storage.BlobKey(want), &b, int64(b.Len()), minio.PutObjectOptions{})
+	sum := want // the endpoint compares
+	if want.Algorithm() != digest.SHA256 {
+		sum = digest.FromBytes(b.Bytes())
+	}
+	_, err := d.core.PutObject(ctx, d.bucket, storage.BlobKey(want), bytes.NewReader(b.Bytes()), int64(b.Len()), "", sum.Encoded(),
+		minio.PutObjectOptions{DisableContentSha256: true})
 	if err != nil {
 		return fmt.Errorf("put the blob: %w", clean(err))
 	}
@@ -104,9 +110,6 @@ func (d *Driver) copy(ctx context.Context, objects []object, key string) error {
 	return copyError(err)
 }
 
-// copiesAtOnce is how many parts of one object the endpoint is asked to copy at a time.
-const copiesAtOnce = 4
-
 // build makes an object by a multipart upload.
 func (d *Driver) build(ctx context.Context, objects []object, key string) (err error) {
 	steps := plan(objects, d.limits)
@@ -124,7 +127,7 @@ func (d *Driver) build(ctx context.Context, objects []object, key string) (err e
 	}()
 	done := make([]minio.CompletePart, len(steps))
 	copies, copying := errgroup.WithContext(ctx)
-	copies.SetLimit(copiesAtOnce)
+	copies.SetLimit(atOnce)
 	for i, s := range steps {
 		if !s.copied { // one at a time: it is in memory
 			if done[i], err = d.moveStep(copying, objects, s, key, upload, i+1); err != nil {
@@ -167,7 +170,7 @@ func (d *Driver) moveStep(ctx context.Context, objects []object, s step, key, up
 			return minio.CompletePart{}, err
 		}
 	}
-	part, err := d.core.PutObjectPart(ctx, d.bucket, key, upload, n, &buf, int64(buf.Len()), minio.PutObjectPartOptions{})
+	part, err := d.core.PutObjectPart(ctx, d.bucket, key, upload, n, bytes.NewReader(buf.Bytes()), int64(buf.Len()), minio.PutObjectPartOptions{})
 	if err != nil {
 		return minio.CompletePart{}, fmt.Errorf("put joined parts: %w", clean(err))
 	}

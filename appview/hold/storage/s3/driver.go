@@ -21,6 +21,7 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"atcr.io/operator/appview/hold/storage"
 )
@@ -157,16 +158,27 @@ func (d *Driver) Delete(ctx context.Context, dg digest.Digest) error {
 	return nil
 }
 
+// atOnce is how many requests about one upload are under way at a time.
+const atOnce = 4
+
 // Abort implements [storage.Driver].
 func (d *Driver) Abort(ctx context.Context, id string) error {
+	removals, removing := errgroup.WithContext(ctx)
+	removals.SetLimit(atOnce)
 	opts := minio.ListObjectsOptions{Prefix: storage.UploadKey(id) + "/", Recursive: true}
+	var unlisted error
 	for obj := range d.core.ListObjectsIter(ctx, d.bucket, opts) {
-		if obj.Err != nil {
-			return fmt.Errorf("abort upload: list parts: %w", clean(obj.Err))
+		if unlisted = obj.Err; unlisted != nil {
+			break
 		}
-		if err := d.remove(ctx, obj.Key); err != nil {
-			return fmt.Errorf("abort upload: %w", err)
-		}
+		removals.Go(func() error { return d.remove(removing, obj.Key) })
+	}
+	err := removals.Wait()
+	if unlisted != nil {
+		err = fmt.Errorf("list parts: %w", clean(unlisted))
+	}
+	if err != nil {
+		return fmt.Errorf("abort upload: %w", err)
 	}
 	return nil
 }
