@@ -50,7 +50,7 @@ func (r *Reconciler) oauthClient(ctx context.Context, sc *scope) error {
 	if err != nil {
 		return err
 	}
-	set, err := keyset.ParseOAuth(s.Data[names.FileOAuthKey], s.Annotations[v1alpha1.AnnotationKeySet], s.CreationTimestamp.Time, sc.now.Time)
+	set, err := keyset.ParseOAuth(s.Data[names.FileOAuthKey], s.Annotations[v1alpha1.AnnotationKeySet], s.CreationTimestamp.Time)
 	if err != nil {
 		sc.keysFailed(true, v1alpha1.ReasonKeyInvalid,
 			"Secret %s: %s: %v. Restore it, or delete it to have a new key made; users then log in again", s.Name, names.FileOAuthKey, err)

@@ -38,7 +38,7 @@ type Key struct {
 	Kid         string // RFC 7638 thumbprint, SHA-256, base64url
 	Algorithm   Algorithm
 	Signer      crypto.Signer
-	Certificate *x509.Certificate
+	Certificate *x509.Certificate // nil: an OAuth client's, as it was read back
 }
 
 // Public is the verifying half of a key.
@@ -117,6 +117,23 @@ func newKey(signer crypto.Signer, cert *x509.Certificate) (*Key, error) {
 	return &Key{Kid: kid, Algorithm: pub.Algorithm, Signer: signer, Certificate: cert}, nil
 }
 
+// bareKey is a private key without a certificate.
+func bareKey(block *pem.Block) (*Key, error) {
+	signer, err := parsePrivate(block)
+	if err != nil {
+		return nil, err
+	}
+	a, err := algorithmOf(signer.Public())
+	if err != nil {
+		return nil, err
+	}
+	kid, err := Thumbprint(signer.Public())
+	if err != nil {
+		return nil, err
+	}
+	return &Key{Kid: kid, Algorithm: a, Signer: signer}, nil
+}
+
 func newPublic(cert *x509.Certificate) (Public, error) {
 	a, err := algorithmOf(cert.PublicKey)
 	if err != nil {
@@ -165,12 +182,16 @@ func encodePrivate(signer crypto.Signer) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// decodePrivate reads PKCS#8, and the PKCS#1 and SEC 1 forms that openssl writes. Errors never quote the input.
 func decodePrivate(b []byte) (crypto.Signer, error) {
 	block, _ := pem.Decode(b)
 	if block == nil {
 		return nil, errors.New("no PEM block")
 	}
+	return parsePrivate(block)
+}
+
+// parsePrivate reads PKCS#8, and the PKCS#1 and SEC 1 forms that openssl writes. Errors never quote the input.
+func parsePrivate(block *pem.Block) (crypto.Signer, error) {
 	var key any
 	var err error
 	switch block.Type {

@@ -63,8 +63,9 @@ func (s *OAuthSet) Record() string {
 }
 
 // ParseOAuth reads what [OAuthSet.File] and [OAuthSet.Record] wrote. Where the record says nothing, the current key began
-// at made, and a retired one has no end until [Correct] gives it one.
-func ParseOAuth(file []byte, annotation string, made, now time.Time) (*OAuthSet, error) {
+// at made, and a retired one has no end until [Correct] gives it one. Nobody needs certificates of these keys: they have
+// none.
+func ParseOAuth(file []byte, annotation string, made time.Time) (*OAuthSet, error) {
 	r := decodeRecord(annotation)
 	until := map[string]time.Time{}
 	for _, k := range r.Retired {
@@ -79,11 +80,10 @@ func ParseOAuth(file []byte, annotation string, made, now time.Time) (*OAuthSet,
 		if block, rest = pem.Decode(rest); block == nil {
 			break
 		}
-		key, _, err := ParseProvided(pem.EncodeToMemory(block), nil, "", now)
-		if err != nil {
-			return nil, err
-		}
+		key, err := bareKey(block)
 		switch {
+		case err != nil:
+			return nil, err
 		case key.Algorithm != ES256:
 			return nil, errors.New("an OAuth client's key must be ECDSA P-256")
 		case s.Current == nil:
