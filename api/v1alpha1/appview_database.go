@@ -84,11 +84,11 @@ type DatabaseSecretKeys struct {
 	// +optional
 	URI SecretKey `json:"uri,omitempty"`
 
-	// host entry. Default: host.
+	// host is the entry with the host. Default: host.
 	// +optional
 	Host SecretKey `json:"host,omitempty"`
 
-	// port entry; without one the port is 5432. Default: port.
+	// port is the entry with the port; without one the port is 5432. Default: port.
 	// +optional
 	Port SecretKey `json:"port,omitempty"`
 
@@ -96,11 +96,11 @@ type DatabaseSecretKeys struct {
 	// +optional
 	DBName SecretKey `json:"dbname,omitempty"`
 
-	// username entry. Default: username.
+	// username is the entry with the user. Default: username.
 	// +optional
 	Username SecretKey `json:"username,omitempty"`
 
-	// password entry. Default: password.
+	// password is the entry with the password. Default: password.
 	// +optional
 	Password SecretKey `json:"password,omitempty"`
 }

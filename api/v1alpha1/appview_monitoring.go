@@ -2,7 +2,7 @@ package v1alpha1
 
 // Monitoring by a Prometheus of the Prometheus operator.
 type Monitoring struct {
-	// serviceMonitor is Auto (default) makes a ServiceMonitor where the cluster serves the kind; with Enabled, condition
+	// serviceMonitor Auto (default) makes a ServiceMonitor where the cluster serves the kind; with Enabled, condition
 	// Monitored is false where it does not; Disabled makes none.
 	// +optional
 	ServiceMonitor ServiceMonitorMode `json:"serviceMonitor,omitempty"`
