@@ -13,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/config/names"
@@ -24,54 +23,6 @@ import (
 
 // crashPoints is more than the writes of a registry's birth and one rotation.
 const crashPoints = 32
-
-// history is every version of the Secrets of a namespace.
-type history struct {
-	mu       sync.Mutex
-	versions map[string][]*corev1.Secret // by name
-}
-
-// watchSecrets writes down every version, and makes the servers at the addresses load the signing keys of each.
-func watchSecrets(e *controltest.Env, servers *controltest.Servers, podIPs ...string) *history {
-	e.Helper()
-	h := &history{versions: map[string][]*corev1.Secret{}}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(e.Context()))
-	w, err := e.Client.Watch(ctx, &corev1.SecretList{}, client.InNamespace(e.Namespace))
-	require.NoError(e, err)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for ev := range w.ResultChan() {
-			s, ok := ev.Object.(*corev1.Secret)
-			if !ok {
-				continue
-			}
-			h.mu.Lock()
-			h.versions[s.Name] = append(h.versions[s.Name], s)
-			h.mu.Unlock()
-			if set, err := keyset.Parse(s.Data); s.Name == "registry-signing" && err == nil {
-				for _, ip := range podIPs {
-					servers.Has(ip, set)
-				}
-			}
-		}
-	})
-	e.Cleanup(func() { cancel(); wg.Wait() })
-	return h
-}
-
-// of is every version of a Secret up to the one that is there now.
-func (h *history) of(e *controltest.Env, name string) (out []*corev1.Secret) {
-	e.Helper()
-	now := &corev1.Secret{}
-	e.Get(name, now)
-	e.Until("every version of Secret "+name, func() bool {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		out = append([]*corev1.Secret(nil), h.versions[name]...)
-		return len(out) > 0 && out[len(out)-1].ResourceVersion == now.ResourceVersion
-	})
-	return out
-}
 
 // mortal is an operator that may crash, and its successor.
 type mortal struct {
@@ -124,7 +75,7 @@ func dieAndGoOn(t *testing.T, n int) string {
 	crash := &controltest.Crash{After: n}
 	options := []controltest.Option{servers.Asked(), propagation(10 * time.Millisecond)}
 	m := &mortal{e: e, crash: crash, options: options}
-	seen := watchSecrets(e, servers, "10.1.1.1")
+	seen := e.WatchSecrets(servers, "10.1.1.1")
 	m.first = e.Operator(append(options, crash.Option)...)
 	e.Kubelet()
 	av := appView("registry")
@@ -149,49 +100,15 @@ func dieAndGoOn(t *testing.T, n int) string {
 	// Nothing is left to do. A crash that comes now, with the last status, is one too.
 	m.until("nothing more", ready)
 
-	kids := map[string]bool{}
-	for _, s := range seen.of(e, "registry-signing-next") {
-		set, err := keyset.Parse(s.Data)
-		require.NoError(t, err)
-		kids[set.Current.Kid] = true
-	}
-	var before *keyset.Set
-	for _, s := range seen.of(e, "registry-signing") {
-		set, err := keyset.Parse(s.Data)
-		require.NoError(t, err)
-		kids[set.Current.Kid] = true
-		if before != nil {
-			require.True(t, verifies(set, before.Current.Kid), "tokens that were just signed are refused")
-			require.True(t, verifies(before, set.Current.Kid), "a key signs that servers were not given before")
-		}
-		before = set
-	}
-	require.Len(t, kids, 3, "one key that signed, one that signs, one that will: none was made twice")
-	require.Len(t, before.Verifying(), 3)
-	for _, name := range []string{"registry-oauth", "registry-sealing"} {
-		all := seen.of(e, name)
-		for _, s := range all {
-			require.Equal(t, all[0].UID, s.UID)
-			require.Equal(t, all[0].Data, s.Data)
-		}
-	}
+	seen.RotatedOnce("registry")
 	return crash.Crashed()
-}
-
-func verifies(s *keyset.Set, kid string) bool {
-	for _, k := range s.Verifying() {
-		if k.Kid == kid {
-			return true
-		}
-	}
-	return false
 }
 
 func TestTwoOperatorsAtOnceMakeAndRotateOneKey(t *testing.T) {
 	t.Parallel()
 	e := controltest.New(t)
 	servers := &controltest.Servers{}
-	seen := watchSecrets(e, servers, "10.1.1.1")
+	seen := e.WatchSecrets(servers, "10.1.1.1")
 	// As when a leader that was cut off does not know yet. Neither has caches that wait for its own writes, as with a list
 	// of namespaces.
 	several := func(_ *rest.Config, o *manager.Options) { o.Namespaces = append(o.Namespaces, "default") }
@@ -214,13 +131,13 @@ func TestTwoOperatorsAtOnceMakeAndRotateOneKey(t *testing.T) {
 	}
 	signed := map[string]bool{}
 	var before *keyset.Set
-	for _, s := range seen.of(e, "registry-signing") {
+	for _, s := range seen.Of("registry-signing") {
 		set, err := keyset.Parse(s.Data)
 		require.NoError(t, err)
 		signed[set.Current.Kid] = true
 		if before != nil {
-			require.True(t, verifies(set, before.Current.Kid))
-			require.True(t, verifies(before, set.Current.Kid))
+			require.True(t, controltest.Verifies(set, before.Current.Kid))
+			require.True(t, controltest.Verifies(before, set.Current.Kid))
 		}
 		before = set
 	}
@@ -286,7 +203,7 @@ func TestASigningSecretWhoseRecordWasRemovedKeepsEveryKey(t *testing.T) {
 		return s.Current.Kid == before.Next.Kid && s.Next != nil && s.Request == "1"
 	})
 	for _, k := range before.Verifying() {
-		require.True(t, verifies(signing(e, "registry"), k.Kid))
+		require.True(t, controltest.Verifies(signing(e, "registry"), k.Kid))
 	}
 }
 

@@ -91,7 +91,7 @@ func TestARefusalOfAnyOneRequestChangesNothingAboutTheEnd(t *testing.T) {
 	for i := range stumbles {
 		stumble.Names = append(stumble.Names, fmt.Sprintf("stumbles-%02d", i))
 	}
-	seen := watchSecrets(e, servers)
+	seen := e.WatchSecrets(servers)
 	var requests controltest.Counter
 	e.Operator(controltest.Counted(&requests), stumble.Watch)
 	e.Kubelet()
@@ -102,7 +102,7 @@ func TestARefusalOfAnyOneRequestChangesNothingAboutTheEnd(t *testing.T) {
 		e.AppView(name, "Ready=True", "Reconciling=", "Stalled=", "KeysReady=True/Generated")
 		t.Logf("%s: %s", name, stumble.Refused(name))
 		for _, suffix := range []string{"-signing", "-signing-next", "-oauth", "-did", "-sealing"} {
-			versions := seen.of(e, name+suffix)
+			versions := seen.Of(name + suffix)
 			for _, s := range versions {
 				require.Equal(t, versions[0].UID, s.UID, "%s was made twice", s.Name)
 				require.Equal(t, versions[0].Data[names.FileSigningKey], s.Data[names.FileSigningKey], s.Name)

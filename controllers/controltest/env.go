@@ -202,6 +202,12 @@ func (e *Env) Patiently(what string, ok func() error) {
 	e.within(10*patience, 100*time.Millisecond, what, ok)
 }
 
+// Seldom is [Env.Patiently] for what costs a lot to ask.
+func (e *Env) Seldom(what string, ok func() error) {
+	e.Helper()
+	e.within(10*patience, time.Second, what, ok)
+}
+
 func (e *Env) within(patience, every time.Duration, what string, ok func() error) {
 	e.Helper()
 	deadline := time.NewTimer(patience)
