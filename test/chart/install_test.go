@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -157,9 +158,17 @@ func TestTheRightsOfANamespacedInstallAreEnough(t *testing.T) {
 	link.Spec.Hold.DID, link.Spec.Endpoint = v1alpha1.DID(hold.DID), v1alpha1.Origin(hold.URL)
 	av := &v1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Name: "registry"}}
 	av.Spec.DeletionPolicy = v1alpha1.DeletionPolicy{Data: v1alpha1.Delete, Keys: v1alpha1.Delete}
-	c.Create(av, link)
+	stranger := &v1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Name: "registry", Namespace: foreign}}
+	c.Create(stranger, av, link)
 	c.AppView("registry", "Ready=True", "Stalled=", "HoldsHealthy=True")
 	c.HoldLink("hold01", "Ready=True")
+	require.NoError(t, c.client.Get(t.Context(), client.ObjectKeyFromObject(stranger), stranger))
+	require.Empty(t, stranger.Status.Conditions, "another namespace is not this operator's")
+	require.Empty(t, stranger.Finalizers)
+	for _, list := range []client.ObjectList{&corev1.SecretList{}, &corev1.ServiceList{}, &appsv1.DeploymentList{}} {
+		require.NoError(t, c.client.List(t.Context(), list, client.InNamespace(foreign)))
+		require.Zero(t, meta.LenList(list), "%T", list)
+	}
 
 	require.NoError(t, c.Client.Delete(t.Context(), av))
 	c.Eventually("the AppView goes with its data and keys", func() error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	operatorv1alpha1 "atcr.io/operator/api/v1alpha1"
@@ -34,6 +36,7 @@ var disruptions = []struct {
 	happens func(w *world, t *testing.T, appView, address, repository string)
 }{
 	{"a rollout replaces every pod, and no pull fails", (*world).rollout},
+	{"an image that cannot be pulled: no pull fails, and the next image takes over", (*world).unpullable},
 	{"a server that is killed is back by itself", (*world).killServer},
 	{"a cordoned node, and an evicted replica: no pull fails", (*world).evict},
 	{"an operator that is killed goes on where it was", (*world).killOperator},
@@ -50,6 +53,35 @@ func (w *world) rollout(t *testing.T, appView, address, repository string) {
 	}
 	noneFailed(t, running)
 	require.Len(t, w.serverPods(t, appView), len(before))
+}
+
+// unpullable gives the AppView an image that nobody has, and takes it away again. The pods that run stay what they are.
+func (w *world) unpullable(t *testing.T, appView, address, repository string) {
+	before := w.serverPods(t, appView)
+	running := w.pulls(t, address, repository, disruptedPerSecond)
+	const absent = publicRegistry + "/alice.test/hello:absent"
+	w.setImage(t, appView, absent)
+	eventually(t, "the AppView says which image cannot be pulled, and what helps", func(ctx context.Context) error {
+		var a operatorv1alpha1.AppView
+		if err := w.Get(ctx, key(appView), &a); err != nil {
+			return err
+		}
+		c := meta.FindStatusCondition(a.Status.Conditions, operatorv1alpha1.ConditionReady)
+		if a.Status.ObservedGeneration != a.Generation || c == nil || c.Status != metav1.ConditionFalse || c.Reason != operatorv1alpha1.ReasonImagePullFailed ||
+			!strings.Contains(c.Message, absent) || !strings.Contains(c.Message, "check spec.image") {
+			return fmt.Errorf("%+v", c)
+		}
+		return nil
+	})
+	w.setImage(t, appView, "")
+	w.waitAppView(t, appView)
+	noneFailed(t, running)
+	eventually(t, "the pod without an image is gone", func(context.Context) error {
+		if now := w.serverPods(t, appView); !maps.Equal(now, before) {
+			return fmt.Errorf("%v, before %v", now, before)
+		}
+		return nil
+	})
 }
 
 func (w *world) killServer(t *testing.T, appView, address, repository string) {
@@ -164,9 +196,20 @@ func (w *world) restartAPIServer(t *testing.T, appView, address, repository stri
 
 func (w *world) setLogLevel(t *testing.T, appView, level string) {
 	t.Helper()
+	w.change(t, appView, fmt.Sprintf(`{"spec":{"logging":{"level":%q}}}`, level))
+}
+
+// setImage makes the AppView run an image; empty: the operator's.
+func (w *world) setImage(t *testing.T, appView, image string) {
+	t.Helper()
+	w.change(t, appView, fmt.Sprintf(`{"spec":{"image":%q}}`, image))
+}
+
+// change patches an AppView (RFC 7396).
+func (w *world) change(t *testing.T, appView, patch string) {
+	t.Helper()
 	a := &operatorv1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Name: appView, Namespace: namespace}}
-	patch := fmt.Appendf(nil, `{"spec":{"logging":{"level":%q}}}`, level)
-	require.NoError(t, w.Patch(t.Context(), a, client.RawPatch("application/merge-patch+json", patch)))
+	require.NoError(t, w.Patch(t.Context(), a, client.RawPatch(types.MergePatchType, []byte(patch))))
 }
 
 // secretsOf are the keys of an AppView: the identity of each Secret, and the key that signs. Keys whose tokens are over go

@@ -2,6 +2,7 @@
 //
 //	make bench-operator                  1,000 of each, about four minutes
 //	make bench-operator OPERATOR_N=200   another number
+//	OPERATOR_PROFILES=folder             and CPU and heap profiles of each part
 //
 // There is no kubelet: Deployments become available as soon as they change. Holds are servers on loopback. The API
 // server, etcd, the operator and the test share the cores, so times say something on a quiet machine only.

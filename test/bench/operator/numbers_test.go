@@ -3,6 +3,9 @@ package operator
 import (
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"time"
@@ -43,6 +46,29 @@ func kinds(requests []string) string {
 		out = append(out, fmt.Sprintf("%d %s", counts[k], k))
 	}
 	return strings.Join(out, ", ")
+}
+
+// part runs a part of the benchmark, and writes its profiles to the folder that OPERATOR_PROFILES names: NAME.cpu, and
+// NAME.heap, which is what is live when it has ended.
+func (b *bench) part(name string, run func()) {
+	b.Helper()
+	folder := os.Getenv("OPERATOR_PROFILES")
+	if folder == "" {
+		run()
+		return
+	}
+	require.NoError(b, os.MkdirAll(folder, 0o755))
+	cpu, err := os.Create(filepath.Join(folder, name+".cpu"))
+	require.NoError(b, err)
+	defer cpu.Close()
+	require.NoError(b, pprof.StartCPUProfile(cpu))
+	run()
+	pprof.StopCPUProfile()
+	b.heap()
+	live, err := os.Create(filepath.Join(folder, name+".heap"))
+	require.NoError(b, err)
+	defer live.Close()
+	require.NoError(b, pprof.Lookup("heap").WriteTo(live, 0))
 }
 
 // spent is the time in reconciles of AppViews so far, and their number.
