@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -59,8 +60,8 @@ func (w *world) rollout(t *testing.T, appView, address, repository string) {
 func (w *world) unpullable(t *testing.T, appView, address, repository string) {
 	before := w.serverPods(t, appView)
 	running := w.pulls(t, address, repository, disruptedPerSecond)
-	const absent = publicRegistry + "/alice.test/hello:absent"
-	w.setImage(t, appView, absent)
+	absent := publicRegistry + "/alice.test/hello:absent"
+	w.setImage(t, appView, new(absent))
 	eventually(t, "the AppView says which image cannot be pulled, and what helps", func(ctx context.Context) error {
 		var a operatorv1alpha1.AppView
 		if err := w.Get(ctx, key(appView), &a); err != nil {
@@ -73,7 +74,7 @@ func (w *world) unpullable(t *testing.T, appView, address, repository string) {
 		}
 		return nil
 	})
-	w.setImage(t, appView, "")
+	w.setImage(t, appView, nil)
 	w.waitAppView(t, appView)
 	noneFailed(t, running)
 	eventually(t, "the pod without an image is gone", func(context.Context) error {
@@ -199,10 +200,12 @@ func (w *world) setLogLevel(t *testing.T, appView, level string) {
 	w.change(t, appView, fmt.Sprintf(`{"spec":{"logging":{"level":%q}}}`, level))
 }
 
-// setImage makes the AppView run an image; empty: the operator's.
-func (w *world) setImage(t *testing.T, appView, image string) {
+// setImage makes the AppView run an image; nil: the operator's.
+func (w *world) setImage(t *testing.T, appView string, image *string) {
 	t.Helper()
-	w.change(t, appView, fmt.Sprintf(`{"spec":{"image":%q}}`, image))
+	quoted, err := json.Marshal(image)
+	require.NoError(t, err)
+	w.change(t, appView, fmt.Sprintf(`{"spec":{"image":%s}}`, quoted))
 }
 
 // change patches an AppView (RFC 7396).
