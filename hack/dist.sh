@@ -39,5 +39,11 @@ for chart in atcr-operator atcr-hold; do
   # Charts name images by tag: the release's, in the release's registry.
   cp -r "$REPO/charts/$chart" "$overlay/$chart"
   sed -i "s#repository: atcr\.local/#repository: $registry/#" "$overlay/$chart/values.yaml"
-  "$helm" package "$overlay/$chart" --app-version "$version" --destination "$dist" >&2
+  "$helm" package "$overlay/$chart" --app-version "$version" --destination "$overlay/packed" >/dev/null
+  # Helm writes the time of day into the archive: once more, so that the same sources give the same bytes.
+  package=$(basename "$overlay"/packed/"$chart"-*.tgz)
+  rm -r "${overlay:?}/$chart"
+  tar -xmzf "$overlay/packed/$package" -C "$overlay"
+  tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf - -C "$overlay" "$chart" | gzip -n >"$dist/$package"
+  say "wrote $package"
 done

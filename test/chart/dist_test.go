@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,6 +79,20 @@ func TestTheFilesOfARelease(t *testing.T) {
 		all := parse(t, out)
 		d := one[appsv1.Deployment](t, all, "Deployment", ofKind(all, "Deployment")[0].GetName())
 		require.Equal(t, image, d.Spec.Template.Spec.Containers[0].Image)
+	}
+}
+
+func TestTheFilesOfAReleaseAreTheSameEveryTime(t *testing.T) {
+	first, second := releaseFiles(t), releaseFiles(t)
+	entries, err := os.ReadDir(first)
+	require.NoError(t, err)
+	require.Len(t, entries, 4)
+	for _, entry := range entries {
+		one, err := os.ReadFile(filepath.Join(first, entry.Name()))
+		require.NoError(t, err)
+		two, err := os.ReadFile(filepath.Join(second, entry.Name()))
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(one, two), entry.Name())
 	}
 }
 
