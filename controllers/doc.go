@@ -11,5 +11,6 @@
 //   - probe: asks holds for their health, on the leader only
 //   - internal/links: which HoldLinks an AppView admits, and which hold is its default; internal/apply: server-side apply
 //     that sends nothing when nothing changes; internal/conditions: the rules of kstatus
+//   - internal/usersecret, internal/trust: Secrets that a spec names, and the certificates that a HoldLink trusts
 //   - controltest: the operator on a real API server, for tests
 package controllers

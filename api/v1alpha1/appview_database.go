@@ -105,7 +105,7 @@ type DatabaseSecretKeys struct {
 	Password SecretKey `json:"password,omitempty"`
 }
 
-// CASecretReference names a Secret with certificates, in the AppView's namespace.
+// CASecretReference names a Secret with certificates, in the namespace of the object that names it.
 type CASecretReference struct {
 	// name of the Secret; of a CloudNativePG cluster it is NAME-ca.
 	// +required

@@ -253,6 +253,10 @@ const (
 	ReasonDIDMismatch = "DIDMismatch"
 	// ReasonServiceNotFound: no Service, or no port, of that name.
 	ReasonServiceNotFound = "ServiceNotFound"
+	// ReasonRefNotPermitted: the Service is in another namespace, which has no ReferenceGrant for it.
+	ReasonRefNotPermitted = "RefNotPermitted"
+	// ReasonCABundleInvalid: the Secret with certificates is not there, or holds none.
+	ReasonCABundleInvalid = "CABundleInvalid"
 	// ReasonBlockedAddress: the address is one that the operator must not call.
 	ReasonBlockedAddress = "BlockedAddress"
 )

@@ -71,6 +71,10 @@ type HoldLinkSpec struct {
 	// +kubebuilder:validation:MaxLength=128
 	DisplayName string `json:"displayName,omitempty"`
 
+	// trust says whose certificate the hold may show. Default: that of a public authority.
+	// +optional
+	Trust Trust `json:"trust,omitempty,omitzero"`
+
 	// healthCheck says how the hold is asked whether it is well: a GET that must answer 200.
 	// +optional
 	HealthCheck HealthCheck `json:"healthCheck,omitempty,omitzero"`
@@ -107,7 +111,7 @@ type HoldSource struct {
 	// +optional
 	URL Origin `json:"url,omitempty"`
 
-	// serviceRef names the hold's Service in the HoldLink's namespace; its did.json names the DID.
+	// serviceRef names the hold's Service; its did.json names the DID.
 	// +optional
 	ServiceRef *ServiceReference `json:"serviceRef,omitempty"`
 }
@@ -117,6 +121,11 @@ type ServiceReference struct {
 	// name of the Service.
 	// +required
 	Name ServiceName `json:"name,omitempty"`
+
+	// namespace of the Service. Default: the HoldLink's. Another one must consent by a ReferenceGrant of the Gateway API,
+	// from HoldLinks of this namespace to its Services.
+	// +optional
+	Namespace NamespaceName `json:"namespace,omitempty"`
 
 	// port of the Service. Default: its only port, or 80.
 	// +optional
@@ -128,6 +137,15 @@ type ServiceReference struct {
 	// +optional
 	// +kubebuilder:validation:Enum=http;https
 	Scheme string `json:"scheme,omitempty"`
+}
+
+// Trust is in certificates that are not those of public authorities. The operator and the AppView's server use it for this
+// hold alone, and for the storage that it sends them to.
+type Trust struct {
+	// caBundleSecretRef names a Secret with certificates, in the HoldLink's namespace: 6 KiB of PEM at most. Label it
+	// operator.atcr.io/watch=true to have changes seen at once; else it is read every ten minutes.
+	// +optional
+	CABundleSecretRef *CASecretReference `json:"caBundleSecretRef,omitempty"`
 }
 
 // Download says how clients get blobs.

@@ -21,7 +21,7 @@ const maxRuntimeFile = 1 << 20 // bytes
 // Snapshot is what holds at one moment: the runtime file merged over the environment. It never changes.
 type Snapshot struct {
 	DefaultHoldDID      string                // canonical
-	Holds               map[string]names.Hold // by canonical DID
+	Holds               map[string]names.Hold // by canonical DID; CABundle is the certificates themselves
 	AllowedHosts        []string
 	AllowedPrivateCIDRs []netip.Prefix
 	AllowedPrivatePorts []int
@@ -164,6 +164,7 @@ func merge(c *Config, f *names.Runtime, hash string) (*Snapshot, error) {
 		if h.Download == "" {
 			h.Download = names.Redirect
 		}
+		h.CABundle = f.CABundles[h.CABundle]
 		s.Holds[did] = h
 	}
 	cidrs, err := prefixes(f.AllowedPrivateCIDRs)

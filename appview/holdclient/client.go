@@ -45,6 +45,9 @@ type Config struct {
 	Configured func(did string) (names.Hold, bool)
 	Guarded    *http.Client // for endpoints that users and records chose: refuses private addresses
 	Trusted    *http.Client // for endpoints that the operator configured
+	// Trusting makes the same two clients, which trust certificates besides the system's roots. Nil when no configured
+	// hold has any.
+	Trusting func(certificates string) (guarded, trusted *http.Client)
 	// HandOut says whether clients may be sent to a URL that a hold gave out which no operator configured.
 	HandOut func(*url.URL) error
 	Now     func() time.Time // time.Now when nil
@@ -56,6 +59,7 @@ type Client struct {
 	mu        sync.Mutex
 	holds     map[syntax.DID]resolved
 	crews     map[[2]syntax.DID]time.Time
+	trusting  map[string]clients       // by certificates
 	simple    map[syntax.DID]time.Time // holds without reserveManifest, until they are asked again
 	located   *lru.Cache[locationKey, location]
 	first     *lru.Cache[uploadKey, firstPart]
@@ -69,27 +73,60 @@ type Client struct {
 
 // New makes a client.
 func New(c Config) *Client {
-	guarded, trusted := *c.Guarded, *c.Trusted
-	for _, client := range []*http.Client{&guarded, &trusted} {
-		// A redirect is an answer for our client, never a place to send a service token to.
-		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		client.Timeout = 0 // calls have deadlines of their own; parts of a blob take as long as they move
-	}
-	c.Guarded, c.Trusted = &guarded, &trusted
+	own := clientsFrom(c.Guarded, c.Trusted)
+	c.Guarded, c.Trusted = own.guarded, own.trusted
 	if c.Now == nil {
 		c.Now = time.Now
 	}
 	located, _ := lru.New[locationKey, location](20_000)
 	first, _ := lru.New[uploadKey, firstPart](10_000)
 	successors, _ := lru.New[syntax.DID, succession](maxHolds)
-	return &Client{Config: c, located: located, first: first, successors: successors, holds: map[syntax.DID]resolved{}, crews: map[[2]syntax.DID]time.Time{}, simple: map[syntax.DID]time.Time{}, now: c.Now, partIdle: partIdle}
+	return &Client{Config: c, located: located, first: first, successors: successors, holds: map[syntax.DID]resolved{}, crews: map[[2]syntax.DID]time.Time{}, simple: map[syntax.DID]time.Time{}, trusting: map[string]clients{}, now: c.Now, partIdle: partIdle}
+}
+
+// clients are for one choice of roots.
+type clients struct{ guarded, trusted *http.Client }
+
+func clientsFrom(guarded, trusted *http.Client) clients {
+	g, t := *guarded, *trusted
+	for _, client := range []*http.Client{&g, &t} {
+		// A redirect is an answer for our client, never a place to send a service token to.
+		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		client.Timeout = 0 // calls have deadlines of their own; parts of a blob take as long as they move
+	}
+	return clients{&g, &t}
+}
+
+// maxTrusting bounds how many sets of certificates have clients: they change, and nobody says which are over.
+const maxTrusting = 256
+
+// clientsFor verify the certificate of h, and of the storage that it sends us to, as the operator configured for h.
+func (c *Client) clientsFor(h *Hold) clients {
+	if h.certificates == "" || c.Trusting == nil {
+		return clients{c.Guarded, c.Trusted}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	own, known := c.trusting[h.certificates]
+	if !known {
+		if len(c.trusting) >= maxTrusting {
+			for _, old := range c.trusting {
+				old.guarded.CloseIdleConnections()
+				old.trusted.CloseIdleConnections()
+			}
+			clear(c.trusting)
+		}
+		own = clientsFrom(c.Trusting(h.certificates))
+		c.trusting[h.certificates] = own
+	}
+	return own
 }
 
 func (c *Client) httpFor(h *Hold) *http.Client {
 	if h.trusted {
-		return c.Trusted
+		return c.clientsFor(h).trusted
 	}
-	return c.Guarded
+	return c.clientsFor(h).guarded
 }
 
 // call posts in as JSON to a method of the hold as user, and reads the JSON answer into out.

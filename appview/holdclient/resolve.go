@@ -22,6 +22,8 @@ type Hold struct {
 	Declared string         // what its DID document says; differs when an operator configured another endpoint
 	Download names.Download // how clients get its blobs
 	trusted  bool           // endpoint comes from configuration: private addresses are fine
+
+	certificates string // in PEM, that its own is verified with besides the system's roots; as configured
 }
 
 // How long a resolved hold is kept, and how long a failed resolution is not tried again.
@@ -50,7 +52,7 @@ func (c *Client) Resolve(ctx context.Context, did syntax.DID) (*Hold, error) {
 	if known && r.config == conf && c.now().Before(r.expires) {
 		return r.hold, r.err
 	}
-	v, err, _ := c.resolving.Do(string(did)+"\n"+conf.Endpoint+"\n"+string(conf.Download), func() (any, error) {
+	v, err, _ := c.resolving.Do(strings.Join([]string{string(did), conf.Endpoint, string(conf.Download), conf.CABundle}, "\n"), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 		defer cancel()
 		h, err := c.resolve(ctx, did, conf)
@@ -73,7 +75,7 @@ func (c *Client) Resolve(ctx context.Context, did syntax.DID) (*Hold, error) {
 }
 
 func (c *Client) resolve(ctx context.Context, did syntax.DID, conf names.Hold) (*Hold, error) {
-	h := &Hold{DID: did, Download: names.Redirect}
+	h := &Hold{DID: did, Download: names.Redirect, certificates: conf.CABundle}
 	if conf.Download != "" {
 		h.Download = conf.Download
 	}
@@ -117,7 +119,7 @@ func (c *Client) resolveConfigured(ctx context.Context, h *Hold, conf names.Hold
 // declared is the endpoint that the hold's DID document declares. The document comes from the configured endpoint, and
 // must name this hold.
 func (c *Client) declared(ctx context.Context, h *Hold) (string, error) {
-	doc, err := diddoc.FetchWebDocument(ctx, c.Trusted, string(h.DID), h.Endpoint)
+	doc, err := diddoc.FetchWebDocument(ctx, c.clientsFor(h).trusted, string(h.DID), h.Endpoint)
 	if err != nil {
 		return "", err
 	}
@@ -160,7 +162,7 @@ func (h *Hold) dialled(raw string) (u *url.URL, host string, client func(*Client
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
 		return nil, "", nil, fmt.Errorf("the hold gave out a URL that is not http or https")
 	}
-	guarded := func(c *Client) *http.Client { return c.Guarded }
+	guarded := func(c *Client) *http.Client { return c.clientsFor(h).guarded }
 	if !h.trusted {
 		return u, "", guarded, nil
 	}
@@ -168,7 +170,7 @@ func (h *Hold) dialled(raw string) (u *url.URL, host string, client func(*Client
 	if err != nil {
 		return nil, "", nil, err
 	}
-	trusted := func(c *Client) *http.Client { return c.Trusted }
+	trusted := func(c *Client) *http.Client { return c.clientsFor(h).trusted }
 	if u.Scheme == own.Scheme && u.Host == own.Host {
 		return u, "", trusted, nil
 	}

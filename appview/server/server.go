@@ -153,7 +153,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	pds := atproto.NewPDS(directory, toPDS, sessions).At(s.now)
 	s.holds = holdclient.New(holdclient.Config{Directory: holds{directory}, Tokens: serviceTokens{pds},
 		Configured: func(did string) (names.Hold, bool) { return s.runtime.Current().Hold(did) },
-		Guarded:    to(guarded, observe.Hold), Trusted: to(operator, observe.Hold), HandOut: s.runtime.Policy().CheckURL, Now: s.now})
+		Guarded:    to(guarded, observe.Hold), Trusted: to(operator, observe.Hold), Trusting: s.trusting, HandOut: s.runtime.Policy().CheckURL, Now: s.now})
 	s.mirror = index.New(index.Config{PDS: pds, Store: s.db, Log: s.log, TTL: mirrorTTL, CacheBytes: manifestCache,
 		StoreBytes: manifestStore, Now: s.now})
 	s.uploads = upload.New(s.holds, &upload.Sessions{Store: s.db, Now: s.now}, s.log)
@@ -184,6 +184,13 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	s.handler = s.tracing.Handler(routeOfRequest, s.metrics.observed(s.log, s.cfg.AccessLog, bodyIdle, s.routes(registry, issuer)))
 	return nil
+}
+
+// trusting makes clients of a hold whose certificate the system's roots alone do not verify.
+func (s *Server) trusting(certificates string) (guarded, trusted *http.Client) {
+	options := diddoc.Options{Timeout: -1, TLS: diddoc.TrustAlso([]byte(certificates))}
+	to := s.metrics.upstream.Client
+	return to(diddoc.NewClient(s.runtime.Policy(), options), observe.Hold), to(diddoc.NewClient(s.runtime.OperatorPolicy(), options), observe.Hold)
 }
 
 // routes is the API listener.

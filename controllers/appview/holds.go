@@ -3,6 +3,7 @@ package appview
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -14,6 +15,7 @@ import (
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/controllers/internal/links"
+	"atcr.io/operator/controllers/internal/trust"
 	"atcr.io/operator/controllers/render"
 )
 
@@ -48,12 +50,48 @@ func (r *Reconciler) holds(ctx context.Context, sc *scope) error {
 	} else {
 		sc.conditions.False(v1alpha1.ConditionDefaultHoldResolved, choice.Reason, choice.Message)
 	}
-	sc.tell(all, decided)
+	sc.holdRevoked = choice.Revoked
+	bundles, err := r.bundles(ctx, sc, all, decided)
+	if err != nil {
+		return err
+	}
+	sc.tell(all, decided, bundles)
 	return nil
 }
 
+// bundles are the certificates that the servers trust for the holds of admitted links. What cannot be read now stays as
+// the servers have it: the link says why.
+func (r *Reconciler) bundles(ctx context.Context, sc *scope, all []v1alpha1.HoldLink, decided map[types.NamespacedName]links.Decision) (map[types.NamespacedName]string, error) {
+	out := map[types.NamespacedName]string{}
+	for i := range all {
+		link := &all[i]
+		if link.Spec.Trust.CABundleSecretRef == nil || !decided[links.Key(link)].Accepted {
+			continue
+		}
+		bundle, again, err := trust.Bundle(ctx, r.userSecrets, link)
+		sc.again(again)
+		var invalid trust.Invalid
+		switch {
+		case errors.As(err, &invalid):
+			if sc.told == nil {
+				continue
+			}
+			for _, h := range sc.told.Holds {
+				if h.DID == link.Status.DID {
+					out[links.Key(link)] = sc.told.CABundles[h.CABundle]
+				}
+			}
+		case err != nil:
+			return nil, err
+		default:
+			out[links.Key(link)] = bundle
+		}
+	}
+	return out, nil
+}
+
 // tell collects what the server is told of the admitted links, and sums up their health.
-func (sc *scope) tell(all []v1alpha1.HoldLink, decided map[types.NamespacedName]links.Decision) {
+func (sc *scope) tell(all []v1alpha1.HoldLink, decided map[types.NamespacedName]links.Decision, bundles map[types.NamespacedName]string) {
 	slices.SortFunc(all, func(a, b v1alpha1.HoldLink) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
@@ -85,6 +123,7 @@ func (sc *scope) tell(all []v1alpha1.HoldLink, decided map[types.NamespacedName]
 		if link.Spec.Endpoint != "" || link.Spec.Hold.DID == "" {
 			hold.Endpoint = link.Status.Endpoint
 		}
+		hold.CABundle = bundles[links.Key(link)]
 		// Of two links whose hold neither has found yet, one is enough.
 		if at := slices.IndexFunc(sc.holds, func(h names.Hold) bool { return h.DID == hold.DID }); at < 0 {
 			sc.holds = append(sc.holds, hold)
@@ -143,6 +182,7 @@ func (r *Reconciler) lastKnownDefault(ctx context.Context, sc *scope) (string, e
 		return "", fmt.Errorf("reading the runtime file: %w", err)
 	}
 	if known := render.KnownRuntime(cm); known != nil && sc.owned(cm) {
+		sc.told = known
 		return known.DefaultHoldDID, nil
 	}
 	if d := sc.status.DefaultHold; d != nil {

@@ -48,10 +48,11 @@ func (r *Reconciler) runtime(ctx context.Context, sc *scope) error {
 	return apply.Apply(ctx, r.applier, file, &corev1.ConfigMap{}, sc.mayWrite)
 }
 
-// deployment runs the server once it has its keys and a default hold. While either is missing, what runs is left alone.
+// deployment runs the server once it has its keys and a default hold. While either is missing, and when the consent to the
+// hold was taken back, what runs is left alone.
 func (r *Reconciler) deployment(ctx context.Context, sc *scope) error {
 	live := &appsv1.Deployment{}
-	if sc.consumed != "" && sc.defaultHold != "" {
+	if sc.consumed != "" && sc.defaultHold != "" && !sc.holdRevoked {
 		if err := apply.Apply(ctx, r.applier, render.Deployment(sc.appView, sc.settings, sc.consumed), live, sc.mayWrite); err != nil {
 			return err
 		}

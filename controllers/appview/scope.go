@@ -38,8 +38,10 @@ type scope struct {
 	certificate certificateReport // of exposure.tls
 
 	consumed    string             // their hash; empty: the keys are not ready
+	holdRevoked bool               // the default hold may not be named any more: the Deployment is left as it is
+	told        *names.Runtime     // what the servers were told before; nil: nothing
 	defaultHold string             // DID that the server is told; empty: none
-	holds       []names.Hold       // that the server is told
+	holds       []names.Hold       // that the server is told; CABundle is the certificates themselves
 	service     *corev1.Service    // as the cluster has it
 	deployment  *appsv1.Deployment // as the cluster has it; nil: none
 

@@ -185,7 +185,16 @@ func (r *Reconciler) bySecret(ctx context.Context, s *corev1.Secret) []reconcile
 	if err := r.client.List(ctx, &list, client.InNamespace(s.Namespace), client.MatchingFields{indexSecrets: s.Name}); err != nil {
 		return nil
 	}
+	var trusting v1alpha1.HoldLinkList
+	if err := r.client.List(ctx, &trusting, client.InNamespace(s.Namespace)); err != nil {
+		return nil
+	}
 	var out []reconcile.Request
+	for i := range trusting.Items {
+		if ref := trusting.Items[i].Spec.Trust.CABundleSecretRef; ref != nil && string(ref.Name) == s.Name {
+			out = append(out, reconcile.Request{NamespacedName: links.AppViewOf(&trusting.Items[i])})
+		}
+	}
 	for _, av := range list.Items {
 		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&av)})
 	}

@@ -26,8 +26,15 @@ import (
 // files in them.
 var definitions = map[schema.GroupVersionKind]struct{ module, file string }{
 	optional.HTTPRoute.GroupVersionKind:      {"sigs.k8s.io/gateway-api", "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"},
+	optional.ReferenceGrant.GroupVersionKind: {"sigs.k8s.io/gateway-api", "config/crd/standard/gateway.networking.k8s.io_referencegrants.yaml"},
+	PrometheusRule.GroupVersionKind:          {"github.com/prometheus-operator/prometheus-operator", "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"},
 	optional.ServiceMonitor.GroupVersionKind: {"github.com/prometheus-operator/prometheus-operator", "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"},
 	optional.Certificate.GroupVersionKind:    {"github.com/cert-manager/cert-manager", "deploy/crds/cert-manager.io_certificates.yaml"},
+}
+
+// PrometheusRule is a kind that the operator itself does not use: config/prometheus has one.
+var PrometheusRule = optional.Kind{
+	GroupVersionKind: schema.GroupVersionKind{Group: "monitoring.coreos.com", Version: "v1", Kind: "PrometheusRule"}, Plural: "prometheusrules",
 }
 
 // Definition is the real CustomResourceDefinition of an optional kind.

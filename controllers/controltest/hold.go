@@ -2,6 +2,7 @@ package controltest
 
 import (
 	"crypto/tls"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
@@ -13,8 +14,9 @@ import (
 
 // Hold is a server that looks like a hold to the operator: it has a did.json and a health.
 type Hold struct {
-	URL    string // http://127.0.0.1:port
+	URL    string // http://127.0.0.1:port, or https
 	DID    string // did:web:127.0.0.1%3Aport, unless changed
+	CA     string // PEM: whom to trust for its certificate
 	Asked  atomic.Int64
 	status atomic.Int64
 	did    atomic.Value
@@ -23,8 +25,19 @@ type Hold struct {
 }
 
 // NewHold starts a hold on this machine that is well. It speaks TLS too, on the same port, with a certificate that nobody
-// trusts.
+// trusts but by [Hold.CA].
 func (e *Env) NewHold() *Hold {
+	e.Helper()
+	return e.newHold("http")
+}
+
+// NewSecureHold starts a hold whose URL is that of its TLS.
+func (e *Env) NewSecureHold() *Hold {
+	e.Helper()
+	return e.newHold("https")
+}
+
+func (e *Env) newHold(scheme string) *Hold {
 	e.Helper()
 	h := &Hold{}
 	h.status.Store(http.StatusOK)
@@ -47,12 +60,14 @@ func (e *Env) NewHold() *Hold {
 	})
 	s := httptest.NewUnstartedServer(mux)
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // whoever refuses the certificate is no news
-	s.Listener = both{s.Listener, e.selfSigned()}
-	s.Start()
-	e.Cleanup(s.Close)
-	h.URL = s.URL
+	secure := e.selfSigned()
+	s.Listener = both{s.Listener, secure}
+	h.CA = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificates[0].Certificate[0]}))
+	h.URL = scheme + "://" + s.Listener.Addr().String()
 	h.DID = fmt.Sprintf("did:web:127.0.0.1%%3A%d", s.Listener.Addr().(*net.TCPAddr).Port)
 	h.did.Store(h.DID)
+	s.Start()
+	e.Cleanup(s.Close)
 	return h
 }
 

@@ -26,7 +26,7 @@ const (
 // health hands the hold to the prober and repeats what the prober last made public.
 func (r *Reconciler) health(_ context.Context, sc *scope) error {
 	key := links.Key(sc.link)
-	if !sc.callable || sc.status.Endpoint == "" || sc.status.LastResolvedTime == nil {
+	if !sc.callable || sc.refused != (refusal{}) || sc.status.Endpoint == "" || sc.status.LastResolvedTime == nil {
 		r.prober.Forget(key)
 		sc.status.Health = v1alpha1.HealthStatus{State: v1alpha1.Unknown}
 		sc.conditions.Unknown(v1alpha1.ConditionHealthy, v1alpha1.ReasonUnknown, "the hold is not asked before it is resolved")
@@ -35,7 +35,7 @@ func (r *Reconciler) health(_ context.Context, sc *scope) error {
 	h := sc.link.Spec.HealthCheck
 	r.prober.Set(key, probe.Target{
 		URL:              sc.status.Endpoint + cmp.Or(h.Path, names.PathHealth),
-		Client:           r.resolver.Client(sc.link),
+		Client:           r.resolver.Client(sc.link, sc.bundle),
 		Interval:         render.Duration(h.Interval, defaultInterval),
 		Timeout:          render.Duration(h.Timeout, defaultTimeout),
 		FailureThreshold: int(cmp.Or(h.FailureThreshold, defaultFailures)),

@@ -10,9 +10,9 @@ import (
 )
 
 // document reads a DID document: a did:web at its host, a did:plc from the directory.
-func (r *Resolver) document(ctx context.Context, did, plc string) (*diddoc.Document, error) {
+func (r *Resolver) document(ctx context.Context, c clients, did, plc string) (*diddoc.Document, error) {
 	if !strings.HasPrefix(did, "did:plc:") {
-		return diddoc.FetchWebDocument(ctx, r.public, did, "")
+		return diddoc.FetchWebDocument(ctx, c.public, did, "")
 	}
 	// The directory is configured by whoever writes the AppView, like an endpoint.
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, plc+"/"+did, nil)

@@ -11,13 +11,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/recorder"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/internal/conditions"
 	"atcr.io/operator/controllers/internal/links"
+	"atcr.io/operator/controllers/internal/optional"
 	"atcr.io/operator/controllers/internal/outcome"
+	"atcr.io/operator/controllers/internal/usersecret"
 	"atcr.io/operator/controllers/probe"
 )
 
@@ -25,6 +28,10 @@ import (
 type Options struct {
 	// Namespaces that are watched; empty: all. With names, labels of namespaces are not looked at.
 	Namespaces []string
+	// WatchedSecrets knows the users' Secrets with [v1alpha1.LabelWatch].
+	WatchedSecrets cache.Cache
+	// Kinds that the cluster may not serve.
+	Kinds *optional.Kinds
 }
 
 // Reconciler looks after one HoldLink at a time.
@@ -36,6 +43,8 @@ type Reconciler struct {
 	metrics  *metrics
 	options  Options
 	now      func() time.Time
+
+	userSecrets *usersecret.Reader
 }
 
 // The steps of a reconcile. Ready sums up parts in this order.
@@ -46,6 +55,7 @@ var (
 	}{
 		{"validate the spec", (*Reconciler).validate},
 		{"ask the AppView", (*Reconciler).admit},
+		{"look for consent and trust", (*Reconciler).consent},
 		{"resolve the hold", (*Reconciler).resolve},
 		{"look at its health", (*Reconciler).health},
 		{"see whether the server was told", (*Reconciler).programmed},
@@ -63,6 +73,8 @@ type scope struct {
 	now        metav1.Time
 
 	callable bool          // both sides agree, so the operator may call the hold
+	refused  refusal       // why the hold may not be called though both sides agree
+	bundle   string        // certificates to trust, in PEM
 	stalled  bool          // a step found what only the user can change
 	again    time.Duration // when to look again; zero: when something changes
 }

@@ -19,7 +19,7 @@ import (
 func (r *Reconciler) resolve(ctx context.Context, sc *scope) error {
 	spec := &sc.link.Spec
 	sc.status.Download = cmp.Or(spec.Download, defaultDownload(spec))
-	from := resolvedFrom(spec)
+	from := resolvedFrom(sc.link)
 	if sc.status.ResolvedFrom != from { // the spec names another hold
 		sc.status.DID, sc.status.Endpoint, sc.status.LastResolvedTime = "", "", nil
 		sc.status.ResolvedFrom = from
@@ -36,8 +36,17 @@ func (r *Reconciler) resolve(ctx context.Context, sc *scope) error {
 		return nil
 	}
 
-	found, again := r.resolver.Resolve(ctx, links.Key(sc.link), from, sc.appView, sc.link)
-	sc.again = again
+	if sc.refused != (refusal{}) {
+		sc.stalled = true
+		if sc.refused.reason == v1alpha1.ReasonRefNotPermitted { // a grant that is taken away takes the hold with it
+			sc.status.DID, sc.status.Endpoint, sc.status.LastResolvedTime = "", "", nil
+		}
+		r.resolver.Forget(links.Key(sc.link))
+		sc.conditions.False(v1alpha1.ConditionResolved, sc.refused.reason, sc.refused.message)
+		return nil
+	}
+	found, again := r.resolver.Resolve(ctx, links.Key(sc.link), from, sc.appView, sc.link, sc.bundle)
+	sc.lookAgain(again)
 	before := sc.conditions.Get(v1alpha1.ConditionResolved)
 	known := sc.status.LastResolvedTime != nil && before != nil && before.Status == metav1.ConditionTrue
 	switch {
@@ -67,12 +76,16 @@ func defaultDownload(spec *v1alpha1.HoldLinkSpec) v1alpha1.Download {
 }
 
 // resolvedFrom is what DID and endpoint depend on, as one string.
-func resolvedFrom(spec *v1alpha1.HoldLinkSpec) string {
+func resolvedFrom(link *v1alpha1.HoldLink) string {
+	spec := &link.Spec
 	switch h := spec.Hold; {
 	case h.URL != "":
 		return "url " + string(h.URL)
 	case h.ServiceRef != nil:
 		s := fmt.Sprintf("service %s://%s", cmp.Or(h.ServiceRef.Scheme, "http"), h.ServiceRef.Name)
+		if n := serviceNamespace(link); n != link.Namespace {
+			s += "." + n
+		}
 		if h.ServiceRef.Port != 0 {
 			s += fmt.Sprintf(":%d", h.ServiceRef.Port)
 		}

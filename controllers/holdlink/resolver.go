@@ -19,6 +19,7 @@ import (
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/atproto/diddoc"
+	"atcr.io/operator/controllers/internal/links"
 	"atcr.io/operator/controllers/render"
 )
 
@@ -48,10 +49,18 @@ type Resolver struct {
 	domain   string
 	public   *http.Client // for addresses that a DID document names
 	trusted  *http.Client // for those that a HoldLink names: private networks, any port, plain HTTP
+	policy   diddoc.Policy
 	now      func() time.Time
 
 	mu    sync.Mutex
 	known map[types.NamespacedName]memory
+	own   map[types.NamespacedName]clients // of HoldLinks that bring certificates
+}
+
+// clients trust certificates besides the system's roots.
+type clients struct {
+	bundle          string
+	public, trusted *http.Client
 }
 
 type memory struct {
@@ -66,18 +75,49 @@ type memory struct {
 func NewResolver(services client.Reader, clusterDomain string, allowed []netip.Prefix) *Resolver {
 	policy := diddoc.Policy{AllowedPrivateCIDRs: func() []netip.Prefix { return allowed }}
 	return &Resolver{
-		services: services, domain: clusterDomain, now: time.Now, known: map[types.NamespacedName]memory{},
+		services: services, domain: clusterDomain, now: time.Now, policy: policy,
+		known: map[types.NamespacedName]memory{}, own: map[types.NamespacedName]clients{},
 		public:  diddoc.NewClient(policy, diddoc.Options{}),
 		trusted: diddoc.NewClient(policy.ForOperator(false), diddoc.Options{}),
 	}
 }
 
-// Client is what asks the hold of link for its health: the same that resolved it.
-func (r *Resolver) Client(link *v1alpha1.HoldLink) *http.Client {
+// Client is what asks the hold of link for its health: the same that resolved it. bundle is certificates in PEM.
+func (r *Resolver) Client(link *v1alpha1.HoldLink, bundle string) *http.Client {
+	c := r.clients(links.Key(link), bundle)
 	if link.Spec.Hold.DID != "" && link.Spec.Endpoint == "" {
-		return r.public
+		return c.public
 	}
-	return r.trusted
+	return c.trusted
+}
+
+// clients are the same for the same HoldLink and bundle.
+func (r *Resolver) clients(key types.NamespacedName, bundle string) clients {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	own := r.own[key]
+	switch {
+	case bundle == "":
+		own.close()
+		delete(r.own, key)
+		return r.plain()
+	case own.bundle != bundle:
+		own.close()
+		o := diddoc.Options{TLS: diddoc.TrustAlso([]byte(bundle))}
+		own = clients{bundle, diddoc.NewClient(r.policy, o), diddoc.NewClient(r.policy.ForOperator(false), o)}
+		r.own[key] = own
+	}
+	return own
+}
+
+// plain clients trust the system's roots.
+func (r *Resolver) plain() clients { return clients{public: r.public, trusted: r.trusted} }
+
+func (c clients) close() {
+	if c.public != nil {
+		c.public.CloseIdleConnections()
+		c.trusted.CloseIdleConnections()
+	}
 }
 
 // Forget drops what is known of a HoldLink.
@@ -85,23 +125,26 @@ func (r *Resolver) Forget(key types.NamespacedName) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.known, key)
+	r.own[key].close()
+	delete(r.own, key)
 }
 
 // Resolve finds the hold of link, and says when to ask again.
-func (r *Resolver) Resolve(ctx context.Context, key types.NamespacedName, from string, av *v1alpha1.AppView, link *v1alpha1.HoldLink) (Found, time.Duration) {
+func (r *Resolver) Resolve(ctx context.Context, key types.NamespacedName, from string, av *v1alpha1.AppView, link *v1alpha1.HoldLink, bundle string) (Found, time.Duration) {
 	r.mu.Lock()
 	m, known := r.known[key]
 	r.mu.Unlock()
 	now := r.now()
 	plc := cmp.Or(string(av.Spec.Identity.PLCURL), defaultPLC)
-	from += " by " + plc // another directory may know better
+	c := r.clients(key, bundle)
+	from += " by " + plc + "\n" + bundle // another directory, or trust in another certificate, may know better
 	if known && m.from == from && now.Before(m.until) {
 		return m.found, m.until.Sub(now)
 	}
 	if m.from != from {
 		m = memory{from: from}
 	}
-	m.found = r.look(ctx, plc, link)
+	m.found = r.look(ctx, c, plc, link)
 	wait := refresh + rand.N(refresh/10)
 	if m.found.Reason != "" {
 		wait = min(retryFirst<<min(m.failures, 16), retryMost)
@@ -116,23 +159,23 @@ func (r *Resolver) Resolve(ctx context.Context, key types.NamespacedName, from s
 	return m.found, wait
 }
 
-func (r *Resolver) look(ctx context.Context, plc string, link *v1alpha1.HoldLink) Found {
+func (r *Resolver) look(ctx context.Context, c clients, plc string, link *v1alpha1.HoldLink) Found {
 	switch h := link.Spec.Hold; {
 	case h.URL != "":
-		return r.byURL(ctx, string(h.URL))
+		return r.byURL(ctx, c, string(h.URL))
 	case h.ServiceRef != nil:
-		return r.byService(ctx, link.Namespace, h.ServiceRef)
+		return r.byService(ctx, c, serviceNamespace(link), h.ServiceRef)
 	case link.Spec.Endpoint != "":
-		return r.at(ctx, string(h.DID), string(link.Spec.Endpoint))
+		return r.at(ctx, c, string(h.DID), string(link.Spec.Endpoint))
 	default:
-		return r.byDID(ctx, string(h.DID), plc)
+		return r.byDID(ctx, c, string(h.DID), plc)
 	}
 }
 
 // at asks the endpoint whether it is the hold with that DID.
-func (r *Resolver) at(ctx context.Context, did, endpoint string) Found {
+func (*Resolver) at(ctx context.Context, c clients, did, endpoint string) Found {
 	did = diddoc.Canonical(did)
-	if _, err := diddoc.FetchWebDocument(ctx, r.trusted, did, endpoint); err != nil {
+	if _, err := diddoc.FetchWebDocument(ctx, c.trusted, did, endpoint); err != nil {
 		return failed(did+" at "+endpoint, err)
 	}
 	clean, err := diddoc.CleanEndpoint(endpoint)
@@ -143,12 +186,12 @@ func (r *Resolver) at(ctx context.Context, did, endpoint string) Found {
 }
 
 // byURL: the DID is the did:web of the URL's host.
-func (r *Resolver) byURL(ctx context.Context, base string) Found {
+func (r *Resolver) byURL(ctx context.Context, c clients, base string) Found {
 	did, err := webDID(base)
 	if err != nil {
 		return Found{Reason: v1alpha1.ReasonInvalidDocument, Message: fmt.Sprintf("spec.hold.url: %v", err)}
 	}
-	return r.at(ctx, did, base)
+	return r.at(ctx, c, did, base)
 }
 
 // webDID is the did:web of a URL's host, without the port that the scheme has anyway.
@@ -165,7 +208,7 @@ func webDID(base string) (string, error) {
 }
 
 // byService: the hold in the cluster has the did:web of its Service's full name.
-func (r *Resolver) byService(ctx context.Context, namespace string, ref *v1alpha1.ServiceReference) Found {
+func (r *Resolver) byService(ctx context.Context, c clients, namespace string, ref *v1alpha1.ServiceReference) Found {
 	svc := &corev1.Service{}
 	err := r.services.Get(ctx, client.ObjectKey{Namespace: namespace, Name: string(ref.Name)}, svc)
 	switch {
@@ -185,7 +228,7 @@ func (r *Resolver) byService(ctx context.Context, namespace string, ref *v1alpha
 	if own := map[string]int32{"http": 80, "https": 443}; port != own[scheme] {
 		base += fmt.Sprintf(":%d", port)
 	}
-	found := r.byURL(ctx, base)
+	found := r.byURL(ctx, c, base)
 	if found.Reason == v1alpha1.ReasonDIDMismatch {
 		found.Message += ". A hold with another public name: use hold.did with endpoint: " + base
 	}
@@ -207,9 +250,9 @@ func choosePort(svc *corev1.Service, asked int32) (int32, bool) {
 }
 
 // byDID reads the DID document where the DID's method says, and takes the hold's endpoint from it.
-func (r *Resolver) byDID(ctx context.Context, did, plc string) Found {
+func (r *Resolver) byDID(ctx context.Context, c clients, did, plc string) Found {
 	did = diddoc.Canonical(did)
-	doc, err := r.document(ctx, did, plc)
+	doc, err := r.document(ctx, c, did, plc)
 	if err != nil {
 		return failed(did, err)
 	}

@@ -58,15 +58,15 @@ func TestADIDInTheDirectoryIsLookedUpThere(t *testing.T) {
 	var did atomic.Value
 	did.Store(plcDID)
 	plc, _ := document(t, &did, "https://hold.example.com/")
-	found := resolver().look(t.Context(), plc, byDID(plcDID))
+	found := resolver().look(t.Context(), resolver().plain(), plc, byDID(plcDID))
 	require.Equal(t, Found{DID: plcDID, Endpoint: "https://hold.example.com"}, found)
 
 	did.Store("did:plc:zzzzzzzzzzzzzzzzzzzzzzzz")
-	found = resolver().look(t.Context(), plc, byDID(plcDID))
+	found = resolver().look(t.Context(), resolver().plain(), plc, byDID(plcDID))
 	require.Equal(t, v1alpha1.ReasonDIDMismatch, found.Reason)
 	require.False(t, found.Passing)
 
-	found = resolver().look(t.Context(), "http://127.0.0.1:1", byDID(plcDID))
+	found = resolver().look(t.Context(), resolver().plain(), "http://127.0.0.1:1", byDID(plcDID))
 	require.Equal(t, v1alpha1.ReasonFetchFailed, found.Reason)
 	require.True(t, found.Passing)
 }
@@ -76,7 +76,7 @@ func TestADIDOfTheWebIsLookedUpAtItsHost(t *testing.T) {
 	base, _ := document(t, &did, "https://hold.example.com")
 	id := "did:web:127.0.0.1%3A" + base[strings.LastIndex(base, ":")+1:]
 	did.Store(id)
-	require.Equal(t, Found{DID: id, Endpoint: "https://hold.example.com"}, resolver().look(t.Context(), "", byDID(id)))
+	require.Equal(t, Found{DID: id, Endpoint: "https://hold.example.com"}, resolver().look(t.Context(), resolver().plain(), "", byDID(id)))
 }
 
 func TestAServiceIsReachedByItsFullNameAndPort(t *testing.T) {
@@ -106,7 +106,7 @@ func TestAServiceIsReachedByItsFullNameAndPort(t *testing.T) {
 		require.Equal(t, c.ok, ok, name)
 	}
 
-	found := resolver(svc(80)).byService(t.Context(), "n", &v1alpha1.ServiceReference{Name: "hold", Port: 81})
+	found := resolver(svc(80)).byService(t.Context(), resolver().plain(), "n", &v1alpha1.ServiceReference{Name: "hold", Port: 81})
 	require.Equal(t, v1alpha1.ReasonServiceNotFound, found.Reason)
 	require.Contains(t, found.Message, "no port 81")
 }
@@ -132,7 +132,7 @@ func TestAnOutcomeIsRememberedForItsTime(t *testing.T) {
 	now := time.Now()
 	r.now = func() time.Time { return now }
 	resolve := func(from string) (Found, time.Duration) {
-		return r.Resolve(t.Context(), key, from, appView(plc), byDID(plcDID))
+		return r.Resolve(t.Context(), key, from, appView(plc), byDID(plcDID), "")
 	}
 
 	_, wait := resolve("a")
@@ -173,7 +173,7 @@ func TestAddressesThatAreNeverCalled(t *testing.T) {
 		"http://" + l.Addr().String(), "http://localhost:8080", "http://169.254.169.254", "http://[::1]:8080", "http://[fe80::1]", "http://0.0.0.0:80",
 		"http://[::ffff:127.0.0.1]:8080", "http://224.0.0.1",
 	} {
-		found := r.at(t.Context(), "did:web:hold.example.com", endpoint)
+		found := r.at(t.Context(), r.plain(), "did:web:hold.example.com", endpoint)
 		require.Equal(t, v1alpha1.ReasonBlockedAddress, found.Reason, endpoint)
 		require.False(t, found.Passing)
 	}
@@ -183,7 +183,7 @@ func TestAnEndpointThatNoStatusHoldsIsRefused(t *testing.T) {
 	var did atomic.Value
 	did.Store(plcDID)
 	plc, _ := document(t, &did, "https://"+strings.Repeat("a", 300)+".example.com")
-	found := resolver().look(t.Context(), plc, byDID(plcDID))
+	found := resolver().look(t.Context(), resolver().plain(), plc, byDID(plcDID))
 	require.Equal(t, v1alpha1.ReasonInvalidDocument, found.Reason)
 	require.Contains(t, found.Message, "300")
 }
@@ -193,11 +193,11 @@ func TestAnotherDirectoryIsAskedAtOnce(t *testing.T) {
 	did.Store(plcDID)
 	plc, asked := document(t, &did, "https://hold.example.com")
 	r, key := resolver(), types.NamespacedName{Name: "l"}
-	found, _ := r.Resolve(t.Context(), key, "did "+plcDID, appView("http://127.0.0.1:1"), byDID(plcDID))
+	found, _ := r.Resolve(t.Context(), key, "did "+plcDID, appView("http://127.0.0.1:1"), byDID(plcDID), "")
 	require.Equal(t, v1alpha1.ReasonFetchFailed, found.Reason)
-	found, _ = r.Resolve(t.Context(), key, "did "+plcDID, appView(plc), byDID(plcDID))
+	found, _ = r.Resolve(t.Context(), key, "did "+plcDID, appView(plc), byDID(plcDID), "")
 	require.Empty(t, found.Reason)
 	require.EqualValues(t, 1, asked.Load())
-	_, _ = r.Resolve(t.Context(), key, "did "+plcDID, appView(plc), byDID(plcDID))
+	_, _ = r.Resolve(t.Context(), key, "did "+plcDID, appView(plc), byDID(plcDID), "")
 	require.EqualValues(t, 1, asked.Load(), "and remembered")
 }

@@ -2,11 +2,13 @@ package holdlink
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -19,6 +21,8 @@ import (
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/internal/links"
+	"atcr.io/operator/controllers/internal/optional"
+	"atcr.io/operator/controllers/internal/usersecret"
 	"atcr.io/operator/controllers/probe"
 )
 
@@ -28,6 +32,8 @@ import (
 // +kubebuilder:rbac:groups=operator.atcr.io,resources=holdlinks/status,verbs=patch
 // +kubebuilder:rbac:groups=operator.atcr.io,resources=appviews,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=services;namespaces,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch
+// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=referencegrants,verbs=get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 const controllerName = "holdlink"
@@ -40,7 +46,8 @@ func New(mgr ctrl.Manager, resolver *Resolver, prober *probe.Prober, registry pr
 	}
 	return &Reconciler{
 		client: mgr.GetClient(), resolver: resolver, prober: prober,
-		events: mgr.GetEventRecorder("atcr-operator"), metrics: m, options: o, now: time.Now,
+		userSecrets: usersecret.New(o.WatchedSecrets, mgr.GetAPIReader(), time.Now),
+		events:      mgr.GetEventRecorder("atcr-operator"), metrics: m, options: o, now: time.Now,
 	}, nil
 }
 
@@ -51,7 +58,10 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, o controller.Options) er
 		Watches(&v1alpha1.AppView{}, handler.EnqueueRequestsFromMapFunc(r.byAppView), builder.WithPredicates(appViewChanged())).
 		// Links with the same DID decide among themselves which one counts.
 		Watches(&v1alpha1.HoldLink{}, handler.EnqueueRequestsFromMapFunc(r.byDID), builder.WithPredicates(didChanged())).
-		WatchesRawSource(source.Channel(r.prober.Events(), &handler.EnqueueRequestForObject{}))
+		WatchesRawSource(source.Channel(r.prober.Events(), &handler.EnqueueRequestForObject{})).
+		WatchesRawSource(r.options.Kinds.Source(optional.Handler{Object: r.byGrant, Served: r.byGrants})).
+		WatchesRawSource(source.Kind(r.options.WatchedSecrets, &corev1.Secret{},
+			handler.TypedEnqueueRequestsFromMapFunc(func(ctx context.Context, s *corev1.Secret) []reconcile.Request { return r.bySecret(ctx, s) })))
 	if len(r.options.Namespaces) == 0 {
 		b = b.WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.byNamespace),
 			builder.WithPredicates(predicate.LabelChangedPredicate{}))
@@ -73,6 +83,50 @@ func (r *Reconciler) byNamespace(ctx context.Context, o client.Object) []reconci
 		return nil
 	}
 	return requests(list.Items)
+}
+
+// byGrant finds the links that a ReferenceGrant may concern.
+func (r *Reconciler) byGrant(ctx context.Context, kind schema.GroupVersionKind, o client.Object) []reconcile.Request {
+	if kind != optional.ReferenceGrant.GroupVersionKind {
+		return nil
+	}
+	return r.foreign(ctx, o.GetNamespace())
+}
+
+// byGrants finds the links that need grants at all.
+func (r *Reconciler) byGrants(ctx context.Context, kind schema.GroupVersionKind) []reconcile.Request {
+	if kind != optional.ReferenceGrant.GroupVersionKind {
+		return nil
+	}
+	return r.foreign(ctx, "")
+}
+
+// foreign finds the links to a Service of that namespace, or of any, that is not their own.
+func (r *Reconciler) foreign(ctx context.Context, namespace string) []reconcile.Request {
+	var list v1alpha1.HoldLinkList
+	if err := r.client.List(ctx, &list); err != nil {
+		return nil
+	}
+	return requests(slices.DeleteFunc(list.Items, func(l v1alpha1.HoldLink) bool {
+		if l.Spec.Hold.ServiceRef == nil {
+			return true
+		}
+		of := serviceNamespace(&l)
+		return of == l.Namespace || namespace != "" && of != namespace
+	}))
+}
+
+// bySecret finds the links that trust the certificates in a Secret.
+func (r *Reconciler) bySecret(ctx context.Context, s *corev1.Secret) []reconcile.Request {
+	r.userSecrets.Forget(client.ObjectKeyFromObject(s))
+	var list v1alpha1.HoldLinkList
+	if err := r.client.List(ctx, &list, client.InNamespace(s.Namespace)); err != nil {
+		return nil
+	}
+	return requests(slices.DeleteFunc(list.Items, func(l v1alpha1.HoldLink) bool {
+		ref := l.Spec.Trust.CABundleSecretRef
+		return ref == nil || string(ref.Name) != s.Name
+	}))
 }
 
 // byDID finds the other links of the same AppView with the same DID.

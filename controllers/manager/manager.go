@@ -167,7 +167,7 @@ func controllers(ctx context.Context, mgr ctrl.Manager, o Options) error {
 		return err
 	}
 	resolver := holdlink.NewResolver(mgr.GetAPIReader(), o.ClusterDomain, o.AllowPrivateHolds)
-	holdLinks, err := holdlink.New(mgr, resolver, prober, o.Metrics, holdlink.Options{Namespaces: o.Namespaces})
+	holdLinks, err := holdlink.New(mgr, resolver, prober, o.Metrics, holdlink.Options{Namespaces: o.Namespaces, WatchedSecrets: watched, Kinds: kinds})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,9 @@
 package manager_test
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -90,6 +94,28 @@ func TestServiceMonitorsAreMadeOnceTheClusterServesThem(t *testing.T) {
 	require.Len(t, readers(e, "wanted"), 1)
 	require.NoError(t, e.Client.Delete(t.Context(), e.Definition(optional.ServiceMonitor)))
 	e.AppView("auto", "Ready=True", "Monitored=False/NotRequested")
+}
+
+func TestThePrometheusOperatorTakesWhatConfigGivesIt(t *testing.T) {
+	e := controltest.New(t)
+	e.Install(optional.ServiceMonitor)
+	e.Install(controltest.PrometheusRule)
+	install(t, e, "manager") // the namespace
+	kinds := map[string]bool{}
+	for _, file := range []string{"monitor.yaml", "rules.yaml"} {
+		raw, err := os.ReadFile(filepath.Join("..", "..", "config", "prometheus", file))
+		require.NoError(t, err)
+		d := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(raw), 4096)
+		for {
+			o := &unstructured.Unstructured{}
+			if d.Decode(o) != nil {
+				break // the end, or less than the kinds below
+			}
+			require.NoError(t, e.Client.Create(t.Context(), o, client.FieldValidation(metav1.FieldValidationStrict)), "%s %s", o.GetKind(), o.GetName())
+			kinds[o.GetKind()] = true
+		}
+	}
+	require.Equal(t, map[string]bool{"Service": true, "ServiceMonitor": true, "PrometheusRule": true}, kinds)
 }
 
 // readers are who may reach the servers' port for metrics.

@@ -23,6 +23,16 @@ func Runtime(av *v1alpha1.AppView, s Settings, defaultHold string, holds []names
 		Holds:          holds,
 		AllowedHosts:   AllowedHosts(av, s, live),
 	}
+	for i, h := range r.Holds {
+		if h.CABundle == "" {
+			continue
+		}
+		if r.CABundles == nil {
+			r.CABundles = map[string]string{}
+		}
+		name := ConsumedHash([]byte(h.CABundle)) // most holds have the same authority
+		r.CABundles[name], r.Holds[i].CABundle = h.CABundle, name
+	}
 	for _, c := range av.Spec.Network.AllowedPrivateCIDRs {
 		r.AllowedPrivateCIDRs = append(r.AllowedPrivateCIDRs, string(c))
 	}

@@ -148,6 +148,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.TLSCertificateApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Tokens"):
 		return &apiv1alpha1.TokensApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Trust"):
+		return &apiv1alpha1.TrustApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Volume"):
 		return &apiv1alpha1.VolumeApplyConfiguration{}
 

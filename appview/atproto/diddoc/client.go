@@ -3,6 +3,7 @@ package diddoc
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -28,6 +29,16 @@ type Options struct {
 	TLS *tls.Config
 	// Resolver finds addresses; nil is the system's.
 	Resolver *net.Resolver
+}
+
+// TrustAlso verifies certificates with the system's roots and with those in PEM.
+func TrustAlso(pem []byte) *tls.Config {
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	roots.AppendCertsFromPEM(pem)
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 }
 
 // NewClient is an HTTP client that reaches only what p allows. It follows at most two redirects, on the same host

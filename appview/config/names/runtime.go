@@ -3,6 +3,7 @@ package names
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -25,6 +26,8 @@ type Runtime struct {
 	AllowedHosts        []string `json:"allowedHosts,omitempty"`        // host[:port], added to ATCR_ALLOWED_HOSTS
 	AllowedPrivateCIDRs []string `json:"allowedPrivateCIDRs,omitempty"` // added to ATCR_ALLOWED_PRIVATE_CIDRS
 	AllowedPrivatePorts []int    `json:"allowedPrivatePorts,omitempty"` // added to ATCR_ALLOWED_PRIVATE_PORTS
+
+	CABundles map[string]string `json:"caBundles,omitempty"` // certificates in PEM, by a name that holds use
 }
 
 // Download says how clients get a blob of a hold.
@@ -41,6 +44,7 @@ type Hold struct {
 	DID      string   `json:"did"`                // did:web with a port as %3A, or did:plc
 	Endpoint string   `json:"endpoint,omitempty"` // where to reach it, scheme://host[:port]; from its DID document when empty
 	Download Download `json:"download,omitempty"` // Redirect when empty
+	CABundle string   `json:"caBundle,omitempty"` // name in caBundles of what its certificate is verified with, besides the system's roots
 }
 
 // ParseRuntime reads a runtime file strictly: an unknown field or version is an error, so that an old server never
@@ -64,6 +68,14 @@ func ParseRuntime(b []byte) (*Runtime, error) {
 		}
 		if h.Download != "" && h.Download != Redirect && h.Download != Proxy {
 			return nil, fmt.Errorf("runtime file: holds[%d].download %q, want Redirect or Proxy", i, h.Download)
+		}
+		if _, known := r.CABundles[h.CABundle]; h.CABundle != "" && !known {
+			return nil, fmt.Errorf("runtime file: holds[%d].caBundle: there is no %q in caBundles", i, h.CABundle)
+		}
+	}
+	for name, pem := range r.CABundles {
+		if !x509.NewCertPool().AppendCertsFromPEM([]byte(pem)) {
+			return nil, fmt.Errorf("runtime file: caBundles: %q holds no certificate in PEM", name)
 		}
 	}
 	return &r, nil

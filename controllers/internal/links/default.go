@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -19,6 +20,8 @@ type Choice struct {
 	DID      string
 	Source   v1alpha1.DefaultHoldSource
 	HoldLink types.NamespacedName // zero: none
+
+	Revoked bool // consent to the hold was taken back: nothing new begins with it
 
 	Status  metav1.ConditionStatus
 	Reason  string
@@ -84,6 +87,15 @@ func onlyCandidate(all []v1alpha1.HoldLink, decided map[types.NamespacedName]Dec
 }
 
 func ofLink(link *v1alpha1.HoldLink, source v1alpha1.DefaultHoldSource, why, lastKnown string) Choice {
+	if how := meta.FindStatusCondition(link.Status.Conditions, v1alpha1.ConditionResolved); how != nil &&
+		how.Reason == v1alpha1.ReasonRefNotPermitted {
+		c := unresolved(v1alpha1.ReasonNotPermitted, lastKnown, fmt.Sprintf("HoldLink %s: %s", Key(link), how.Message))
+		c.HoldLink, c.Revoked = Key(link), true
+		if lastKnown != "" {
+			c.Message += ", and takes no other change of the spec"
+		}
+		return c
+	}
 	if link.Status.DID == "" {
 		c := unresolved(v1alpha1.ReasonDIDUnresolved, lastKnown, fmt.Sprintf(
 			"the DID of HoldLink %s is not known yet: see its condition Resolved", Key(link)))

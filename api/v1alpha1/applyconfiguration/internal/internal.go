@@ -594,6 +594,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: role
       type:
         namedType: io.atcr.operator.api.v1alpha1.Role
+    - name: trust
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.Trust
 - name: io.atcr.operator.api.v1alpha1.HoldLinkStatus
   map:
     fields:
@@ -1055,6 +1058,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         namedType: io.atcr.operator.api.v1alpha1.ServiceName
+    - name: namespace
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.NamespaceName
     - name: port
       type:
         scalar: numeric
@@ -1137,6 +1143,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: expiration
       type:
         namedType: io.atcr.operator.api.v1alpha1.Duration
+- name: io.atcr.operator.api.v1alpha1.Trust
+  map:
+    fields:
+    - name: caBundleSecretRef
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.CASecretReference
 - name: io.atcr.operator.api.v1alpha1.Volume
   map:
     fields:

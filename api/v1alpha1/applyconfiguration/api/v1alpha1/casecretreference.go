@@ -9,7 +9,7 @@ import (
 // CASecretReferenceApplyConfiguration represents a declarative configuration of the CASecretReference type for use
 // with apply.
 //
-// CASecretReference names a Secret with certificates, in the AppView's namespace.
+// CASecretReference names a Secret with certificates, in the namespace of the object that names it.
 type CASecretReferenceApplyConfiguration struct {
 	// name of the Secret; of a CloudNativePG cluster it is NAME-ca.
 	Name *apiv1alpha1.ObjectName `json:"name,omitempty"`

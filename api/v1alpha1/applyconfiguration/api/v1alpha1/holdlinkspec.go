@@ -23,6 +23,8 @@ type HoldLinkSpecApplyConfiguration struct {
 	Download *apiv1alpha1.Download `json:"download,omitempty"`
 	// displayName of the hold for people, at most 128 characters.
 	DisplayName *string `json:"displayName,omitempty"`
+	// trust says whose certificate the hold may show. Default: that of a public authority.
+	Trust *TrustApplyConfiguration `json:"trust,omitempty"`
 	// healthCheck says how the hold is asked whether it is well: a GET that must answer 200.
 	HealthCheck *HealthCheckApplyConfiguration `json:"healthCheck,omitempty"`
 	// role Candidate (default) may become the AppView's default hold when it is the only one; Member never does unless
@@ -75,6 +77,14 @@ func (b *HoldLinkSpecApplyConfiguration) WithDownload(value apiv1alpha1.Download
 // If called multiple times, the DisplayName field is set to the value of the last call.
 func (b *HoldLinkSpecApplyConfiguration) WithDisplayName(value string) *HoldLinkSpecApplyConfiguration {
 	b.DisplayName = &value
+	return b
+}
+
+// WithTrust sets the Trust field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Trust field is set to the value of the last call.
+func (b *HoldLinkSpecApplyConfiguration) WithTrust(value *TrustApplyConfiguration) *HoldLinkSpecApplyConfiguration {
+	b.Trust = value
 	return b
 }
 

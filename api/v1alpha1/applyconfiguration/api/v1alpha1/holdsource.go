@@ -15,7 +15,7 @@ type HoldSourceApplyConfiguration struct {
 	DID *apiv1alpha1.DID `json:"did,omitempty"`
 	// url of the hold; its did.json must name the did:web of that host.
 	URL *apiv1alpha1.Origin `json:"url,omitempty"`
-	// serviceRef names the hold's Service in the HoldLink's namespace; its did.json names the DID.
+	// serviceRef names the hold's Service; its did.json names the DID.
 	ServiceRef *ServiceReferenceApplyConfiguration `json:"serviceRef,omitempty"`
 }
 

@@ -13,6 +13,9 @@ import (
 type ServiceReferenceApplyConfiguration struct {
 	// name of the Service.
 	Name *apiv1alpha1.ServiceName `json:"name,omitempty"`
+	// namespace of the Service. Default: the HoldLink's. Another one must consent by a ReferenceGrant of the Gateway API,
+	// from HoldLinks of this namespace to its Services.
+	Namespace *apiv1alpha1.NamespaceName `json:"namespace,omitempty"`
 	// port of the Service. Default: its only port, or 80.
 	Port *int32 `json:"port,omitempty"`
 	// scheme is http (default) or https.
@@ -30,6 +33,14 @@ func ServiceReference() *ServiceReferenceApplyConfiguration {
 // If called multiple times, the Name field is set to the value of the last call.
 func (b *ServiceReferenceApplyConfiguration) WithName(value apiv1alpha1.ServiceName) *ServiceReferenceApplyConfiguration {
 	b.Name = &value
+	return b
+}
+
+// WithNamespace sets the Namespace field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Namespace field is set to the value of the last call.
+func (b *ServiceReferenceApplyConfiguration) WithNamespace(value apiv1alpha1.NamespaceName) *ServiceReferenceApplyConfiguration {
+	b.Namespace = &value
 	return b
 }
 
