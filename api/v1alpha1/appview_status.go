@@ -48,7 +48,7 @@ type AppViewStatus struct {
 	// +optional
 	UpdatedReplicas int32 `json:"updatedReplicas,omitempty"`
 
-	// defaultHold that the server was told.
+	// defaultHold that the servers are told.
 	// +optional
 	DefaultHold *DefaultHoldStatus `json:"defaultHold,omitempty"`
 
@@ -61,7 +61,7 @@ type AppViewStatus struct {
 	// +kubebuilder:validation:MaxLength=32
 	HoldSummary string `json:"holdSummary,omitempty"`
 
-	// links are the HoldLinks whose holds the server was told, by namespace and name. An AppView takes 128.
+	// links are the HoldLinks whose holds every server runs with, by namespace and name. An AppView takes 128.
 	// +optional
 	// +listType=map
 	// +listMapKey=namespace
@@ -115,7 +115,7 @@ const (
 	DefaultHoldLastKnown DefaultHoldSource = "LastKnown"
 )
 
-// DefaultHoldStatus is the default hold that the server was told.
+// DefaultHoldStatus is the default hold that the servers are told.
 type DefaultHoldStatus struct {
 	// did of the hold.
 	// +required
@@ -146,7 +146,7 @@ type HoldCounts struct {
 	Healthy int32 `json:"healthy,omitempty"`
 }
 
-// LinkStatus is one hold that the server was told.
+// LinkStatus is one hold that every server runs with.
 type LinkStatus struct {
 	// namespace of the HoldLink.
 	// +required
@@ -163,6 +163,9 @@ type LinkStatus struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=270
 	DID string `json:"did,omitempty"`
+	// observedGeneration of the HoldLink is the one that the servers run with.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// health of the hold.
 	// +optional
 	Health HealthState `json:"health,omitempty"`

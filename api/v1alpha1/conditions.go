@@ -98,7 +98,8 @@ const (
 	ReasonRevoking = "Revoking"
 	// ReasonRevocationPending: a provided key is to be revoked, and its source has no other one yet.
 	ReasonRevocationPending = "RevocationPending"
-	// ReasonServersBehind: keys cannot change, since the named pods do not load the newest.
+	// ReasonServersBehind: keys cannot change, since the named pods do not load the newest; or pods run with an earlier
+	// runtime file.
 	ReasonServersBehind = "ServersBehind"
 	// ReasonExpiringSoon: a provided key's certificate ends within a week; of Exposed, the server's, within a week or the
 	// last quarter of its life. The condition is true.
@@ -229,7 +230,7 @@ const (
 	// ConditionHealthy: the hold answers its health check. Not part of Ready.
 	ConditionHealthy = "Healthy"
 
-	// ConditionProgrammed: the AppView's server was told of the hold.
+	// ConditionProgrammed: every server of the AppView runs with the hold.
 	ConditionProgrammed = "Programmed"
 )
 
@@ -281,6 +282,6 @@ const (
 	ReasonInUse = "InUse"
 	// ReasonNotDefault: the server was told; users choose the hold in their profile. The condition is true.
 	ReasonNotDefault = "NotDefault"
-	// ReasonPending: the server was not told yet.
+	// ReasonPending: not every server runs with it yet.
 	ReasonPending = "Pending"
 )

@@ -37,12 +37,10 @@ func (r *Reconciler) holds(ctx context.Context, sc *scope) error {
 	decided := links.Decide(sc.appView, all, labels)
 	choice := links.ChooseDefault(sc.appView, all, decided, lastKnown)
 
-	sc.defaultHold = choice.DID
-	sc.status.DefaultHold = nil
 	if choice.DID != "" {
-		sc.status.DefaultHold = &v1alpha1.DefaultHoldStatus{DID: choice.DID, Source: choice.Source}
+		sc.defaultHold = &v1alpha1.DefaultHoldStatus{DID: choice.DID, Source: choice.Source}
 		if choice.HoldLink.Name != "" {
-			sc.status.DefaultHold.HoldLink = choice.HoldLink.String()
+			sc.defaultHold.HoldLink = choice.HoldLink.String()
 		}
 	}
 	if choice.Status == metav1.ConditionTrue {
@@ -90,12 +88,19 @@ func (r *Reconciler) bundles(ctx context.Context, sc *scope, all []v1alpha1.Hold
 	return out, nil
 }
 
+// defaultDID is the default hold; empty: none.
+func (sc *scope) defaultDID() string {
+	if sc.defaultHold == nil {
+		return ""
+	}
+	return sc.defaultHold.DID
+}
+
 // tell collects what the server is told of the admitted links, and sums up their health.
 func (sc *scope) tell(all []v1alpha1.HoldLink, decided map[types.NamespacedName]links.Decision, bundles map[types.NamespacedName]string) {
 	slices.SortFunc(all, func(a, b v1alpha1.HoldLink) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
-	sc.status.Links, sc.holds = nil, nil
 	counts := v1alpha1.HoldCounts{Linked: int32(len(all))}
 	var health healthSummary
 	for i := range all {
@@ -111,12 +116,13 @@ func (sc *scope) tell(all []v1alpha1.HoldLink, decided map[types.NamespacedName]
 		if state == v1alpha1.Healthy {
 			counts.Healthy++
 		}
-		health.add(link, state, link.Status.DID != "" && link.Status.DID == sc.defaultHold)
+		health.add(link, state, link.Status.DID != "" && link.Status.DID == sc.defaultDID())
 		if link.Status.DID == "" {
 			continue
 		}
-		sc.status.Links = append(sc.status.Links, v1alpha1.LinkStatus{
+		sc.links = append(sc.links, v1alpha1.LinkStatus{
 			Namespace: link.Namespace, Name: link.Name, DID: link.Status.DID, Health: state, Since: link.Status.Health.Since,
+			ObservedGeneration: max(link.Status.ObservedGeneration, 0),
 		})
 		hold := names.Hold{DID: link.Status.DID, Download: names.Download(link.Status.Download)}
 		// Without an endpoint of its own, the server finds it in the DID document, by its own rules.

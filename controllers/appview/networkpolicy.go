@@ -56,7 +56,7 @@ type place struct {
 func (sc *scope) places() []place {
 	var out []place
 	origins := slices.Clone(sc.holdEndpoints)
-	if host, web := strings.CutPrefix(sc.defaultHold, "did:web:"); web {
+	if host, web := strings.CutPrefix(sc.defaultDID(), "did:web:"); web {
 		origins = append(origins, "https://"+strings.ReplaceAll(host, "%3A", ":"))
 	}
 	for _, o := range append(origins, string(sc.appView.Spec.Identity.PLCURL), string(sc.appView.Spec.Identity.HandleResolverURL)) {

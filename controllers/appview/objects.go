@@ -36,23 +36,11 @@ func (r *Reconciler) applyService(ctx context.Context, sc *scope) error {
 	return apply.Apply(ctx, r.applier, render.Service(sc.appView, sc.settings), sc.service, sc.mayWrite)
 }
 
-// runtime writes the file that the server reloads by itself. Without a default hold there is nothing to start it with.
-func (r *Reconciler) runtime(ctx context.Context, sc *scope) error {
-	if sc.defaultHold == "" {
-		return nil
-	}
-	file, err := render.RuntimeConfigMap(sc.appView, render.Runtime(sc.appView, sc.settings, sc.defaultHold, sc.holds, sc.service))
-	if err != nil {
-		return err
-	}
-	return apply.Apply(ctx, r.applier, file, &corev1.ConfigMap{}, sc.mayWrite)
-}
-
 // deployment runs the server once it has its keys and a default hold. While either is missing, and when the consent to the
 // hold was taken back, what runs is left alone.
 func (r *Reconciler) deployment(ctx context.Context, sc *scope) error {
 	live := &appsv1.Deployment{}
-	if sc.consumed != "" && sc.defaultHold != "" && !sc.holdRevoked {
+	if sc.consumed != "" && sc.defaultHold != nil && !sc.holdRevoked {
 		if err := apply.Apply(ctx, r.applier, render.Deployment(sc.appView, sc.settings, sc.consumed), live, sc.mayWrite); err != nil {
 			return err
 		}

@@ -19,6 +19,7 @@ func (r *Reconciler) observe(ctx context.Context, sc *scope) error {
 	d := sc.deployment
 	if d == nil || d.UID == "" {
 		sc.status.Replicas, sc.status.ReadyReplicas, sc.status.UpdatedReplicas = 0, 0, 0
+		sc.status.Links = nil
 		sc.conditions.False(v1alpha1.ConditionAvailable, v1alpha1.ReasonWaiting, "the server is started once its keys, its database, its certificate and its default hold are there")
 		if sc.settings.PostgreSQL {
 			return r.reportPostgres(ctx, sc, nil, nil)
@@ -33,6 +34,14 @@ func (r *Reconciler) observe(ctx context.Context, sc *scope) error {
 		return fmt.Errorf("listing pods: %w", err)
 	}
 	a := availability(d, pods.Items)
+	if sc.runtimeHash != "" {
+		l, err := r.loading(ctx, sc, pods.Items)
+		if err != nil {
+			return err
+		}
+		sc.tellLinks(l.told() || !l.running && a.ok)
+		a = sc.newest(a, l.behind)
+	}
 	if a.ok {
 		sc.conditions.True(v1alpha1.ConditionAvailable, a.reason, a.message)
 	} else {

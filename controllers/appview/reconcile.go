@@ -40,6 +40,8 @@ type Options struct {
 	Readiness Readiness
 	// WatchedSecrets knows the users' Secrets with [v1alpha1.LabelWatch].
 	WatchedSecrets cache.Cache
+	// UserSecrets reads the others too; both controllers share it, so that each Secret is read once.
+	UserSecrets *usersecret.Reader
 	// Operator is the operator's own pods; nil: it runs elsewhere.
 	Operator *render.Peer
 	// RestrictPods refuses specs that decide what runs in the pods.
@@ -102,6 +104,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	av := &v1alpha1.AppView{}
 	if err := r.client.Get(ctx, req.NamespacedName, av); apierrors.IsNotFound(err) {
 		r.metrics.forget(req.NamespacedName)
+		r.servers.forget(req.NamespacedName)
 		return ctrl.Result{}, nil
 	} else if err != nil {
 		return ctrl.Result{}, fmt.Errorf("reading the AppView: %w", err)

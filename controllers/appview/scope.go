@@ -37,11 +37,14 @@ type scope struct {
 
 	certificate certificateReport // of exposure.tls
 
-	consumed    string             // their hash; empty: the keys are not ready
-	holdRevoked bool               // the default hold may not be named any more: the Deployment is left as it is
-	told        *names.Runtime     // what the servers were told before; nil: nothing
-	defaultHold string             // DID that the server is told; empty: none
-	holds       []names.Hold       // that the server is told; CABundle is the certificates themselves
+	consumed    string                      // their hash; empty: the keys are not ready
+	holdRevoked bool                        // the default hold may not be named any more: the Deployment is left as it is
+	told        *names.Runtime              // what the servers were told before; nil: nothing
+	defaultHold *v1alpha1.DefaultHoldStatus // that the server is told; nil: none
+	holds       []names.Hold                // that the server is told; CABundle is the certificates themselves
+	links       []v1alpha1.LinkStatus       // the HoldLinks behind them
+	runtimeHash string                      // of the file that says so; empty: none was written
+	file        runtimeFile
 	service     *corev1.Service    // as the cluster has it
 	deployment  *appsv1.Deployment // as the cluster has it; nil: none
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,10 +25,17 @@ type Readiness interface {
 	Ready(ctx context.Context, podIP string) (names.Ready, error)
 }
 
-// servers are the pods of AppViews, as far as keys are concerned.
+// servers are the pods of AppViews, as far as their files are concerned.
 type servers struct {
 	client    client.Client
 	readiness Readiness
+
+	mu    sync.Mutex
+	files map[types.NamespacedName]runtimeFile // by AppView
+}
+
+func newServers(c client.Client, readiness Readiness) *servers {
+	return &servers{client: c, readiness: readiness, files: map[types.NamespacedName]runtimeFile{}}
 }
 
 // askAtOnce bounds how many pods are asked at the same time: fifty that do not answer must not outlast a reconcile.
@@ -39,16 +47,24 @@ func (s *servers) behind(ctx context.Context, sc *scope, set *keyset.Set) ([]str
 	if err := s.client.List(ctx, &pods, client.InNamespace(sc.appView.Namespace), client.MatchingLabels(render.Selector(sc.appView.Name))); err != nil {
 		return nil, fmt.Errorf("listing pods: %w", err)
 	}
-	running := slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return !runs(&p) })
-	answers := make([]keyset.Server, len(running))
+	answers, err := s.ask(ctx, slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return !runs(&p) }))
+	if err != nil {
+		return nil, err
+	}
+	return set.Behind(answers, sc.settings.Rotation, sc.now.Time), nil
+}
+
+// ask asks the servers in pods, each what it has loaded; the answers come in the order of the pods.
+func (s *servers) ask(ctx context.Context, pods []corev1.Pod) ([]keyset.Server, error) {
+	answers := make([]keyset.Server, len(pods))
 	var asking errgroup.Group
 	asking.SetLimit(askAtOnce)
-	for i := range running {
-		p, answer := &running[i], &answers[i]
+	for i := range pods {
+		p, answer := &pods[i], &answers[i]
 		asking.Go(func() (err error) {
 			answer.Name = p.Name
 			if answer.Ready, err = s.readiness.Ready(ctx, p.Status.PodIP); err != nil {
-				log.FromContext(ctx).V(1).Info("a server cannot be asked which keys it has", "pod", p.Name, "error", err.Error())
+				log.FromContext(ctx).V(1).Info("a server cannot be asked what it has loaded", "pod", p.Name, "error", err.Error())
 				answer.Mute = true
 			}
 			return nil
@@ -56,9 +72,9 @@ func (s *servers) behind(ctx context.Context, sc *scope, set *keyset.Set) ([]str
 	}
 	_ = asking.Wait() // none returns an error
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("asking servers which keys they have: %w", err)
+		return nil, fmt.Errorf("asking servers what they have loaded: %w", err)
 	}
-	return set.Behind(answers, sc.settings.Rotation, sc.now.Time), nil
+	return answers, nil
 }
 
 // runs says whether a server in a pod serves clients, or may in a moment: one that is not ready now, because its database
@@ -76,14 +92,21 @@ func (s *servers) poke(ctx context.Context, sc *scope, changed *corev1.Secret) {
 		log.FromContext(ctx).Error(err, "listing pods")
 		return
 	}
-	for _, p := range pods.Items {
-		if !runs(&p) {
-			continue
+	for i := range pods.Items {
+		if runs(&pods.Items[i]) {
+			s.touch(ctx, &pods.Items[i], changed.ResourceVersion)
 		}
-		patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationPoke, changed.ResourceVersion)
-		if err := s.client.Patch(ctx, &p, client.RawPatch(types.MergePatchType, patch), apply.FieldOwner); client.IgnoreNotFound(err) != nil {
-			log.FromContext(ctx).Info("a pod could not be touched; its kubelet takes the new keys to it later", "pod", p.Name, "error", err.Error())
-		}
+	}
+}
+
+// touch pokes one pod, once with the same value.
+func (s *servers) touch(ctx context.Context, p *corev1.Pod, value string) {
+	if p.Annotations[v1alpha1.AnnotationPoke] == value {
+		return
+	}
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationPoke, value)
+	if err := s.client.Patch(ctx, p, client.RawPatch(types.MergePatchType, patch), apply.FieldOwner); client.IgnoreNotFound(err) != nil {
+		log.FromContext(ctx).Info("a pod could not be touched; its kubelet takes the new files to it later", "pod", p.Name, "error", err.Error())
 	}
 }
 

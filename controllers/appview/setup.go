@@ -31,7 +31,6 @@ import (
 	"atcr.io/operator/controllers/internal/apply"
 	"atcr.io/operator/controllers/internal/links"
 	"atcr.io/operator/controllers/internal/optional"
-	"atcr.io/operator/controllers/internal/usersecret"
 	"atcr.io/operator/controllers/render"
 )
 
@@ -70,8 +69,8 @@ func New(mgr ctrl.Manager, applier *apply.Applier, registry prometheus.Registere
 		client: mgr.GetClient(), live: mgr.GetAPIReader(), applier: applier,
 		events: mgr.GetEventRecorder("atcr-operator"), metrics: m, options: o, now: time.Now,
 		services:    &services{live: mgr.GetAPIReader(), now: time.Now, seen: map[client.ObjectKey]seenService{}},
-		servers:     &servers{mgr.GetClient(), o.Readiness},
-		userSecrets: usersecret.New(o.WatchedSecrets, mgr.GetAPIReader(), time.Now),
+		servers:     newServers(mgr.GetClient(), o.Readiness),
+		userSecrets: o.UserSecrets,
 	}, nil
 }
 
@@ -272,7 +271,7 @@ func (r *Reconciler) bySelector(ctx context.Context, _ client.Object) []reconcil
 func linkChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		a, b := e.ObjectOld.(*v1alpha1.HoldLink), e.ObjectNew.(*v1alpha1.HoldLink)
-		return a.Generation != b.Generation || a.Status.DID != b.Status.DID || a.Status.Endpoint != b.Status.Endpoint ||
+		return a.Generation != b.Generation || a.Status.ObservedGeneration != b.Status.ObservedGeneration || a.Status.DID != b.Status.DID || a.Status.Endpoint != b.Status.Endpoint ||
 			a.Status.Download != b.Status.Download || a.Status.Health.State != b.Status.Health.State ||
 			!equality.Semantic.DeepEqual(a.Status.Health.Since, b.Status.Health.Since)
 	}}

@@ -12,31 +12,73 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/controllers/keyset"
 	"atcr.io/operator/controllers/manager"
 )
 
-// Servers stand in for what runs in the pods: they answer which keys they have, by the address of their pod.
+// Servers stand in for what runs in the pods: they answer what they have loaded, by the address of their pod. They run
+// with the newest runtime file, unless an answer names another.
 type Servers struct {
 	mu    sync.Mutex
 	ready map[string]names.Ready
+	pods  client.Reader // of namespace
+	in    string
 }
 
 // Asked makes the operator ask s.
 func (s *Servers) Asked() Option {
-	return func(_ *rest.Config, o *manager.Options) { o.Readiness = s }
+	return func(_ *rest.Config, o *manager.Options) {
+		c, err := client.New(rest.CopyConfig(controlPlane.config), client.Options{})
+		if err != nil {
+			panic(err) // nothing in it can fail
+		}
+		o.Readiness = s
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.pods = c; len(o.Namespaces) == 1 {
+			s.in = o.Namespaces[0]
+		}
+	}
 }
 
 // Ready implements appview.Readiness.
-func (s *Servers) Ready(_ context.Context, podIP string) (names.Ready, error) {
+func (s *Servers) Ready(ctx context.Context, podIP string) (names.Ready, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, ok := s.ready[podIP]
 	if !ok {
 		return r, errors.New("no connection")
 	}
+	if r.RuntimeHash == "" {
+		hash, err := s.newest(ctx, podIP)
+		if err != nil {
+			return r, err
+		}
+		r.RuntimeHash = hash
+	}
 	return r, nil
+}
+
+// newest is the hash of the runtime file as the API server has it for the pod at podIP.
+func (s *Servers) newest(ctx context.Context, podIP string) (string, error) {
+	var pods corev1.PodList
+	if err := s.pods.List(ctx, &pods, client.InNamespace(s.in)); err != nil {
+		return "", err
+	}
+	for _, p := range pods.Items {
+		if p.Status.PodIP != podIP {
+			continue
+		}
+		file := &corev1.ConfigMap{}
+		key := client.ObjectKey{Namespace: p.Namespace, Name: p.Labels[v1alpha1.LabelAppView] + "-runtime"}
+		if err := s.pods.Get(ctx, key, file); err != nil {
+			return "", err
+		}
+		return names.RuntimeHash([]byte(file.Data[names.FileRuntime])), nil
+	}
+	return "", fmt.Errorf("no pod at %s", podIP)
 }
 
 // Load makes the server at podIP load what is in the signing Secret.

@@ -119,6 +119,9 @@ func TestTwoHoldsAndNobodySaysWhichIsDefault(t *testing.T) {
 	require.Contains(t, message(av.Status.Conditions, "Ready"), "spec.defaultHold.holdLinkRef")
 	require.Contains(t, message(av.Status.Conditions, "Ready"), e.Namespace+"/one")
 	e.Event("registry", "Ambiguous")
+	for _, name := range []string{"one", "two"} { // no server runs
+		e.HoldLink(name, "Ready=False/Pending", "Resolved=True", "Programmed=False/Pending")
+	}
 
 	controltest.Update(e, av, func(av *v1alpha1.AppView) {
 		av.Spec.DefaultHold = &v1alpha1.DefaultHold{HoldLinkRef: &v1alpha1.HoldLinkReference{Name: "two"}}
@@ -451,6 +454,7 @@ func TestABecomingDefaultIsAnnouncedOnceItIsWritten(t *testing.T) {
 	refused := &controltest.Fault{Method: http.MethodPatch, Path: "/holdlinks/hold/status"}
 	refused.Off()
 	e.Operator(controltest.With(refused))
+	e.Kubelet()
 	hold := e.NewHold()
 	av := appView(func(s *v1alpha1.AppViewSpec) { s.DefaultHold = &v1alpha1.DefaultHold{DID: "did:web:hold.example.com"} })
 	e.Create(av, link("hold", hold))

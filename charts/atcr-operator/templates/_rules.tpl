@@ -81,6 +81,14 @@
   - patch
   - watch
 - apiGroups:
+  - discovery.k8s.io
+  resourceNames:
+  - kubernetes
+  resources:
+  - endpointslices
+  verbs:
+  - get
+- apiGroups:
   - events.k8s.io
   resources:
   - events

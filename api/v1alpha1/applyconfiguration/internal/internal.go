@@ -764,6 +764,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: namespace
       type:
         scalar: string
+    - name: observedGeneration
+      type:
+        scalar: numeric
     - name: since
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time

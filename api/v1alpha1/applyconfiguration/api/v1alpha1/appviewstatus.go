@@ -30,13 +30,13 @@ type AppViewStatusApplyConfiguration struct {
 	ReadyReplicas *int32 `json:"readyReplicas,omitempty"`
 	// updatedReplicas that run the current pod template.
 	UpdatedReplicas *int32 `json:"updatedReplicas,omitempty"`
-	// defaultHold that the server was told.
+	// defaultHold that the servers are told.
 	DefaultHold *DefaultHoldStatusApplyConfiguration `json:"defaultHold,omitempty"`
 	// holds counts the HoldLinks.
 	Holds *HoldCountsApplyConfiguration `json:"holds,omitempty"`
 	// holdSummary is healthy/accepted, for example 2/3.
 	HoldSummary *string `json:"holdSummary,omitempty"`
-	// links are the HoldLinks whose holds the server was told, by namespace and name. An AppView takes 128.
+	// links are the HoldLinks whose holds every server runs with, by namespace and name. An AppView takes 128.
 	Links []LinkStatusApplyConfiguration `json:"links,omitempty"`
 	// keys of the server.
 	Keys *KeysStatusApplyConfiguration `json:"keys,omitempty"`

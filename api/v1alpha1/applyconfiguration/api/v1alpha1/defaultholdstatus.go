@@ -9,7 +9,7 @@ import (
 // DefaultHoldStatusApplyConfiguration represents a declarative configuration of the DefaultHoldStatus type for use
 // with apply.
 //
-// DefaultHoldStatus is the default hold that the server was told.
+// DefaultHoldStatus is the default hold that the servers are told.
 type DefaultHoldStatusApplyConfiguration struct {
 	// did of the hold.
 	DID *string `json:"did,omitempty"`

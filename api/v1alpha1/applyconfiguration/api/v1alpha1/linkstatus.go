@@ -10,7 +10,7 @@ import (
 // LinkStatusApplyConfiguration represents a declarative configuration of the LinkStatus type for use
 // with apply.
 //
-// LinkStatus is one hold that the server was told.
+// LinkStatus is one hold that every server runs with.
 type LinkStatusApplyConfiguration struct {
 	// namespace of the HoldLink.
 	Namespace *string `json:"namespace,omitempty"`
@@ -18,6 +18,8 @@ type LinkStatusApplyConfiguration struct {
 	Name *string `json:"name,omitempty"`
 	// did of the hold.
 	DID *string `json:"did,omitempty"`
+	// observedGeneration of the HoldLink is the one that the servers run with.
+	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// health of the hold.
 	Health *apiv1alpha1.HealthState `json:"health,omitempty"`
 	// since when the health is what it is.
@@ -51,6 +53,14 @@ func (b *LinkStatusApplyConfiguration) WithName(value string) *LinkStatusApplyCo
 // If called multiple times, the DID field is set to the value of the last call.
 func (b *LinkStatusApplyConfiguration) WithDID(value string) *LinkStatusApplyConfiguration {
 	b.DID = &value
+	return b
+}
+
+// WithObservedGeneration sets the ObservedGeneration field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ObservedGeneration field is set to the value of the last call.
+func (b *LinkStatusApplyConfiguration) WithObservedGeneration(value int64) *LinkStatusApplyConfiguration {
+	b.ObservedGeneration = &value
 	return b
 }
 

@@ -8,7 +8,7 @@ package v1alpha1
 // Trust is in certificates that are not those of public authorities. The operator and the AppView's server use it for this
 // hold alone, and for the storage that it sends them to.
 type TrustApplyConfiguration struct {
-	// caBundleSecretRef names a Secret with certificates, in the HoldLink's namespace: 16 KiB of PEM at most. Label it
+	// caBundleSecretRef names a Secret with certificates, in the HoldLink's namespace: 6 KiB of PEM at most. Label it
 	// operator.atcr.io/watch=true to have changes seen at once; else it is read every ten minutes.
 	CABundleSecretRef *CASecretReferenceApplyConfiguration `json:"caBundleSecretRef,omitempty"`
 }
