@@ -47,6 +47,10 @@ func TestWhatIsWrongWithAHoldLinkIsSaidOnce(t *testing.T) {
 			around: func(*controltest.Env, *v1alpha1.HoldLink) controltest.Option { return controltest.NoLoopback() },
 			want:   "Resolved=False/BlockedAddress", says: []string{"--allow-private-holds"},
 		},
+		"a private address": {
+			spec: func(s *v1alpha1.HoldLinkSpec) { s.Endpoint = "http://10.1.2.3:8080" },
+			want: "Resolved=False/BlockedAddress", says: []string{"NAME.NAMESPACE.svc", "--allow-private-holds"},
+		},
 		"a service that does not exist": {
 			spec: func(s *v1alpha1.HoldLinkSpec) {
 				s.Hold, s.Endpoint = v1alpha1.HoldSource{ServiceRef: &v1alpha1.ServiceReference{Name: "nowhere"}}, ""

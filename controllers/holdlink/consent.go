@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
@@ -25,9 +26,18 @@ func (r *Reconciler) consent(ctx context.Context, sc *scope) error {
 	if !sc.callable {
 		return nil
 	}
-	var err error
-	if sc.refused, err = r.granted(ctx, sc.link); err != nil || sc.refused != (refusal{}) {
-		return err
+	sc.access.namespace = sc.link.Namespace
+	if service, named := r.resolver.service(sc.link); named && service.Namespace != sc.link.Namespace {
+		refused, err := r.granted(ctx, sc.link, service)
+		switch {
+		case err != nil:
+			return err
+		case refused == refusal{}:
+			sc.access.namespace = service.Namespace
+		case sc.link.Spec.Hold.ServiceRef != nil: // of another, the address alone decides
+			sc.refused = refused
+			return nil
+		}
 	}
 	bundle, again, err := trust.Bundle(ctx, r.userSecrets, sc.link)
 	sc.lookAgain(again)
@@ -36,24 +46,20 @@ func (r *Reconciler) consent(ctx context.Context, sc *scope) error {
 		sc.refused = refusal{v1alpha1.ReasonCABundleInvalid, invalid.Error()}
 		return nil
 	}
-	sc.bundle = bundle
+	sc.access.bundle = bundle
 	return err
 }
 
 // granted says whether a Service of another namespace may be named.
-func (r *Reconciler) granted(ctx context.Context, link *v1alpha1.HoldLink) (refusal, error) {
-	ref := link.Spec.Hold.ServiceRef
-	if ref == nil || serviceNamespace(link) == link.Namespace {
-		return refusal{}, nil
-	}
+func (r *Reconciler) granted(ctx context.Context, link *v1alpha1.HoldLink, service types.NamespacedName) (refusal, error) {
 	refuse := func(format string, args ...any) (refusal, error) {
-		return refusal{v1alpha1.ReasonRefNotPermitted, fmt.Sprintf("spec.hold.serviceRef names Service %s of namespace %s, ", ref.Name, ref.Namespace) +
+		return refusal{v1alpha1.ReasonRefNotPermitted, fmt.Sprintf("spec.hold.serviceRef names Service %s of namespace %s, ", service.Name, service.Namespace) +
 			fmt.Sprintf(format, args...)}, nil
 	}
-	if watched := r.options.Namespaces; len(watched) > 0 && !slices.Contains(watched, string(ref.Namespace)) {
+	if watched := r.options.Namespaces; len(watched) > 0 && !slices.Contains(watched, service.Namespace) {
 		return refuse("which this operator does not watch: add it to --watch-namespaces, or move the HoldLink there")
 	}
-	grants, err := r.options.Kinds.List(ctx, optional.ReferenceGrant, client.InNamespace(string(ref.Namespace)))
+	grants, err := r.options.Kinds.List(ctx, optional.ReferenceGrant, client.InNamespace(service.Namespace))
 	switch {
 	case errors.Is(err, optional.ErrNotServed):
 		return refuse("and this cluster does not serve ReferenceGrants, by which it could consent: install the Gateway API, or move the HoldLink there")
@@ -63,7 +69,7 @@ func (r *Reconciler) granted(ctx context.Context, link *v1alpha1.HoldLink) (refu
 		return refusal{}, fmt.Errorf("listing ReferenceGrants: %w", err)
 	}
 	for i := range grants {
-		if grants[i].GetDeletionTimestamp() == nil && lets(&grants[i], link.Namespace, string(ref.Name)) {
+		if grants[i].GetDeletionTimestamp() == nil && lets(&grants[i], link.Namespace, service.Name) {
 			return refusal{}, nil
 		}
 	}

@@ -35,7 +35,7 @@ func (r *Reconciler) health(_ context.Context, sc *scope) error {
 	h := sc.link.Spec.HealthCheck
 	r.prober.Set(key, probe.Target{
 		URL:              sc.status.Endpoint + cmp.Or(h.Path, names.PathHealth),
-		Client:           r.resolver.Client(sc.link, sc.bundle),
+		Client:           r.resolver.Client(sc.link, sc.access),
 		Interval:         render.Duration(h.Interval, defaultInterval),
 		Timeout:          render.Duration(h.Timeout, defaultTimeout),
 		FailureThreshold: int(cmp.Or(h.FailureThreshold, defaultFailures)),

@@ -2,6 +2,7 @@ package holdlink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -10,7 +11,7 @@ import (
 )
 
 // document reads a DID document: a did:web at its host, a did:plc from the directory.
-func (r *Resolver) document(ctx context.Context, c clients, did, plc string) (*diddoc.Document, error) {
+func (*Resolver) document(ctx context.Context, c clients, did, plc string) (*diddoc.Document, error) {
 	if !strings.HasPrefix(did, "did:plc:") {
 		return diddoc.FetchWebDocument(ctx, c.public, did, "")
 	}
@@ -19,13 +20,13 @@ func (r *Resolver) document(ctx context.Context, c clients, did, plc string) (*d
 	if err != nil {
 		return nil, fmt.Errorf("asking the PLC directory: %w", err)
 	}
-	resp, err := r.trusted.Do(req)
+	resp, err := c.trusted.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("asking the PLC directory: %w", err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("asking the PLC directory: status %d", resp.StatusCode)
+		return nil, errors.New("asking the PLC directory: the answer is not 200")
 	}
 	body, err := diddoc.ReadBody(resp.Body, diddoc.MaxBody)
 	if err != nil {

@@ -30,6 +30,8 @@ type Options struct {
 	Namespaces []string
 	// WatchedSecrets knows the users' Secrets with [v1alpha1.LabelWatch].
 	WatchedSecrets cache.Cache
+	// UserSecrets reads the others too; both controllers share it, so that each Secret is read once.
+	UserSecrets *usersecret.Reader
 	// Kinds that the cluster may not serve.
 	Kinds *optional.Kinds
 }
@@ -74,7 +76,7 @@ type scope struct {
 
 	callable bool          // both sides agree, so the operator may call the hold
 	refused  refusal       // why the hold may not be called though both sides agree
-	bundle   string        // certificates to trust, in PEM
+	access   access        // what the operator may use to call it
 	stalled  bool          // a step found what only the user can change
 	again    time.Duration // when to look again; zero: when something changes
 }
@@ -188,7 +190,8 @@ func (r *Reconciler) programmed(_ context.Context, sc *scope) error {
 	told := false
 	if av := sc.appView; av != nil {
 		for _, l := range av.Status.Links {
-			told = told || l.Namespace == sc.link.Namespace && l.Name == sc.link.Name && l.DID == sc.status.DID && l.DID != ""
+			told = told || l.Namespace == sc.link.Namespace && l.Name == sc.link.Name && l.DID == sc.status.DID && l.DID != "" &&
+				l.ObservedGeneration == sc.link.Generation
 		}
 		if d := av.Status.DefaultHold; told && d != nil && d.DID == sc.status.DID {
 			sc.status.IsDefaultFor = av.Namespace + "/" + av.Name
@@ -196,7 +199,7 @@ func (r *Reconciler) programmed(_ context.Context, sc *scope) error {
 	}
 	switch {
 	case !told:
-		sc.conditions.False(v1alpha1.ConditionProgrammed, v1alpha1.ReasonPending, "the AppView's server was not told of this hold yet")
+		sc.conditions.False(v1alpha1.ConditionProgrammed, v1alpha1.ReasonPending, "not every server of the AppView runs with this hold yet: if that lasts, see the conditions of the AppView")
 	case sc.status.IsDefaultFor != "":
 		sc.conditions.True(v1alpha1.ConditionProgrammed, v1alpha1.ReasonInUse, "this is the default hold of AppView "+sc.status.IsDefaultFor)
 	default:

@@ -45,7 +45,7 @@ func (r *Reconciler) resolve(ctx context.Context, sc *scope) error {
 		sc.conditions.False(v1alpha1.ConditionResolved, sc.refused.reason, sc.refused.message)
 		return nil
 	}
-	found, again := r.resolver.Resolve(ctx, links.Key(sc.link), from, sc.appView, sc.link, sc.bundle)
+	found, again := r.resolver.Resolve(ctx, links.Key(sc.link), from, sc.appView, sc.link, sc.access)
 	sc.lookAgain(again)
 	before := sc.conditions.Get(v1alpha1.ConditionResolved)
 	known := sc.status.LastResolvedTime != nil && before != nil && before.Status == metav1.ConditionTrue

@@ -47,20 +47,26 @@ type Found struct {
 type Resolver struct {
 	services client.Reader // the API server: Services of users are not in the cache
 	domain   string
-	public   *http.Client // for addresses that a DID document names
-	trusted  *http.Client // for those that a HoldLink names: private networks, any port, plain HTTP
 	policy   diddoc.Policy
 	now      func() time.Time
 
-	mu    sync.Mutex
-	known map[types.NamespacedName]memory
-	own   map[types.NamespacedName]clients // of HoldLinks that bring certificates
+	apiServers *apiServers
+
+	mu     sync.Mutex
+	known  map[types.NamespacedName]memory
+	own    map[types.NamespacedName]clients // of HoldLinks that bring certificates
+	shared map[string]clients               // of the others, by namespace
 }
 
-// clients trust certificates besides the system's roots.
+// access is what the operator may use to call a hold: private addresses of one namespace's Services, and certificates
+// besides the system's roots.
+type access struct{ namespace, bundle string }
+
+// clients are for one access.
 type clients struct {
-	bundle          string
-	public, trusted *http.Client
+	access
+	public  *http.Client // for addresses that a DID document names
+	trusted *http.Client // for those that a HoldLink names: Services, any port, plain HTTP
 }
 
 type memory struct {
@@ -70,48 +76,65 @@ type memory struct {
 	failures int
 }
 
-// NewResolver returns a Resolver. Loopback and link-local addresses are never called, private ones only when a HoldLink
-// names the endpoint itself; allowed are ranges that are open all the same.
-func NewResolver(services client.Reader, clusterDomain string, allowed []netip.Prefix) *Resolver {
-	policy := diddoc.Policy{AllowedPrivateCIDRs: func() []netip.Prefix { return allowed }}
-	return &Resolver{
-		services: services, domain: clusterDomain, now: time.Now, policy: policy,
-		known: map[types.NamespacedName]memory{}, own: map[types.NamespacedName]clients{},
-		public:  diddoc.NewClient(policy, diddoc.Options{}),
-		trusted: diddoc.NewClient(policy.ForOperator(false), diddoc.Options{}),
+// NewResolver returns a Resolver. Loopback and link-local addresses are never called, private ones only as those of a
+// Service that a HoldLink may name; allowed are ranges that are open all the same. The API server is never called.
+func NewResolver(services client.Reader, clusterDomain string, allowed []netip.Prefix, apiServer string) *Resolver {
+	r := &Resolver{
+		services: services, domain: clusterDomain, now: time.Now,
+		known: map[types.NamespacedName]memory{}, own: map[types.NamespacedName]clients{}, shared: map[string]clients{},
 	}
+	r.apiServers = &apiServers{host: apiServer, slices: services, now: func() time.Time { return r.now() }}
+	r.policy = diddoc.Policy{AllowedPrivateCIDRs: func() []netip.Prefix { return allowed }, Never: r.apiServers.are}
+	return r
 }
 
-// Client is what asks the hold of link for its health: the same that resolved it. bundle is certificates in PEM.
-func (r *Resolver) Client(link *v1alpha1.HoldLink, bundle string) *http.Client {
-	c := r.clients(links.Key(link), bundle)
+// Client is what asks the hold of link for its health: the same that resolved it.
+func (r *Resolver) Client(link *v1alpha1.HoldLink, a access) *http.Client {
+	c := r.clients(links.Key(link), a)
 	if link.Spec.Hold.DID != "" && link.Spec.Endpoint == "" {
 		return c.public
 	}
 	return c.trusted
 }
 
-// clients are the same for the same HoldLink and bundle.
-func (r *Resolver) clients(key types.NamespacedName, bundle string) clients {
+// clients are the same for the same HoldLink and access. Those that bring no certificates share them with their namespace.
+func (r *Resolver) clients(key types.NamespacedName, a access) clients {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	own := r.own[key]
+	own, known := r.own[key]
 	switch {
-	case bundle == "":
+	case a.bundle == "":
 		own.close()
 		delete(r.own, key)
-		return r.plain()
-	case own.bundle != bundle:
+		if _, made := r.shared[a.namespace]; !made {
+			r.shared[a.namespace] = r.newClients(a)
+		}
+		return r.shared[a.namespace]
+	case !known || own.access != a:
 		own.close()
-		o := diddoc.Options{TLS: diddoc.TrustAlso([]byte(bundle))}
-		own = clients{bundle, diddoc.NewClient(r.policy, o), diddoc.NewClient(r.policy.ForOperator(false), o)}
+		own = r.newClients(a)
 		r.own[key] = own
 	}
 	return own
 }
 
-// plain clients trust the system's roots.
-func (r *Resolver) plain() clients { return clients{public: r.public, trusted: r.trusted} }
+func (r *Resolver) newClients(a access) clients {
+	var o diddoc.Options
+	if a.bundle != "" {
+		o.TLS = diddoc.TrustAlso([]byte(a.bundle))
+	}
+	return clients{a, diddoc.NewClient(r.policy, o), diddoc.NewClient(r.trusting(a.namespace), o)}
+}
+
+// trusting is the policy for what a HoldLink names: private addresses are those of a namespace's Services.
+func (r *Resolver) trusting(namespace string) diddoc.Policy {
+	p := r.policy.ForOperator(false)
+	p.PrivateHosts = func(host string) bool {
+		s, ok := r.serviceOf(host)
+		return ok && s.Namespace == namespace
+	}
+	return p
+}
 
 func (c clients) close() {
 	if c.public != nil {
@@ -130,21 +153,21 @@ func (r *Resolver) Forget(key types.NamespacedName) {
 }
 
 // Resolve finds the hold of link, and says when to ask again.
-func (r *Resolver) Resolve(ctx context.Context, key types.NamespacedName, from string, av *v1alpha1.AppView, link *v1alpha1.HoldLink, bundle string) (Found, time.Duration) {
+func (r *Resolver) Resolve(ctx context.Context, key types.NamespacedName, from string, av *v1alpha1.AppView, link *v1alpha1.HoldLink, a access) (Found, time.Duration) {
 	r.mu.Lock()
 	m, known := r.known[key]
 	r.mu.Unlock()
 	now := r.now()
 	plc := cmp.Or(string(av.Spec.Identity.PLCURL), defaultPLC)
-	c := r.clients(key, bundle)
-	from += " by " + plc + "\n" + bundle // another directory, or trust in another certificate, may know better
+	from += fmt.Sprintf(" by %s\n%+v", plc, a) // another directory, or trust in another certificate, may know better
 	if known && m.from == from && now.Before(m.until) {
 		return m.found, m.until.Sub(now)
 	}
 	if m.from != from {
 		m = memory{from: from}
 	}
-	m.found = r.look(ctx, c, plc, link)
+	r.apiServers.refresh(ctx)
+	m.found = r.look(ctx, r.clients(key, a), plc, link)
 	wait := refresh + rand.N(refresh/10)
 	if m.found.Reason != "" {
 		wait = min(retryFirst<<min(m.failures, 16), retryMost)
@@ -160,6 +183,9 @@ func (r *Resolver) Resolve(ctx context.Context, key types.NamespacedName, from s
 }
 
 func (r *Resolver) look(ctx context.Context, c clients, plc string, link *v1alpha1.HoldLink) Found {
+	if found, refused := r.elsewhere(ctx, link, c.access); refused {
+		return found
+	}
 	switch h := link.Spec.Hold; {
 	case h.URL != "":
 		return r.byURL(ctx, c, string(h.URL))
@@ -278,8 +304,8 @@ func failed(what string, err error) Found {
 	case diddoc.ClassBlockedAddress:
 		f.Reason, f.Passing = v1alpha1.ReasonBlockedAddress, false
 		remedy = "Allow the range with the operator's --allow-private-holds"
-		if !strings.Contains(what, " at ") { // an endpoint that the HoldLink names may be private without being allowed
-			remedy = "Name the hold's endpoint in spec.endpoint, or allow the range with the operator's --allow-private-holds"
+		if !strings.HasPrefix(what, "did:plc:") || strings.Contains(what, " at ") {
+			remedy = "Name a Service of the HoldLink's namespace (NAME.NAMESPACE.svc), or allow the range with the operator's --allow-private-holds"
 		}
 	case diddoc.ClassDIDMismatch:
 		f.Reason, f.Passing = v1alpha1.ReasonDIDMismatch, false
@@ -303,6 +329,10 @@ func withoutCause(what string, err error) string {
 		why = "no answer in time"
 	case diddoc.ClassTLSError:
 		why = "it does not speak TLS with a certificate that the operator trusts"
+	case diddoc.ClassBadStatus:
+		why = "the answer is not 200"
+	case diddoc.ClassBlockedAddress:
+		why = "it is at an address that the operator does not call, or by plain HTTP at a public one"
 	default:
 		return err.Error()
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -39,7 +40,7 @@ func resolver(services ...*corev1.Service) *Resolver {
 	for _, s := range services {
 		b = b.WithObjects(s)
 	}
-	return NewResolver(b.Build(), "cluster.local", []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
+	return NewResolver(b.Build(), "cluster.local", []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, "https://127.0.0.1:1")
 }
 
 func appView(plc string) *v1alpha1.AppView {
@@ -58,15 +59,15 @@ func TestADIDInTheDirectoryIsLookedUpThere(t *testing.T) {
 	var did atomic.Value
 	did.Store(plcDID)
 	plc, _ := document(t, &did, "https://hold.example.com/")
-	found := resolver().look(t.Context(), resolver().plain(), plc, byDID(plcDID))
+	found := resolver().look(t.Context(), resolver().clients(types.NamespacedName{}, access{}), plc, byDID(plcDID))
 	require.Equal(t, Found{DID: plcDID, Endpoint: "https://hold.example.com"}, found)
 
 	did.Store("did:plc:zzzzzzzzzzzzzzzzzzzzzzzz")
-	found = resolver().look(t.Context(), resolver().plain(), plc, byDID(plcDID))
+	found = resolver().look(t.Context(), resolver().clients(types.NamespacedName{}, access{}), plc, byDID(plcDID))
 	require.Equal(t, v1alpha1.ReasonDIDMismatch, found.Reason)
 	require.False(t, found.Passing)
 
-	found = resolver().look(t.Context(), resolver().plain(), "http://127.0.0.1:1", byDID(plcDID))
+	found = resolver().look(t.Context(), resolver().clients(types.NamespacedName{}, access{}), "http://127.0.0.1:1", byDID(plcDID))
 	require.Equal(t, v1alpha1.ReasonFetchFailed, found.Reason)
 	require.True(t, found.Passing)
 }
@@ -76,7 +77,7 @@ func TestADIDOfTheWebIsLookedUpAtItsHost(t *testing.T) {
 	base, _ := document(t, &did, "https://hold.example.com")
 	id := "did:web:127.0.0.1%3A" + base[strings.LastIndex(base, ":")+1:]
 	did.Store(id)
-	require.Equal(t, Found{DID: id, Endpoint: "https://hold.example.com"}, resolver().look(t.Context(), resolver().plain(), "", byDID(id)))
+	require.Equal(t, Found{DID: id, Endpoint: "https://hold.example.com"}, resolver().look(t.Context(), resolver().clients(types.NamespacedName{}, access{}), "", byDID(id)))
 }
 
 func TestAServiceIsReachedByItsFullNameAndPort(t *testing.T) {
@@ -106,7 +107,7 @@ func TestAServiceIsReachedByItsFullNameAndPort(t *testing.T) {
 		require.Equal(t, c.ok, ok, name)
 	}
 
-	found := resolver(svc(80)).byService(t.Context(), resolver().plain(), "n", &v1alpha1.ServiceReference{Name: "hold", Port: 81})
+	found := resolver(svc(80)).byService(t.Context(), resolver().clients(types.NamespacedName{}, access{}), "n", &v1alpha1.ServiceReference{Name: "hold", Port: 81})
 	require.Equal(t, v1alpha1.ReasonServiceNotFound, found.Reason)
 	require.Contains(t, found.Message, "no port 81")
 }
@@ -132,7 +133,7 @@ func TestAnOutcomeIsRememberedForItsTime(t *testing.T) {
 	now := time.Now()
 	r.now = func() time.Time { return now }
 	resolve := func(from string) (Found, time.Duration) {
-		return r.Resolve(t.Context(), key, from, appView(plc), byDID(plcDID), "")
+		return r.Resolve(t.Context(), key, from, appView(plc), byDID(plcDID), access{})
 	}
 
 	_, wait := resolve("a")
@@ -162,20 +163,67 @@ func TestAnOutcomeIsRememberedForItsTime(t *testing.T) {
 	require.Empty(t, found.Reason)
 }
 
-// Addresses that a HoldLink names may be private; those of this machine, of the neighbours and of clouds' metadata
-// services are never called, and nothing is told but that.
+// Private addresses are those of Services that a HoldLink may name; those of this machine, of the neighbours and of clouds'
+// metadata services are never called, and nothing is told but that.
 func TestAddressesThatAreNeverCalled(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { l.Close() })
-	r := NewResolver(fake.NewClientBuilder().Build(), "cluster.local", nil)
+	r := NewResolver(fake.NewClientBuilder().Build(), "cluster.local", nil, "")
 	for _, endpoint := range []string{
 		"http://" + l.Addr().String(), "http://localhost:8080", "http://169.254.169.254", "http://[::1]:8080", "http://[fe80::1]", "http://0.0.0.0:80",
-		"http://[::ffff:127.0.0.1]:8080", "http://224.0.0.1",
+		"http://[::ffff:127.0.0.1]:8080", "http://224.0.0.1", "http://10.1.2.3:8080", "https://192.168.1.1",
 	} {
-		found := r.at(t.Context(), r.plain(), "did:web:hold.example.com", endpoint)
+		found := r.at(t.Context(), r.clients(types.NamespacedName{}, access{}), "did:web:hold.example.com", endpoint)
 		require.Equal(t, v1alpha1.ReasonBlockedAddress, found.Reason, endpoint)
 		require.False(t, found.Passing)
+	}
+}
+
+func TestPrivateAddressesAreThoseOfTheNamespacesServices(t *testing.T) {
+	policy := resolver().trusting("n")
+	for host, open := range map[string]bool{
+		"hold.n.svc.cluster.local": true, "hold.n.svc": true, "HOLD.n.svc.": true, "hold-0.hold.n.svc.cluster.local": true,
+		"hold.other.svc.cluster.local": false, "n.svc.cluster.local": false, "hold.n.svc.example.com": false, "hold.n": false, "hold": false,
+		"hold.example.com": false, "10.1.2.3": false,
+	} {
+		err := policy.Check(host, netip.MustParseAddrPort("10.1.2.3:8080"), false)
+		require.Equal(t, open, err == nil, host)
+	}
+	require.NoError(t, policy.Check("hold.example.com", netip.MustParseAddrPort("127.1.2.3:8080"), false), "a range that is allowed")
+}
+
+func TestTheAPIServerIsNeverCalled(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	named, port, name := l.Addr().String(), int32(6443), "kubernetes"
+	behind := &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Ports: []discoveryv1.EndpointPort{{Port: &port}},
+		Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"127.0.0.9", "::1"}}},
+	}
+	r := NewResolver(fake.NewClientBuilder().WithObjects(behind).Build(), "cluster.local", []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, "https://"+named)
+	link := byDID("did:web:hold.example.com")
+	for _, endpoint := range []string{"http://" + named, "https://" + named, "http://127.0.0.9:6443"} {
+		link.Spec.Endpoint = v1alpha1.Origin(endpoint)
+		found, _ := r.Resolve(t.Context(), types.NamespacedName{}, endpoint, appView(""), link, access{})
+		require.Equal(t, v1alpha1.ReasonBlockedAddress, found.Reason, endpoint)
+	}
+	require.NoError(t, r.trusting("").Check("", netip.MustParseAddrPort("127.0.0.9:6444"), false), "another port is another server")
+}
+
+func TestAServiceThatStandsForAnotherNameIsNotFollowed(t *testing.T) {
+	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "hold"},
+		Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "kubernetes.default.svc"}}
+	for _, link := range []*v1alpha1.HoldLink{
+		{Spec: v1alpha1.HoldLinkSpec{Hold: v1alpha1.HoldSource{ServiceRef: &v1alpha1.ServiceReference{Name: "hold"}}}},
+		{Spec: v1alpha1.HoldLinkSpec{Hold: v1alpha1.HoldSource{URL: "http://hold.n.svc"}}},
+		{Spec: v1alpha1.HoldLinkSpec{Hold: v1alpha1.HoldSource{DID: "did:web:hold.example.com"}, Endpoint: "http://hold.n.svc.cluster.local:8080"}},
+	} {
+		link.Namespace = "n"
+		found, _ := resolver(s).Resolve(t.Context(), types.NamespacedName{}, "", appView(""), link, access{namespace: "n"})
+		require.Equal(t, v1alpha1.ReasonBlockedAddress, found.Reason)
+		require.Contains(t, found.Message, "ExternalName")
 	}
 }
 
@@ -183,7 +231,7 @@ func TestAnEndpointThatNoStatusHoldsIsRefused(t *testing.T) {
 	var did atomic.Value
 	did.Store(plcDID)
 	plc, _ := document(t, &did, "https://"+strings.Repeat("a", 300)+".example.com")
-	found := resolver().look(t.Context(), resolver().plain(), plc, byDID(plcDID))
+	found := resolver().look(t.Context(), resolver().clients(types.NamespacedName{}, access{}), plc, byDID(plcDID))
 	require.Equal(t, v1alpha1.ReasonInvalidDocument, found.Reason)
 	require.Contains(t, found.Message, "300")
 }
@@ -193,11 +241,11 @@ func TestAnotherDirectoryIsAskedAtOnce(t *testing.T) {
 	did.Store(plcDID)
 	plc, asked := document(t, &did, "https://hold.example.com")
 	r, key := resolver(), types.NamespacedName{Name: "l"}
-	found, _ := r.Resolve(t.Context(), key, "did "+plcDID, appView("http://127.0.0.1:1"), byDID(plcDID), "")
+	found, _ := r.Resolve(t.Context(), key, "did "+plcDID, appView("http://127.0.0.1:1"), byDID(plcDID), access{})
 	require.Equal(t, v1alpha1.ReasonFetchFailed, found.Reason)
-	found, _ = r.Resolve(t.Context(), key, "did "+plcDID, appView(plc), byDID(plcDID), "")
+	found, _ = r.Resolve(t.Context(), key, "did "+plcDID, appView(plc), byDID(plcDID), access{})
 	require.Empty(t, found.Reason)
 	require.EqualValues(t, 1, asked.Load())
-	_, _ = r.Resolve(t.Context(), key, "did "+plcDID, appView(plc), byDID(plcDID), "")
+	_, _ = r.Resolve(t.Context(), key, "did "+plcDID, appView(plc), byDID(plcDID), access{})
 	require.EqualValues(t, 1, asked.Load(), "and remembered")
 }

@@ -2,6 +2,7 @@ package holdlink
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -22,7 +23,6 @@ import (
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/internal/links"
 	"atcr.io/operator/controllers/internal/optional"
-	"atcr.io/operator/controllers/internal/usersecret"
 	"atcr.io/operator/controllers/probe"
 )
 
@@ -33,6 +33,7 @@ import (
 // +kubebuilder:rbac:groups=operator.atcr.io,resources=appviews,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=services;namespaces,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch
+// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,resourceNames=kubernetes,verbs=get
 // +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=referencegrants,verbs=get;list;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
@@ -46,7 +47,7 @@ func New(mgr ctrl.Manager, resolver *Resolver, prober *probe.Prober, registry pr
 	}
 	return &Reconciler{
 		client: mgr.GetClient(), resolver: resolver, prober: prober,
-		userSecrets: usersecret.New(o.WatchedSecrets, mgr.GetAPIReader(), time.Now),
+		userSecrets: o.UserSecrets,
 		events:      mgr.GetEventRecorder("atcr-operator"), metrics: m, options: o, now: time.Now,
 	}, nil
 }
@@ -108,11 +109,8 @@ func (r *Reconciler) foreign(ctx context.Context, namespace string) []reconcile.
 		return nil
 	}
 	return requests(slices.DeleteFunc(list.Items, func(l v1alpha1.HoldLink) bool {
-		if l.Spec.Hold.ServiceRef == nil {
-			return true
-		}
-		of := serviceNamespace(&l)
-		return of == l.Namespace || namespace != "" && of != namespace
+		s, named := r.resolver.service(&l)
+		return !named || s.Namespace == l.Namespace || namespace != "" && s.Namespace != namespace
 	}))
 }
 
@@ -166,7 +164,7 @@ func appViewChanged() predicate.Predicate {
 func told(av *v1alpha1.AppView) []string {
 	var out []string
 	for _, l := range av.Status.Links {
-		out = append(out, l.Namespace+"/"+l.Name+" "+l.DID)
+		out = append(out, fmt.Sprintf("%s/%s %s %d", l.Namespace, l.Name, l.DID, l.ObservedGeneration))
 	}
 	return out
 }

@@ -29,6 +29,7 @@ import (
 	"atcr.io/operator/controllers/internal/apply"
 	"atcr.io/operator/controllers/internal/links"
 	"atcr.io/operator/controllers/internal/optional"
+	"atcr.io/operator/controllers/internal/usersecret"
 	"atcr.io/operator/controllers/probe"
 	"atcr.io/operator/controllers/render"
 )
@@ -138,6 +139,7 @@ func controllers(ctx context.Context, mgr ctrl.Manager, o Options) error {
 	if err := mgr.Add(cacheRunnable{watched}); err != nil {
 		return fmt.Errorf("adding the cache of users' Secrets: %w", err)
 	}
+	userSecrets := usersecret.New(watched, mgr.GetAPIReader(), time.Now)
 	kinds, err := optional.New(mgr, optional.Options{
 		Kinds: optional.All(), Namespaces: o.Namespaces,
 		Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.ManagedBy}),
@@ -158,6 +160,7 @@ func controllers(ctx context.Context, mgr ctrl.Manager, o Options) error {
 		Namespaces:     o.Namespaces,
 		Readiness:      o.Readiness,
 		WatchedSecrets: watched,
+		UserSecrets:    userSecrets,
 		Operator:       o.Operator,
 		RestrictPods:   o.RestrictPods,
 		Accounts:       others,
@@ -166,8 +169,10 @@ func controllers(ctx context.Context, mgr ctrl.Manager, o Options) error {
 	if err != nil {
 		return err
 	}
-	resolver := holdlink.NewResolver(mgr.GetAPIReader(), o.ClusterDomain, o.AllowPrivateHolds)
-	holdLinks, err := holdlink.New(mgr, resolver, prober, o.Metrics, holdlink.Options{Namespaces: o.Namespaces, WatchedSecrets: watched, Kinds: kinds})
+	resolver := holdlink.NewResolver(mgr.GetAPIReader(), o.ClusterDomain, o.AllowPrivateHolds, mgr.GetConfig().Host)
+	holdLinks, err := holdlink.New(mgr, resolver, prober, o.Metrics, holdlink.Options{
+		Namespaces: o.Namespaces, WatchedSecrets: watched, UserSecrets: userSecrets, Kinds: kinds,
+	})
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,10 @@ type Policy struct {
 	// TrustedLoopback opens loopback addresses to a Trusted policy. A server that reads its own environment sets
 	// it; a controller that acts for the users of a cluster does not.
 	TrustedLoopback bool
+	// PrivateHosts narrows what Trusted opens: private addresses of these host names only. Nil: of all.
+	PrivateHosts func(host string) bool
+	// Never are addresses that stay closed whatever is allowed.
+	Never func(to netip.AddrPort) bool
 }
 
 // ForOperator is p for endpoints that the operator of this server configured: private addresses, any port and plain
@@ -39,6 +43,9 @@ func (p Policy) ForOperator(withLoopback bool) Policy {
 func (p Policy) Check(host string, to netip.AddrPort, secure bool) error {
 	addr := plain(to.Addr())
 	k, port := kindOf(addr), int(to.Port())
+	if p.Never != nil && p.Never(netip.AddrPortFrom(addr, to.Port())) {
+		return blocked("address %s is never called", to)
+	}
 	switch k {
 	case never:
 		return blocked("address %s is not one that a server can have", to.Addr())
@@ -63,7 +70,7 @@ func (p Policy) Check(host string, to netip.AddrPort, secure bool) error {
 	switch {
 	case k == loopback && (p.DevLoopback || p.Trusted && p.TrustedLoopback):
 		return nil
-	case k == private && (p.Trusted || p.DevLoopback && localHost(host)):
+	case k == private && (p.Trusted && (p.PrivateHosts == nil || p.PrivateHosts(host)) || p.DevLoopback && localHost(host)):
 		return nil
 	case k == linkLocal:
 		return blocked("link-local address %s is refused unless a link-local range is allowed explicitly", to.Addr())

@@ -62,7 +62,7 @@ It finds the cluster by its pod's service account, or outside a cluster by KUBEC
 	fl.StringSliceVar(&o.Namespaces, "watch-namespaces", nil, "namespaces to watch, separated by commas; default: all")
 	fl.StringVar(&o.ClusterDomain, "cluster-domain", "cluster.local", "domain of the cluster's DNS")
 	fl.StringSliceVar(&f.allow, "allow-private-holds", nil,
-		"address ranges (CIDR) that the operator may call for a hold besides public addresses; private ones are open\nalready for an endpoint, url or serviceRef of a HoldLink, loopback and link-local ones are not")
+		"address ranges (CIDR) that the operator may call for a hold besides public addresses and Services of the\nHoldLink's namespace")
 	fl.DurationVar(&o.KeyPropagation, "key-propagation", 2*time.Minute,
 		"how long a changed Secret takes at most to reach every pod: the kubelet's sync period and its cache")
 	fl.DurationVar(&o.ClockSkew, "clock-skew", time.Minute, "how far the clocks of two nodes may differ")

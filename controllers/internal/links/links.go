@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -162,22 +163,45 @@ func foreign(av *v1alpha1.AppView, link *v1alpha1.HoldLink, ok Decision) Decisio
 		return Decision{Reason: v1alpha1.ReasonNotAllowedByAppView, Message: fmt.Sprintf(
 			"%s is the spec.defaultHold.did of AppView %s/%s, which a HoldLink in its own namespace %s may attach only", did, av.Namespace, av.Name, av.Namespace)}
 	}
-	if at := link.Spec.Endpoint; at != "" && !ownHost(did, string(at)) {
+	if at := string(link.Spec.Endpoint); at != "" && !(ownHost(did, at) && vouched(link.Namespace, at)) {
 		return Decision{Reason: v1alpha1.ReasonNotAllowedByAppView, Message: fmt.Sprintf(
-			"spec.endpoint is on another host than %s, which AppView %s/%s takes from HoldLinks in its own namespace only: leave endpoint out, or create the HoldLink in namespace %s",
+			"spec.endpoint is not where %s itself answers by https, and AppView %s/%s takes another from HoldLinks in its own namespace only: leave endpoint out, or create the HoldLink in namespace %s",
 			did, av.Namespace, av.Name, av.Namespace)}
+	}
+	if at := string(link.Spec.Hold.URL); at != "" && !vouched(link.Namespace, at) {
+		return Decision{Reason: v1alpha1.ReasonNotAllowedByAppView, Message: fmt.Sprintf(
+			"spec.hold.url is plain HTTP, by which anybody on the way may answer for the did:web of its host, and AppView %s/%s takes that from HoldLinks in its own namespace only: use https, a Service of namespace %s, or create the HoldLink in namespace %s",
+			av.Namespace, av.Name, link.Namespace, av.Namespace)}
 	}
 	return ok
 }
 
-// ownHost says whether an endpoint is on the host that a did:web names.
+// ownHost says whether an endpoint is on the host and port that a did:web names.
 func ownHost(did, endpoint string) bool {
 	w, err := diddoc.ParseWebDID(did)
 	if err != nil {
 		return false
 	}
 	u, err := url.Parse(endpoint)
-	return err == nil && strings.EqualFold(u.Hostname(), w.Host)
+	if err != nil || u.User != nil {
+		return false
+	}
+	own := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
+	return strings.EqualFold(strings.TrimSuffix(u.Host, own), strings.TrimSuffix(w.HostPort(), own))
+}
+
+// vouched says whether who answers at a URL is its host: by TLS, or since it is a Service of the namespace itself. An
+// address is nobody's name.
+func vouched(namespace, at string) bool {
+	u, err := url.Parse(at)
+	if err != nil {
+		return false
+	}
+	if _, err := netip.ParseAddr(u.Hostname()); err == nil || u.Scheme == "https" {
+		return true
+	}
+	_, zone, _ := strings.Cut(strings.ToLower(u.Hostname()), ".")
+	return zone == namespace+".svc" || strings.HasPrefix(zone, namespace+".svc.")
 }
 
 // NamespaceLabels reads the labels of the namespaces that all come from. The cache holds only their metadata.

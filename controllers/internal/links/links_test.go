@@ -79,7 +79,12 @@ func TestALinkOfAnotherNamespaceMayNotSayWhereSomebodyElsesHoldIs(t *testing.T) 
 		"the default hold":               {"did:web:central.example.com", "", false},
 		"the default hold on its host":   {"did:web:CENTRAL.example.com", "https://central.example.com", false},
 		"a hold of its own":              {"did:web:hold.example.com", "", true},
-		"a hold of its own on its host":  {"did:web:hold.example.com%3A8080", "http://hold.example.com:80", true},
+		"a hold of its own on its host":  {"did:web:hold.example.com", "https://HOLD.example.com:443", true},
+		"a hold of its own on its port":  {"did:web:hold.example.com%3A8080", "https://hold.example.com:8080", true},
+		"a neighbour on the same host":   {"did:web:hold.example.com%3A8080", "https://hold.example.com", false},
+		"a hold by plain HTTP":           {"did:web:hold.example.com", "http://hold.example.com", false},
+		"its Service":                    {"did:web:hold.tenant.svc.cluster.local", "http://hold.tenant.svc.cluster.local", true},
+		"another one's Service":          {"did:web:hold.prod.svc.cluster.local", "http://hold.prod.svc.cluster.local", false},
 		"a hold elsewhere":               {"did:web:hold.example.com", "https://evil.example.com", false},
 		"a hold behind a user":           {"did:web:hold.example.com", "https://hold.example.com@evil.example.com", false},
 		"a hold in the directory":        {plc, "", true},
@@ -92,6 +97,15 @@ func TestALinkOfAnotherNamespaceMayNotSayWhereSomebodyElsesHoldIs(t *testing.T) 
 		got := links.Decide(av, []v1alpha1.HoldLink{foreign}, nil)[key("tenant", "l")]
 		require.Equal(t, c.accepted, got.Accepted, "%s: %s", name, got.Message)
 		require.True(t, links.Decide(av, []v1alpha1.HoldLink{own}, nil)[key("prod", "l")].Accepted, "%s, in the AppView's own namespace", name)
+	}
+	for url, accepted := range map[string]bool{
+		"http://hold.example.com": false, "http://hold.example.com:443": false, "https://hold.example.com": true,
+		"http://hold.tenant.svc": true, "http://hold.tenant.svc.cluster.local:8080": true, "http://hold.prod.svc": false, "http://10.0.0.1": true,
+	} {
+		foreign, own := link("tenant", "l", "", 0), link("prod", "l", "", 0)
+		foreign.Spec.Hold.URL, own.Spec.Hold.URL = v1alpha1.Origin(url), v1alpha1.Origin(url)
+		require.Equal(t, accepted, links.Decide(av, []v1alpha1.HoldLink{foreign}, nil)[key("tenant", "l")].Accepted, url)
+		require.True(t, links.Decide(av, []v1alpha1.HoldLink{own}, nil)[key("prod", "l")].Accepted, "%s, in the AppView's own namespace", url)
 	}
 	// A url has the DID of its host, which is known when it was found.
 	require.False(t, links.Decide(av, []v1alpha1.HoldLink{link("tenant", "l", "did:web:central.example.com", 0)}, nil)[key("tenant", "l")].Accepted)
