@@ -2,25 +2,68 @@ package appview
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/internal/apply"
+	"atcr.io/operator/controllers/internal/optional"
 	"atcr.io/operator/controllers/render"
 )
 
 // finalize carries out spec.deletionPolicy and lets the AppView go. What has an owner reference is left to the garbage
 // collector. Nothing here talks to anything but the API server.
-func (r *Reconciler) finalize(ctx context.Context, av *v1alpha1.AppView) error {
+func (r *Reconciler) finalize(ctx context.Context, av *v1alpha1.AppView) (ctrl.Result, error) {
 	if !controllerutil.ContainsFinalizer(av, v1alpha1.Finalizer) {
-		return nil
+		return ctrl.Result{}, nil
 	}
 	s := render.Resolve(av, r.options.Defaults)
+	if !s.RetainKeys {
+		if left, err := r.deleteCertificates(ctx, av); err != nil || left {
+			return ctrl.Result{RequeueAfter: certificateGone}, err
+		}
+	}
+	return ctrl.Result{}, r.carryOut(ctx, av, s)
+}
+
+// certificateGone is how soon a Certificate that is being deleted is looked for again.
+const certificateGone = time.Second
+
+// deleteCertificates deletes the Certificates behind Secrets that are to go, and says whether one is still there:
+// cert-manager would issue a Secret again at once.
+func (r *Reconciler) deleteCertificates(ctx context.Context, av *v1alpha1.AppView) (left bool, err error) {
+	for _, name := range []string{render.SigningSourceName(av.Name), render.ServerCertificateName(av.Name)} {
+		o := optional.Certificate.New()
+		err := r.options.Kinds.Get(ctx, optional.Certificate, client.ObjectKey{Namespace: av.Namespace, Name: name}, o)
+		switch {
+		case apierrors.IsNotFound(err), errors.Is(err, optional.ErrNotServed), errors.Is(err, optional.ErrForbidden):
+			continue
+		case err != nil:
+			return false, fmt.Errorf("reading Certificate %s: %w", name, err)
+		case !render.Owned(av, o):
+			continue
+		}
+		left = true
+		if !o.GetDeletionTimestamp().IsZero() {
+			continue
+		}
+		uid := o.GetUID()
+		if err := r.client.Delete(ctx, o, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
+			return false, fmt.Errorf("deleting Certificate %s: %w", name, err)
+		}
+	}
+	return left, nil
+}
+
+// carryOut leaves or deletes what the policy says, and lets the AppView go.
+func (r *Reconciler) carryOut(ctx context.Context, av *v1alpha1.AppView, s render.Settings) error {
 	// A claim that existingClaim names is the user's, whoever made it.
 	retainData := s.RetainData || s.ClaimName == render.ClaimName(av.Name) && !s.OwnClaim
 	ownBackups := existingBackupClaim(av) != render.BackupClaimName(av.Name)

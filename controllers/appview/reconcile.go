@@ -110,7 +110,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, fmt.Errorf("reading the AppView: %w", err)
 	}
 	if !av.DeletionTimestamp.IsZero() {
-		return ctrl.Result{}, r.finalize(ctx, av)
+		return r.finalize(ctx, av)
 	}
 	sc := newScope(av, r.options.Defaults, metav1.NewTime(r.now().Truncate(time.Second)))
 	if av.Spec.Reconciliation == v1alpha1.Suspended {
