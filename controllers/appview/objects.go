@@ -6,8 +6,8 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/controllers/internal/apply"
 	"atcr.io/operator/controllers/render"
@@ -40,14 +40,23 @@ func (r *Reconciler) applyService(ctx context.Context, sc *scope) error {
 // hold was taken back, what runs is left alone.
 func (r *Reconciler) deployment(ctx context.Context, sc *scope) error {
 	live := &appsv1.Deployment{}
+	err := r.client.Get(ctx, sc.key(sc.appView.Name), live)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reading Deployment %s: %w", sc.appView.Name, err)
+	}
 	if sc.consumed != "" && sc.defaultHold != nil && !sc.holdRevoked {
-		if err := apply.Apply(ctx, r.applier, render.Deployment(sc.appView, sc.settings, sc.consumed), live, sc.mayWrite); err != nil {
+		settings := sc.settings
+		if settings.Image, err = r.tryImage(ctx, sc, live); err != nil {
 			return err
 		}
-	} else if err := r.client.Get(ctx, sc.key(sc.appView.Name), live); apierrors.IsNotFound(err) {
-		return nil
+		if err := apply.Apply(ctx, r.applier, render.Deployment(sc.appView, settings, sc.consumed), live, sc.mayWrite); err != nil {
+			return err
+		}
 	} else if err != nil {
-		return fmt.Errorf("reading Deployment %s: %w", sc.appView.Name, err)
+		return nil
+	}
+	if image := imageOf(live); image != "" {
+		sc.status.Image, sc.status.Version = image, render.Version(image)
 	}
 	sc.deployment = live
 	sc.status.Selector = labels.Set(render.Selector(sc.appView.Name)).String()

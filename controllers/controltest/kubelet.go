@@ -12,15 +12,23 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"atcr.io/operator/controllers/render"
 )
 
-// Kubelet stands in for the controller-manager and the kubelet in the test's namespace from now on: claims are bound
-// and Deployments become available as soon as they change.
+// Unpullable is an image that [Env.Kubelet] cannot pull, and NoServer one that ends with an error.
+const (
+	Unpullable = "registry.test/nowhere:v1"
+	NoServer   = "registry.test/no-server:v1"
+)
+
+// Kubelet stands in for the controller-manager and the kubelet in the test's namespace from now on: claims are bound,
+// Deployments become available as soon as they change, and pods that try an image end.
 func (e *Env) Kubelet() {
 	e.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(e.Context()))
 	var wg sync.WaitGroup
-	for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &corev1.PersistentVolumeClaimList{}} {
+	for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &corev1.PersistentVolumeClaimList{}, &corev1.PodList{}} {
 		w, err := e.Client.Watch(ctx, list, client.InNamespace(e.Namespace))
 		require.NoError(e, err)
 		wg.Go(func() {
@@ -30,6 +38,11 @@ func (e *Env) Kubelet() {
 					if o.Status.ObservedGeneration < o.Generation && o.DeletionTimestamp.IsZero() {
 						Run(o)
 						_ = e.Client.Status().Update(ctx, o) // a conflict brings another event
+					}
+				case *corev1.Pod:
+					if render.IsTrial(o) && o.Status.Phase == corev1.PodPending && len(o.Status.ContainerStatuses) == 0 {
+						try(o)
+						_ = e.Client.Status().Update(ctx, o)
 					}
 				case *corev1.PersistentVolumeClaim:
 					if (o.Status.Phase == "" || o.Status.Phase == corev1.ClaimPending) && o.DeletionTimestamp.IsZero() {
@@ -52,6 +65,22 @@ func Run(d *appsv1.Deployment) {
 	d.Status = appsv1.DeploymentStatus{
 		ObservedGeneration: d.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n, AvailableReplicas: n,
 	}
+}
+
+// try makes p look as if its image was pulled and has run, or not.
+func try(p *corev1.Pod) {
+	c := corev1.ContainerStatus{Name: p.Spec.Containers[0].Name, Image: p.Spec.Containers[0].Image}
+	switch c.Image {
+	case Unpullable:
+		c.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ErrImagePull"}
+	case NoServer:
+		p.Status.Phase = corev1.PodFailed
+		c.State.Terminated = &corev1.ContainerStateTerminated{ExitCode: 127, FinishedAt: metav1.Now()}
+	default:
+		p.Status.Phase = corev1.PodSucceeded
+		c.State.Terminated = &corev1.ContainerStateTerminated{FinishedAt: metav1.Now()}
+	}
+	p.Status.ContainerStatuses = []corev1.ContainerStatus{c}
 }
 
 // Pod makes a pod of the AppView whose container waits with that reason.

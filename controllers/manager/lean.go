@@ -135,11 +135,16 @@ func (l *lean) pod(o any) (any, error) {
 	if !ok {
 		return o, nil
 	}
+	var kept map[string]string
+	if poke, ok := p.Annotations[v1alpha1.AnnotationPoke]; ok {
+		kept = map[string]string{v1alpha1.AnnotationPoke: poke}
+	}
 	return l.object(&corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: p.Name, Namespace: p.Namespace, UID: p.UID, ResourceVersion: p.ResourceVersion, Labels: p.Labels,
-			CreationTimestamp: p.CreationTimestamp, DeletionTimestamp: p.DeletionTimestamp,
+			CreationTimestamp: p.CreationTimestamp, DeletionTimestamp: p.DeletionTimestamp, Annotations: kept,
 		},
+		Spec: corev1.PodSpec{NodeName: l.word(p.Spec.NodeName)},
 		Status: corev1.PodStatus{
 			Phase:                 p.Status.Phase,
 			PodIP:                 p.Status.PodIP,

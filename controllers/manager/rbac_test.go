@@ -73,6 +73,7 @@ func TestTheRightsInConfigAreEnough(t *testing.T) {
 	e.Install(optional.HTTPRoute)
 	e.Install(optional.Certificate)
 	e.Install(optional.ServiceMonitor)
+	e.Install(optional.ReferenceGrant)
 	e.Operator(controltest.Everywhere(), asServiceAccount, denied.Watch)
 	e.Kubelet()
 	hold := e.NewHold()
@@ -94,8 +95,13 @@ func TestTheRightsInConfigAreEnough(t *testing.T) {
 	byService := &v1alpha1.HoldLink{ObjectMeta: metav1.ObjectMeta{Name: "service"}}
 	byService.Spec.AppViewRef.Name = "registry"
 	byService.Spec.Hold.ServiceRef = &v1alpha1.ServiceReference{Name: "nowhere"}
-	e.Create(av, link, byService)
-	e.HoldLinkIn(other, "hold", "Ready=True", "Healthy=True")
+	foreign := &v1alpha1.HoldLink{ObjectMeta: metav1.ObjectMeta{Name: "foreign"}}
+	foreign.Spec.AppViewRef.Name = "registry"
+	foreign.Spec.Hold.ServiceRef = &v1alpha1.ServiceReference{Name: "hold", Namespace: v1alpha1.NamespaceName(other)}
+	foreign.Spec.Role = v1alpha1.RoleMember
+	e.Create(av, link, byService, foreign)
+	e.HoldLink("foreign", "Resolved=False/RefNotPermitted")
+	e.HoldLinkIn(other, "hold", "Resolved=True", "Healthy=True")
 	e.HoldLink("service", "Resolved=False/ServiceNotFound")
 
 	e.AppView("registry", "KeysReady=False/CertificateNotReady", "Exposed=False/Pending")
@@ -107,6 +113,9 @@ func TestTheRightsInConfigAreEnough(t *testing.T) {
 	})
 	e.AppView("registry", "Ready=True")
 	e.Event("registry", "Ready")
+	e.HoldLinkIn(other, "hold", "Ready=True")
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Image = "registry.test/atcr-appview:v1" })
+	e.Until("another image, which a pod has tried", func() bool { return e.AppView("registry", "Ready=True").Status.Version == "v1" })
 
 	e.Create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "pg-app"}, StringData: map[string]string{"uri": "postgres://u:p@h/d"}})
 	controltest.Update(e, av, func(av *v1alpha1.AppView) {

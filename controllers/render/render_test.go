@@ -151,6 +151,20 @@ func TestEveryVariableIsOneThatTheServerReads(t *testing.T) {
 	}
 }
 
+func TestAnImageIsTriedWhereTheServerRunsIfItCanBe(t *testing.T) {
+	av := appView(t, "podTemplate: {tolerations: [{key: a}], affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, preference: {matchExpressions: [{key: disk, operator: Exists}]}}]}}}")
+	s := render.Resolve(av, defaults)
+	pod := render.Trial(av, s, "node-1")
+	require.Equal(t, render.TrialName("registry", defaults.Image), pod.Name)
+	require.Len(t, pod.Spec.Tolerations, 1)
+	wanted := pod.Spec.Affinity.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution
+	require.Len(t, wanted, 2, "besides what the spec prefers")
+	require.Equal(t, []string{"node-1"}, wanted[1].Preference.MatchFields[0].Values)
+	require.Len(t, av.Spec.PodTemplate.Affinity.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution, 1, "the spec stays as it is")
+	require.Nil(t, render.Trial(appView(t, "{}"), s, "").Spec.Affinity)
+	require.NotEqual(t, pod.Name, render.TrialName("registry", "r.test/another:v1"))
+}
+
 func TestTheOperatorsLabelsWin(t *testing.T) {
 	av := appView(t, `
 inheritedMetadata: {labels: {app.kubernetes.io/managed-by: me, team: a}, annotations: {note: x}}

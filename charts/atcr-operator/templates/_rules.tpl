@@ -5,6 +5,7 @@
   resources:
   - configmaps
   - persistentvolumeclaims
+  - pods
   - secrets
   verbs:
   - create
@@ -20,15 +21,6 @@
   verbs:
   - get
   - list
-  - watch
-- apiGroups:
-  - ""
-  resources:
-  - pods
-  verbs:
-  - get
-  - list
-  - patch
   - watch
 - apiGroups:
   - ""
