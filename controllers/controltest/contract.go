@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"atcr.io/operator/api/v1alpha1"
@@ -81,7 +82,8 @@ func (c Contract) allows(got metav1.Condition) bool {
 	return slices.Contains(row.NotTrue, got.Reason)
 }
 
-// seen are the conditions of every status that a test of this binary has seen.
+// seen are the conditions that tests of this binary have waited for. What a watch happens to see in passing does not count:
+// another time it may not.
 var seen = struct {
 	sync.Mutex
 	contracts  map[string]Contract
@@ -100,8 +102,23 @@ func (s shown) String() string {
 	return s.kind + " not true/" + s.reason
 }
 
-// see notes the conditions of a status, and says which of them the page of the kind does not promise.
-func see(kind string, conditions []metav1.Condition) (broken []error) {
+// see notes those conditions of a status that a test has waited for, each as "Type=Status" or "Type=Status/Reason".
+func see(kind string, conditions []metav1.Condition, waited []string) {
+	seen.Lock()
+	defer seen.Unlock()
+	if seen.conditions[kind] == nil {
+		seen.conditions[kind] = map[shown]bool{}
+	}
+	for _, w := range waited {
+		name, _, _ := strings.Cut(w, "=")
+		if c := meta.FindStatusCondition(conditions, name); c != nil {
+			seen.conditions[kind][shown{c.Type, c.Reason, c.Status == metav1.ConditionTrue}] = true
+		}
+	}
+}
+
+// unpromised says which conditions of a status the page of the kind does not promise.
+func unpromised(kind string, conditions []metav1.Condition) (broken []error) {
 	seen.Lock()
 	defer seen.Unlock()
 	if seen.contracts[kind] == nil {
@@ -109,10 +126,9 @@ func see(kind string, conditions []metav1.Condition) (broken []error) {
 		if err != nil {
 			return []error{err}
 		}
-		seen.contracts[kind], seen.conditions[kind] = c, map[shown]bool{}
+		seen.contracts[kind] = c
 	}
 	for _, c := range conditions {
-		seen.conditions[kind][shown{c.Type, c.Reason, c.Status == metav1.ConditionTrue}] = true
 		if !seen.contracts[kind].allows(c) {
 			broken = append(broken, fmt.Errorf("%s=%s/%s (%s) is not in the table of conditions in api/v1alpha1/%s",
 				c.Type, c.Status, c.Reason, c.Message, pages[kind]))
@@ -128,7 +144,7 @@ type Promise struct {
 	Except []string // types
 }
 
-// unseen says which promised conditions no test of this binary has seen.
+// unseen says which promised conditions no test of this binary has waited for.
 func (p Promise) unseen() error {
 	kind := p.Kind
 	c, err := ReadContract(kind)
@@ -156,6 +172,6 @@ func (p Promise) unseen() error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return errors.New(kind + ": api/v1alpha1/" + pages[kind] + " promises conditions that no test here has produced; write the test, or take them away:\n\t" +
+	return errors.New(kind + ": api/v1alpha1/" + pages[kind] + " promises conditions that no test here waits for; write the test, or take them away:\n\t" +
 		strings.Join(missing, "\n\t"))
 }

@@ -24,7 +24,7 @@ var controlPlane struct {
 }
 
 // Main starts etcd and the API server with our CRDs, runs the tests and stops them. Without KUBEBUILDER_ASSETS the tests
-// that need them are skipped, and fail in CI. When all tests were asked for, together they must have produced every
+// that need them are skipped, and fail in CI. When all tests were asked for, together they must have waited for every
 // condition of promises.
 func Main(m *testing.M, promises ...Promise) int {
 	ctrl.SetLogger(logr.Discard())

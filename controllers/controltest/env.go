@@ -151,10 +151,10 @@ func (e *Env) checkStatus(ev watch.Event) {
 	switch o := ev.Object.(type) {
 	case *v1alpha1.AppView:
 		name = "AppView " + o.Name
-		broken = append(conditions.Check(o.Generation, o.Status.ObservedGeneration, o.Status.Conditions), see("AppView", o.Status.Conditions)...)
+		broken = append(conditions.Check(o.Generation, o.Status.ObservedGeneration, o.Status.Conditions), unpromised("AppView", o.Status.Conditions)...)
 	case *v1alpha1.HoldLink:
 		name = "HoldLink " + o.Name
-		broken = append(conditions.Check(o.Generation, o.Status.ObservedGeneration, o.Status.Conditions), see("HoldLink", o.Status.Conditions)...)
+		broken = append(conditions.Check(o.Generation, o.Status.ObservedGeneration, o.Status.Conditions), unpromised("HoldLink", o.Status.Conditions)...)
 	}
 	for _, err := range broken {
 		e.Errorf("%s breaks a rule: %v", name, err)
@@ -238,7 +238,7 @@ func (e *Env) AppView(name string, want ...string) *v1alpha1.AppView {
 		}
 		return has(av.Generation, av.Status.ObservedGeneration, av.Status.Conditions, want)
 	})
-	see("AppView", av.Status.Conditions) // the watch may come too late
+	see("AppView", av.Status.Conditions, want)
 	return av
 }
 
@@ -258,7 +258,7 @@ func (e *Env) HoldLinkIn(namespace, name string, want ...string) *v1alpha1.HoldL
 		}
 		return has(link.Generation, link.Status.ObservedGeneration, link.Status.Conditions, want)
 	})
-	see("HoldLink", link.Status.Conditions) // the watch may come too late
+	see("HoldLink", link.Status.Conditions, want)
 	return link
 }
 

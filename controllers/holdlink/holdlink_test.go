@@ -65,7 +65,7 @@ func TestAnAppViewAndAHoldLinkFindEachOther(t *testing.T) {
 	e.Kubelet()
 	hold := e.NewHold()
 	e.Create(link("hold", hold, func(s *v1alpha1.HoldLinkSpec) { s.Download = v1alpha1.DownloadProxy }))
-	l := e.HoldLink("hold", "Ready=False/AppViewNotFound", "Reconciling=True", "Resolved=Unknown")
+	l := e.HoldLink("hold", "Ready=False/AppViewNotFound", "Reconciling=True/Progressing", "Resolved=Unknown/Unknown", "Healthy=Unknown/Unknown")
 	require.Contains(t, message(l.Status.Conditions, "Accepted"), e.Namespace+"/registry")
 	require.Zero(t, hold.Asked.Load(), "a hold is not called before both sides agree")
 

@@ -40,7 +40,7 @@ func resolver(services ...*corev1.Service) *Resolver {
 	for _, s := range services {
 		b = b.WithObjects(s)
 	}
-	return NewResolver(b.Build(), "cluster.local", []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, "https://127.0.0.1:1")
+	return NewResolver(b.Build(), "cluster.local", []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, "")
 }
 
 func appView(plc string) *v1alpha1.AppView {
