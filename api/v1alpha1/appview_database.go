@@ -135,7 +135,7 @@ type DatabasePool struct {
 // SQLite is one file on a claim, mounted by one pod.
 // +kubebuilder:validation:XValidation:rule="!has(self.existingClaim) || (!has(self.size) && !has(self.storageClassName) && !has(self.accessMode))",message="size, storageClassName and accessMode belong to the claim that the operator makes: leave them out with existingClaim"
 type SQLite struct {
-	// size of the claim; it may grow, never shrink. Default: 1Gi.
+	// size of the claim; it may grow, never shrink. Default: 1Gi, or what the claim has already.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0",message="size may only grow"
 	Size *resource.Quantity `json:"size,omitempty"`

@@ -10,8 +10,9 @@ type PodTemplate struct {
 	// +optional
 	Metadata Metadata `json:"metadata,omitempty,omitzero"`
 
-	// resources of the server's container.
+	// resources of the server's container, without claims.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!has(self.claims)",message="claims of devices are not taken: the server uses none"
 	Resources corev1.ResourceRequirements `json:"resources,omitempty,omitzero"`
 
 	// nodeSelector of the pods.

@@ -81,7 +81,8 @@ type AppViewSpec struct {
 	// +optional
 	Insecure InsecurePolicy `json:"insecure,omitempty"`
 
-	// serviceName is the issuer and service of registry tokens. Immutable once set. Default: the host of baseURL.
+	// serviceName is the issuer and service of registry tokens. Immutable once set. Default: the host of the first
+	// baseURL, which it stays.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253

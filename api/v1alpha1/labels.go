@@ -37,6 +37,10 @@ const (
 	// AnnotationKeySet on a Secret with keys says what its files do not: since when and until when each key counts.
 	AnnotationKeySet = "operator.atcr.io/key-set"
 
+	// AnnotationServiceName on a signing Secret is the service name that its first tokens had: a base URL that changes does
+	// not make them invalid.
+	AnnotationServiceName = "operator.atcr.io/service-name"
+
 	// AnnotationPullSecrets on a service account lists the pull secrets that the operator has put there, each as
 	// SECRET=NAMESPACE/NAME of its AppView.
 	AnnotationPullSecrets = "operator.atcr.io/pull-secrets"

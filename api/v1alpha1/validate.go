@@ -394,6 +394,9 @@ func validatePodTemplate(t *PodTemplate, at *field.Path) field.ErrorList {
 		}
 	}
 	errs = append(errs, validateVolumes(t.Volumes, at.Child("volumes"))...)
+	if len(t.Resources.Claims) > 0 {
+		errs = append(errs, field.Forbidden(at.Child("resources", "claims"), "claims of devices are not taken: the server uses none"))
+	}
 	for name, limit := range t.Resources.Limits {
 		if request, ok := t.Resources.Requests[name]; ok && request.Cmp(limit) > 0 {
 			errs = append(errs, field.Invalid(at.Child("resources", "requests").Key(string(name)), request.String(), "is more than the limit"))

@@ -76,8 +76,8 @@ func TestApplyingAnAppViewGivesARunningRegistry(t *testing.T) {
 	e.Kubelet()
 	e.Create(appView("registry", func(s *v1alpha1.AppViewSpec) { s.BaseURL = "https://registry.example.com" }))
 
-	av := e.AppView("registry", "Ready=True", "Reconciling=", "Stalled=", "Accepted=True", "KeysReady=True/Generated",
-		"DatabaseReady=True/ClaimBound", "DefaultHoldResolved=True/Resolved", "Available=True/MinimumReplicasAvailable", "HoldsHealthy=Unknown")
+	av := e.AppView("registry", "Ready=True", "Reconciling=", "Stalled=", "KeysReady=True/Generated",
+		"DatabaseReady=True/ClaimBound", "DefaultHoldResolved=True/Resolved", "Available=True/MinimumReplicasAvailable", "HoldsHealthy=Unknown/Unknown", "Accepted=True/Accepted")
 	require.Equal(t, "https://registry.example.com", av.Status.URL)
 	require.Equal(t, controltest.Image, av.Status.Image)
 	require.Equal(t, "v0", av.Status.Version)
@@ -141,7 +141,7 @@ func TestWithoutAHoldNothingRunsAndTheConditionSaysWhatToDo(t *testing.T) {
 	e.Kubelet()
 	e.Create(appView("registry", withoutDefault))
 
-	av := e.AppView("registry", "Ready=False/NoHold", "Reconciling=True", "Stalled=", "DefaultHoldResolved=False/NoHold", "Available=False/Waiting", "KeysReady=True")
+	av := e.AppView("registry", "Ready=False/NoHold", "Reconciling=True/Progressing", "Stalled=", "DefaultHoldResolved=False/NoHold", "Available=False/Waiting", "KeysReady=True")
 	require.Contains(t, condition(av, "DefaultHoldResolved").Message, "spec.defaultHold.did")
 	e.Event("registry", "NoHold")
 	err := e.Client.Get(t.Context(), client.ObjectKey{Namespace: e.Namespace, Name: "registry"}, &appsv1.Deployment{})
@@ -246,7 +246,7 @@ func TestAnObjectOfSomebodyElseIsNotTouched(t *testing.T) {
 	claim.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: controltest.Quantity("1Gi")}
 	e.Create(svc, secret, claim, appView("registry"), appView("other"), appView("third"))
 
-	av := e.AppView("registry", "Ready=False/NotPermitted", "Stalled=True/NotPermitted")
+	av := e.AppView("registry", "Ready=False/NotPermitted", "Accepted=False/NotPermitted", "Stalled=True/NotPermitted")
 	require.Contains(t, condition(av, "Ready").Message, "Service registry exists and belongs to somebody else")
 	after := &corev1.Service{}
 	e.Get("registry", after)

@@ -36,7 +36,11 @@ func (r *Reconciler) backupClaim(ctx context.Context, sc *scope) error {
 	sc.status.Database.BackupClaimName = b.ClaimName
 	live := &corev1.PersistentVolumeClaim{}
 	if b.OwnClaim {
-		err := apply.Apply(ctx, r.applier, render.BackupClaim(sc.appView, b), live, sc.mayWrite)
+		_, err := r.keepSize(ctx, sc, b.ClaimName, sc.appView.Spec.Database.SQLite.Backup.Claim.Size, &b.ClaimSize)
+		if err != nil {
+			return err
+		}
+		err = apply.Apply(ctx, r.applier, render.BackupClaim(sc.appView, b), live, sc.mayWrite)
 		if stalled, ok := outcome.IsStalled(err); ok {
 			sc.again(refusedRetry)
 			sc.backupTrouble = "no claim for backups: " + stalled.Error()

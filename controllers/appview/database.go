@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/internal/apply"
@@ -41,7 +42,11 @@ func (r *Reconciler) database(ctx context.Context, sc *scope) error {
 		sc.reportClaim(live)
 		return nil
 	}
-	err := apply.Apply(ctx, r.applier, render.Claim(sc.appView, s), live, sc.mayWrite)
+	was, err := r.keepSize(ctx, sc, s.ClaimName, sc.appView.Spec.Database.SQLite.Size, &s.ClaimSize)
+	if err != nil {
+		return err
+	}
+	err = apply.Apply(ctx, r.applier, render.Claim(sc.appView, s), live, sc.mayWrite)
 	stalled, isStalled := outcome.IsStalled(err)
 	switch {
 	case isStalled && stalled.Reason == v1alpha1.ReasonNotPermitted:
@@ -55,8 +60,25 @@ func (r *Reconciler) database(ctx context.Context, sc *scope) error {
 	case err != nil:
 		return err
 	}
+	if !was && sc.begun() && sc.appView.Status.Database.ClaimName == s.ClaimName {
+		r.warn(sc.appView, "ClaimReplaced", "PersistentVolumeClaim %s was gone and is made again: the database begins empty", s.ClaimName)
+	}
 	sc.reportClaim(live)
 	return r.adopt(ctx, sc.appView, live, "PersistentVolumeClaim")
+}
+
+// keepSize says whether a claim is there, and of one that the spec gives no size leaves the size as it is: none can shrink.
+func (r *Reconciler) keepSize(ctx context.Context, sc *scope, name string, asked *resource.Quantity, size *resource.Quantity) (there bool, err error) {
+	claim := &corev1.PersistentVolumeClaim{}
+	if err := r.client.Get(ctx, sc.key(name), claim); apierrors.IsNotFound(err) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("reading PersistentVolumeClaim %s: %w", name, err)
+	}
+	if has := claim.Spec.Resources.Requests.Storage(); asked == nil && has.Cmp(*size) > 0 {
+		*size = *has
+	}
+	return true, nil
 }
 
 // claimRefused says that the cluster does not take the claim as the spec wants it.

@@ -1,6 +1,8 @@
 package appview_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -18,6 +20,37 @@ func link(name, url string) *v1alpha1.HoldLink {
 	l.Spec.Hold.URL = v1alpha1.Origin(url)
 	l.Spec.HealthCheck = v1alpha1.HealthCheck{Interval: "10s", FailureThreshold: 1}
 	return l
+}
+
+// The one that says where the hold is counts, whichever is first.
+func TestTwoLinksToAHoldThatNeitherHasFoundAreToldOnce(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	e.Create(appView("registry"))
+	want := map[string]string{}
+	for _, hold := range []struct {
+		did       v1alpha1.DID
+		endpoints []v1alpha1.Origin // of its two links
+	}{
+		{"did:web:one.example.com", []v1alpha1.Origin{"", "http://127.0.0.1:1"}},
+		{"did:web:two.example.com", []v1alpha1.Origin{"http://127.0.0.1:1", ""}},
+	} {
+		for i, at := range hold.endpoints {
+			l := link(fmt.Sprintf("%s-%d", strings.TrimPrefix(string(hold.did), "did:web:"), i), "")
+			l.Spec.Hold.DID, l.Spec.Endpoint = hold.did, at
+			e.Create(l)
+			e.HoldLink(l.Name, "Accepted=True", "Resolved=False/FetchFailed", "Programmed=True/NotDefault")
+		}
+		want[string(hold.did)] = "http://127.0.0.1:1"
+	}
+	got := map[string]string{}
+	for _, h := range runtimeFile(e, "registry").Holds {
+		require.NotContains(t, got, h.DID, "a server refuses a file that names a hold twice")
+		got[h.DID] = h.Endpoint
+	}
+	require.Equal(t, want, got)
 }
 
 // Every word that an AppView has about its default hold and the health of its holds, in one life.

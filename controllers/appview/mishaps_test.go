@@ -304,9 +304,14 @@ func (s *stage) unready(answer names.Ready) {
 // certified is a new key and its certificate, which ends then, as entries of a Secret.
 func certified(t *testing.T, end time.Time) map[string][]byte {
 	t.Helper()
+	return certifiedFor(t, 90*24*time.Hour, end)
+}
+
+func certifiedFor(t *testing.T, life time.Duration, end time.Time) map[string][]byte {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "x"}, NotBefore: end.Add(-24 * time.Hour), NotAfter: end}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "x"}, NotBefore: end.Add(-life), NotAfter: end}
 	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	require.NoError(t, err)
 	der, err := x509.MarshalPKCS8PrivateKey(key)

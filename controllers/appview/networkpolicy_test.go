@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -77,7 +78,9 @@ func TestTheNetworkPolicyOpensWhatTheServerNeedsAndFollowsItsHolds(t *testing.T)
 	t.Parallel()
 	e := controltest.New(t)
 	var requests controltest.Counter
-	op := e.Operator(inPod, controltest.Counted(&requests))
+	op := e.Operator(inPod, controltest.Counted(&requests), func(_ *rest.Config, o *manager.Options) {
+		o.AllowPrivateHolds = append(o.AllowPrivateHolds, netip.MustParsePrefix("10.1.2.0/24"))
+	})
 	e.Kubelet()
 	db := e.OtherNamespace(nil)
 	pg := service("pg-rw", map[string]string{"role": "primary"}, 5432, intstr.FromString("postgresql"))

@@ -40,7 +40,7 @@ func (r *Reconciler) oauthClient(ctx context.Context, sc *scope) error {
 			return err
 		}
 	}
-	s, _, err := r.ensureSecret(ctx, sc, name, func() (*corev1.Secret, error) {
+	s, err := r.ensureKey(ctx, sc, name, "users log in again", func() (*corev1.Secret, error) {
 		key, err := coming()
 		if err != nil {
 			return nil, err

@@ -65,7 +65,7 @@ func TestReadyMeansThisGenerationAndNoOldPods(t *testing.T) {
 		d.Status.AvailableReplicas, d.Status.ReadyReplicas = 0, 0
 		d.Status.Conditions = []appsv1.DeploymentCondition{{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionFalse, Reason: "ProgressDeadlineExceeded"}}
 	})
-	e.AppView("registry", "Ready=False/DeadlineExceeded", "Stalled=True/DeadlineExceeded", "Reconciling=")
+	e.AppView("registry", "Ready=False/DeadlineExceeded", "Available=False/DeadlineExceeded", "Stalled=True/DeadlineExceeded", "Reconciling=")
 	e.Event("registry", "DeadlineExceeded")
 
 	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Replicas = new(int32) })

@@ -14,6 +14,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/controltest"
@@ -290,6 +291,38 @@ func TestAProvidedKeyIsStagedNeverMountedAndMayBeReplacedAbruptly(t *testing.T) 
 	}
 }
 
+// The set that begins again with the same provided key has not carried the revocation out.
+func TestARevocationThatWaitsOutlivesALostKeySet(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator(propagation(10 * time.Millisecond))
+	e.Kubelet()
+	mine, first := pair(t, "mine")
+	av := appView("registry", signedBy("mine"))
+	e.Create(mine, av)
+	e.AppView("registry", "Ready=True", "KeysReady=True/Provided")
+	controltest.Annotate(e, av, v1alpha1.AnnotationRotate, "revoke-1")
+	e.AppView("registry", "KeysReady=False/RevocationPending")
+	lost := &corev1.Secret{}
+	e.Get("registry-signing", lost)
+	require.NoError(t, e.Client.Delete(t.Context(), lost))
+	e.Until("the set is made again", func() bool {
+		again := &corev1.Secret{}
+		return e.Client.Get(t.Context(), client.ObjectKeyFromObject(lost), again) == nil && again.UID != lost.UID
+	})
+	e.Until("the operator has seen it", func() bool { return e.Told("registry", "KeyGenerated") == 2 })
+	require.Equal(t, first.Kid, currentKid(e, "registry"))
+	require.Empty(t, e.AppView("registry", "KeysReady=False/RevocationPending").Status.Keys.Signing.LastRequest)
+
+	next, second := pair(t, "mine")
+	controltest.Update(e, mine, func(s *corev1.Secret) { s.Data = next.Data })
+	e.Event("registry", "KeyRevoked")
+	got := e.AppView("registry", "Ready=True", "KeysReady=True/Provided").Status.Keys.Signing
+	require.Equal(t, second.Kid, got.Current.Kid)
+	require.Empty(t, got.Retired)
+	require.Equal(t, "revoke-1", got.LastRequest)
+}
+
 func TestACertificateThatEndsSoonIsSaidToWhileItsKeySigns(t *testing.T) {
 	t.Parallel()
 	e := controltest.New(t)
@@ -301,7 +334,7 @@ func TestACertificateThatEndsSoonIsSaidToWhileItsKeySigns(t *testing.T) {
 	got := e.AppView("registry", "Ready=True", "KeysReady=True/ExpiringSoon")
 	require.Contains(t, condition(got, "KeysReady").Message, "Secret mine")
 	require.Contains(t, condition(got, "KeysReady").Message, "renew it")
-	mine.Data = certified(t, time.Now().Add(90*24*time.Hour))
+	mine.Data = certifiedFor(t, 6*24*time.Hour, time.Now().Add(5*24*time.Hour)) // of a short one, the last quarter is soon
 	require.NoError(t, e.Client.Update(t.Context(), mine))
 	e.AppView("registry", "Ready=True", "KeysReady=True/Provided")
 }

@@ -6,20 +6,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/controllers/controltest"
 )
-
-// linkTo attaches hold to AppView registry.
-func linkTo(hold *controltest.Hold) *v1alpha1.HoldLink {
-	l := &v1alpha1.HoldLink{ObjectMeta: metav1.ObjectMeta{Name: "hold"}}
-	l.Spec.AppViewRef.Name = "registry"
-	l.Spec.Hold.DID, l.Spec.Endpoint = v1alpha1.DID(hold.DID), v1alpha1.Origin(hold.URL)
-	return l
-}
 
 // earlier is what a server answers that runs with another runtime file than the newest.
 var earlier = names.Ready{Status: names.StatusOK, RuntimeHash: names.RuntimeHash(nil)}
@@ -38,8 +29,8 @@ func TestAHoldIsProgrammedOnceEveryServerRunsWithIt(t *testing.T) {
 	e.Serving(d, "10.1.1.1")
 	second := e.Serving(d, "10.1.1.2")
 
-	link := linkTo(e.NewHold())
-	e.Create(link)
+	hold := link("hold", e.NewHold().URL)
+	e.Create(hold)
 	e.HoldLink("hold", "Ready=False/Pending", "Resolved=True", "Programmed=False/Pending")
 	e.Until("the pod is touched, so that its kubelet looks", func() bool {
 		e.Get(second.Name, second)
@@ -54,7 +45,7 @@ func TestAHoldIsProgrammedOnceEveryServerRunsWithIt(t *testing.T) {
 
 	// The same for a change of the link, and until then the servers have it as it was.
 	servers.Answer("10.1.1.1", earlier)
-	controltest.Update(e, link, func(l *v1alpha1.HoldLink) { l.Spec.Download = v1alpha1.DownloadProxy })
+	controltest.Update(e, hold, func(l *v1alpha1.HoldLink) { l.Spec.Download = v1alpha1.DownloadProxy })
 	e.HoldLink("hold", "Ready=False/Pending")
 	require.Len(t, e.AppView("registry", "Ready=True").Status.Links, 1)
 	servers.Answer("10.1.1.1", names.Ready{Status: names.StatusOK})
@@ -89,7 +80,7 @@ func TestAServerThatNeverLoadsTheRuntimeFileIsNamed(t *testing.T) {
 	e.AppView("registry", "Ready=True")
 	servers.Answer("10.1.1.1", earlier)
 	pod := e.Serving(deployment(e), "10.1.1.1")
-	e.Create(linkTo(e.NewHold()))
+	e.Create(link("hold", e.NewHold().URL))
 	got := e.AppView("registry", "Ready=False/ServersBehind", "Available=False/ServersBehind")
 	require.Contains(t, condition(got, "Available").Message, pod.Name)
 	require.Equal(t, corev1.EventTypeWarning, e.Event("registry", "ServersBehind").Type)
@@ -109,7 +100,7 @@ func TestAServerThatCannotBeAskedHoldsNothingUp(t *testing.T) {
 	e.Create(appView("registry"))
 	e.AppView("registry", "Ready=True")
 	e.Serving(deployment(e), "10.1.1.1")
-	e.Create(linkTo(e.NewHold()))
+	e.Create(link("hold", e.NewHold().URL))
 	e.HoldLink("hold", "Ready=True")
 	e.AppView("registry", "Ready=True")
 }

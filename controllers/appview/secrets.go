@@ -69,7 +69,7 @@ func (sc *scope) keysFine(reason, format string, args ...any) {
 // did makes the key of the AppView's own DID, once: a did:web of its base URL, whose document the server serves. Holds
 // that trust the DID take pull counts from it.
 func (r *Reconciler) did(ctx context.Context, sc *scope) error {
-	s, _, err := r.ensureSecret(ctx, sc, render.DIDSecretName(sc.appView.Name), func() (*corev1.Secret, error) {
+	s, err := r.ensureKey(ctx, sc, render.DIDSecretName(sc.appView.Name), "holds read the new key in the AppView's DID document", func() (*corev1.Secret, error) {
 		key, err := keyset.Generate(rand.Reader, keyset.ES256, sc.settings.ServiceName, sc.now.Time)
 		if err != nil {
 			return nil, err
@@ -90,7 +90,7 @@ func (r *Reconciler) did(ctx context.Context, sc *scope) error {
 
 // sealing makes the key that seals stored sessions, once. It never changes: what it sealed could not be opened.
 func (r *Reconciler) sealing(ctx context.Context, sc *scope) error {
-	s, _, err := r.ensureSecret(ctx, sc, render.SealingSecretName(sc.appView.Name), func() (*corev1.Secret, error) {
+	s, err := r.ensureKey(ctx, sc, render.SealingSecretName(sc.appView.Name), "users log in again", func() (*corev1.Secret, error) {
 		key, err := keyset.GenerateSealing(rand.Reader)
 		if err != nil {
 			return nil, err
@@ -132,6 +132,19 @@ func (r *Reconciler) ensureSecret(ctx context.Context, sc *scope, name string, b
 	}
 	return s, made, r.takeSecret(ctx, sc, s)
 }
+
+// ensureKey is [Reconciler.ensureSecret] for one that is made once. One that was there before and is gone is made again,
+// and lost says what that means.
+func (r *Reconciler) ensureKey(ctx context.Context, sc *scope, name, lost string, build func() (*corev1.Secret, error)) (*corev1.Secret, error) {
+	s, made, err := r.ensureSecret(ctx, sc, name, build)
+	if made && sc.begun() {
+		r.warn(sc.appView, "KeyReplaced", "Secret %s was gone and is made again: %s", name, lost)
+	}
+	return s, err
+}
+
+// begun says whether the AppView has had a server, which has needed all that is made before it.
+func (sc *scope) begun() bool { return sc.appView.Status.Selector != "" }
 
 // ownSecret is the Secret as the cache has it; nil: it has none.
 func (r *Reconciler) ownSecret(ctx context.Context, sc *scope, name string) (*corev1.Secret, error) {

@@ -2,12 +2,15 @@ package appview_test
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/config/names"
@@ -39,6 +42,56 @@ func TestALostSigningKeyIsReplacedByTheOneThatServersKnow(t *testing.T) {
 	require.Equal(t, next, currentKid(e, "registry"))
 	e.AppView("registry", "Ready=True")
 	require.Equal(t, hash, consumed(e), "servers load signing keys by themselves")
+}
+
+// Nobody else says that sessions are over, or that a database begins empty.
+func TestWhatIsGoneAndMadeAgainIsSaid(t *testing.T) {
+	t.Parallel()
+	e, _ := running(t, appView("registry"))
+	require.Zero(t, e.Told("registry", "KeyReplaced"))
+	for name, says := range map[string]string{
+		"registry-oauth": "users log in again", "registry-sealing": "users log in again", "registry-did": "DID document",
+	} {
+		before, secret := consumed(e), &corev1.Secret{}
+		e.Get(name, secret)
+		require.NoError(t, e.Client.Delete(t.Context(), secret))
+		e.Until(name+" is made again, and said", func() bool {
+			return slices.ContainsFunc(e.Events("registry"), func(ev eventsv1.Event) bool {
+				return ev.Reason == "KeyReplaced" && ev.Type == corev1.EventTypeWarning && strings.Contains(ev.Note, name) && strings.Contains(ev.Note, says)
+			})
+		})
+		e.Until("the server starts with it", func() bool { return consumed(e) != before })
+	}
+	claim := &corev1.PersistentVolumeClaim{}
+	e.Get("registry-data", claim)
+	controltest.Update(e, claim, func(c *corev1.PersistentVolumeClaim) { c.Finalizers = nil })
+	require.NoError(t, e.Client.Delete(t.Context(), claim))
+	require.Contains(t, e.Event("registry", "ClaimReplaced").Note, "begins empty")
+	e.AppView("registry", "Ready=True")
+}
+
+// Tokens and clients name the service: with the name of another base URL they would be refused.
+func TestAnotherBaseURLKeepsTheNameInTokens(t *testing.T) {
+	t.Parallel()
+	e, av := running(t, appView("registry", func(s *v1alpha1.AppViewSpec) { s.BaseURL = "https://one.example.com" }))
+	service := func() string { return variable(deployment(e), names.ServiceName) }
+	require.Equal(t, "one.example.com", service())
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.BaseURL = "https://two.example.com" })
+	e.Until("the server has its URL", func() bool { return e.AppView("registry", "Ready=True").Status.URL == "https://two.example.com" })
+	require.Equal(t, "one.example.com", service())
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.ServiceName = "three.example.com" })
+	e.Until("the spec has the last word", func() bool { return service() == "three.example.com" })
+}
+
+// A claim cannot shrink: one that has grown stays as it is when the spec says no size any more.
+func TestAClaimThatHasGrownStaysWhenNoSizeIsAskedFor(t *testing.T) {
+	t.Parallel()
+	e, av := running(t, appView("registry", func(s *v1alpha1.AppViewSpec) { s.Database.SQLite.Size = new(controltest.Quantity("10Gi")) }))
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Database.SQLite.Size = nil })
+	e.AppView("registry", "Ready=True", "DatabaseReady=True/ClaimBound")
+	claim := &corev1.PersistentVolumeClaim{}
+	e.Get("registry-data", claim)
+	require.Equal(t, "10Gi", claim.Spec.Resources.Requests.Storage().String())
 }
 
 func TestAKeyThatCannotBeUsedIsReportedAndNotReplaced(t *testing.T) {

@@ -3,6 +3,7 @@ package appview
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -19,8 +20,13 @@ import (
 	"atcr.io/operator/controllers/render"
 )
 
-// expiringSoon is how long before its end a provided certificate is worth a word.
+// expiringSoon is how long before its end a certificate is worth a word; of a short one, the last quarter of its life.
 const expiringSoon = 7 * 24 * time.Hour
+
+// soon is when the end of a certificate becomes worth a word.
+func soon(c *x509.Certificate) time.Time {
+	return c.NotAfter.Add(-min(expiringSoon, c.NotAfter.Sub(c.NotBefore)/4))
+}
 
 // maxActions bounds how many writes one reconcile makes for a key; the next goes on.
 const maxActions = 8
@@ -88,6 +94,9 @@ func (r *Reconciler) keyState(ctx context.Context, sc *scope, provided provided)
 		return nil, nil, err
 	}
 	if s := held.signing; s != nil {
+		if first := s.Annotations[v1alpha1.AnnotationServiceName]; first != "" && sc.appView.Spec.ServiceName == "" {
+			sc.settings.ServiceName = first
+		}
 		set, err := keyset.Parse(s.Data)
 		if err != nil {
 			sc.keysFailed(true, v1alpha1.ReasonKeyInvalid,
@@ -132,6 +141,9 @@ func (r *Reconciler) carry(ctx context.Context, sc *scope, state *keyset.State, 
 	after := held.signing.DeepCopy()
 	if err := render.Fill(after, set); err != nil {
 		return err
+	}
+	if after.Annotations[v1alpha1.AnnotationServiceName] == "" {
+		after.Annotations[v1alpha1.AnnotationServiceName] = sc.settings.ServiceName
 	}
 	// The version keeps a decision about one state from being carried out on another.
 	err := r.client.Patch(ctx, after, client.MergeFromWithOptions(held.signing, client.MergeFromWithOptimisticLock{}), apply.FieldOwner)
@@ -184,7 +196,11 @@ func (r *Reconciler) begin(ctx context.Context, sc *scope, state *keyset.State) 
 			from.Request = sc.status.Keys.Signing.LastRequest // what was not carried out stays asked for
 		}
 		set = keyset.Carry(from, sc.settings.Rotation, keyset.Begin, sc.now.Time)
-		return render.SigningSecret(sc.appView, set)
+		secret, err := render.SigningSecret(sc.appView, set)
+		if err == nil {
+			secret.Annotations[v1alpha1.AnnotationServiceName] = sc.settings.ServiceName
+		}
+		return secret, err
 	})
 	if err != nil || !made {
 		return err
@@ -262,7 +278,7 @@ func (sc *scope) reportSigning(state *keyset.State, plan keyset.Plan, provided p
 		sc.keysFine(v1alpha1.ReasonRotating, "tokens are signed by key %s; not every server has loaded it yet", set.Current.Kid)
 	case plan.Waiting && set.Next != nil:
 		sc.keysFine(v1alpha1.ReasonRotating, "tokens are signed by key %s; key %s signs once every server has loaded it", set.Current.Kid, set.Next.Kid)
-	case provided.wanted && !provided.end.IsZero() && provided.end.Sub(sc.now.Time) < expiringSoon:
+	case provided.wanted && !provided.end.IsZero() && provided.key != nil && !sc.now.Time.Before(soon(provided.key.Certificate)):
 		sc.keysFine(v1alpha1.ReasonExpiringSoon, "the certificate of key %s, from Secret %s, ends at %s: renew it",
 			set.Current.Kid, provided.name, provided.end.UTC().Format(time.RFC3339))
 	case provided.wanted:
@@ -348,7 +364,7 @@ func (r *Reconciler) keyOf(ctx context.Context, sc *scope, ref *v1alpha1.KeySecr
 	out.key = got
 	sc.again(again)
 	if !end.IsZero() {
-		for _, t := range []time.Time{end.Add(-expiringSoon), end} {
+		for _, t := range []time.Time{soon(got.Certificate), end} {
 			if wait := t.Sub(sc.now.Time); wait > 0 {
 				sc.again(wait + time.Second)
 			}

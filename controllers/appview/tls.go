@@ -132,8 +132,7 @@ func (r *Reconciler) readCertificate(ctx context.Context, sc *scope, awaited str
 func (sc *scope) judge(secret string) {
 	leaf, now := sc.certificate.leaf, sc.now.Time
 	end := leaf.NotAfter.UTC().Format(time.RFC3339)
-	soon := leaf.NotAfter.Add(-min(expiringSoon, leaf.NotAfter.Sub(leaf.NotBefore)/4))
-	for _, t := range []time.Time{soon, leaf.NotAfter} {
+	for _, t := range []time.Time{soon(leaf), leaf.NotAfter} {
 		if wait := t.Sub(now); wait >= 0 {
 			sc.again(wait + time.Second)
 		}
@@ -151,7 +150,7 @@ func (sc *scope) judge(secret string) {
 	}
 	sc.certificate.reason = v1alpha1.ReasonAccepted
 	sc.certificate.message = fmt.Sprintf("the server speaks HTTPS with the certificate in Secret %s, until %s", secret, end)
-	if !now.Before(soon) {
+	if !now.Before(soon(leaf)) {
 		sc.certificate.reason = v1alpha1.ReasonExpiringSoon
 		sc.certificate.message = fmt.Sprintf("the certificate in Secret %s, with which the server speaks HTTPS, ends at %s: renew it", secret, end)
 	}

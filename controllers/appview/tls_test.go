@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -256,4 +257,40 @@ func TestCertManagerMakesTheServersCertificate(t *testing.T) {
 	e.Until("the Certificate is gone", func() bool {
 		return apierrors.IsNotFound(e.Client.Get(t.Context(), client.ObjectKeyFromObject(certificate), optional.Certificate.New()))
 	})
+}
+
+// cert-manager issues a Secret again as long as its Certificate is there.
+func TestASecretOfCertManagersGoesAfterItsCertificate(t *testing.T) {
+	e := controltest.New(t)
+	e.Install(optional.Certificate)
+	e.Operator()
+	av := appView("registry", func(s *v1alpha1.AppViewSpec) {
+		s.DeletionPolicy.Keys = v1alpha1.Delete
+		s.Keys.Signing = v1alpha1.SigningKey{Source: v1alpha1.KeyCertManager, CertManager: &v1alpha1.CertManagerKey{IssuerRef: v1alpha1.IssuerReference{Name: "ca"}}}
+		s.Exposure.TLS = &v1alpha1.TLS{CertManager: &v1alpha1.TLSCertificate{IssuerRef: v1alpha1.IssuerReference{Name: "ca"}}}
+	})
+	e.Create(av)
+	e.AppView("registry", "KeysReady=False/CertificateNotReady", "Exposed=False/CertificateNotReady")
+	names := []string{"registry-signing-source", "registry-server-tls"}
+	for _, name := range names {
+		// What cert-manager would have written, with the labels of secretTemplate; and it has not seen the end yet.
+		certificate := e.Object(optional.Certificate, name)
+		labels, _, err := unstructured.NestedStringMap(certificate.Object, "spec", "secretTemplate", "labels")
+		require.NoError(t, err)
+		e.Create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}, StringData: map[string]string{"tls.crt": "", "tls.key": ""}})
+		controltest.Update(e, certificate, func(o *unstructured.Unstructured) { o.SetFinalizers([]string{"test/held"}) })
+	}
+	require.NoError(t, e.Client.Delete(t.Context(), av))
+	for _, name := range names {
+		e.Until("the Certificate is to go", func() bool { return e.Object(optional.Certificate, name).GetDeletionTimestamp() != nil })
+	}
+	for _, name := range names {
+		e.Get(name, &corev1.Secret{}) // as long as a Certificate is there
+		controltest.Update(e, e.Object(optional.Certificate, name), func(o *unstructured.Unstructured) { o.SetFinalizers(nil) })
+	}
+	gone(e, av)
+	for _, name := range names {
+		err := e.Client.Get(t.Context(), client.ObjectKey{Namespace: e.Namespace, Name: name}, &corev1.Secret{})
+		require.True(t, apierrors.IsNotFound(err), name)
+	}
 }

@@ -21,7 +21,8 @@ type AppViewSpecApplyConfiguration struct {
 	BaseURL *apiv1alpha1.Origin `json:"baseURL,omitempty"`
 	// insecure allows an http baseURL for a host that is not local. Default: Refused.
 	Insecure *apiv1alpha1.InsecurePolicy `json:"insecure,omitempty"`
-	// serviceName is the issuer and service of registry tokens. Immutable once set. Default: the host of baseURL.
+	// serviceName is the issuer and service of registry tokens. Immutable once set. Default: the host of the first
+	// baseURL, which it stays.
 	ServiceName *string `json:"serviceName,omitempty"`
 	// replicas of the server, 0 or 1 with SQLite. Default: 1, written by the API server: kubectl scale needs the field.
 	// With autoscaling, the autoscaler writes it: leave it out of what you apply.

@@ -14,7 +14,7 @@ import (
 type PodTemplateApplyConfiguration struct {
 	// metadata of the pods.
 	Metadata *MetadataApplyConfiguration `json:"metadata,omitempty"`
-	// resources of the server's container.
+	// resources of the server's container, without claims.
 	Resources *v1.ResourceRequirements `json:"resources,omitempty"`
 	// nodeSelector of the pods.
 	NodeSelector map[string]string `json:"nodeSelector,omitempty"`

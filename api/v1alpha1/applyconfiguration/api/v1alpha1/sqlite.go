@@ -13,7 +13,7 @@ import (
 //
 // SQLite is one file on a claim, mounted by one pod.
 type SQLiteApplyConfiguration struct {
-	// size of the claim; it may grow, never shrink. Default: 1Gi.
+	// size of the claim; it may grow, never shrink. Default: 1Gi, or what the claim has already.
 	Size *resource.Quantity `json:"size,omitempty"`
 	// storageClassName of the claim, immutable. Default: the cluster's default class.
 	StorageClassName *apiv1alpha1.ObjectName `json:"storageClassName,omitempty"`
