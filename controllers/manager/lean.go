@@ -144,7 +144,7 @@ func (l *lean) pod(o any) (any, error) {
 			Name: p.Name, Namespace: p.Namespace, UID: p.UID, ResourceVersion: p.ResourceVersion, Labels: p.Labels,
 			CreationTimestamp: p.CreationTimestamp, DeletionTimestamp: p.DeletionTimestamp, Annotations: kept,
 		},
-		Spec: corev1.PodSpec{NodeName: l.word(p.Spec.NodeName)},
+		Spec: corev1.PodSpec{NodeName: p.Spec.NodeName},
 		Status: corev1.PodStatus{
 			Phase:                 p.Status.Phase,
 			PodIP:                 p.Status.PodIP,

@@ -11,10 +11,10 @@ import (
 //
 // Availability of the server while nodes are drained or lost. With one replica there is nothing to spread or to keep.
 type AvailabilityApplyConfiguration struct {
-	// pdb is Auto (default) makes a PodDisruptionBudget that lets one pod go at a time, when spec.replicas is more than 1 or
+	// pdb Auto (default) makes a PodDisruptionBudget that lets one pod go at a time, when spec.replicas is more than 1 or
 	// spec.autoscaling is set. Disabled makes none.
 	PDB *apiv1alpha1.AutoSwitch `json:"pdb,omitempty"`
-	// topologySpread is Auto (default) spreads the pods over nodes and zones as far as there are some, with PostgreSQL.
+	// topologySpread Auto (default) spreads the pods over nodes and zones as far as there are some, with PostgreSQL.
 	// Disabled leaves it to the scheduler.
 	TopologySpread *apiv1alpha1.AutoSwitch `json:"topologySpread,omitempty"`
 }

@@ -13,15 +13,15 @@ import (
 type DatabaseSecretKeysApplyConfiguration struct {
 	// uri is the entry with postgres://user:password@host:port/database. Default: uri.
 	URI *apiv1alpha1.SecretKey `json:"uri,omitempty"`
-	// host entry. Default: host.
+	// host is the entry with the host. Default: host.
 	Host *apiv1alpha1.SecretKey `json:"host,omitempty"`
-	// port entry; without one the port is 5432. Default: port.
+	// port is the entry with the port; without one the port is 5432. Default: port.
 	Port *apiv1alpha1.SecretKey `json:"port,omitempty"`
 	// dbname is the entry with the name of the database. Default: dbname.
 	DBName *apiv1alpha1.SecretKey `json:"dbname,omitempty"`
-	// username entry. Default: username.
+	// username is the entry with the user. Default: username.
 	Username *apiv1alpha1.SecretKey `json:"username,omitempty"`
-	// password entry. Default: password.
+	// password is the entry with the password. Default: password.
 	Password *apiv1alpha1.SecretKey `json:"password,omitempty"`
 }
 

@@ -11,7 +11,7 @@ import (
 //
 // Monitoring by a Prometheus of the Prometheus operator.
 type MonitoringApplyConfiguration struct {
-	// serviceMonitor is Auto (default) makes a ServiceMonitor where the cluster serves the kind; with Enabled, condition
+	// serviceMonitor Auto (default) makes a ServiceMonitor where the cluster serves the kind; with Enabled, condition
 	// Monitored is false where it does not; Disabled makes none.
 	ServiceMonitor *apiv1alpha1.ServiceMonitorMode `json:"serviceMonitor,omitempty"`
 	// labels of the ServiceMonitor, by which your Prometheus selects it.

@@ -13,7 +13,7 @@ import (
 // NetworkPolicy says whether the cluster's network lets the server's pods talk only with whom they need. The cluster's
 // network plugin must enforce NetworkPolicies.
 type NetworkPolicyApplyConfiguration struct {
-	// mode is Enabled makes a NetworkPolicy, in the AppView's name. In: clients on port 5000; the operator, and metricsFrom,
+	// mode Enabled makes a NetworkPolicy, in the AppView's name. In: clients on port 5000; the operator, and metricsFrom,
 	// on port 5001. Out: DNS, port 443 anywhere, the PostgreSQL, the holds of accepted HoldLinks, spec.identity, and
 	// spec.network.allowedPrivateCIDRs. It follows HoldLinks and Secrets. Default: Disabled.
 	Mode *apiv1alpha1.Switch `json:"mode,omitempty"`
