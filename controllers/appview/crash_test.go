@@ -209,7 +209,12 @@ func TestASigningSecretWhoseRecordWasRemovedKeepsEveryKey(t *testing.T) {
 
 func TestAnImmutableSigningSecretIsSaidToBeOneAndTheServerKeepsItsKey(t *testing.T) {
 	t.Parallel()
-	e, av := running(t, appView("registry"), propagation(10*time.Millisecond))
+	e := controltest.New(t)
+	op := e.Operator(propagation(10 * time.Millisecond))
+	e.Kubelet()
+	av := appView("registry")
+	e.Create(av)
+	e.AppView("registry", "Ready=True")
 	before := currentKid(e, "registry")
 	s := &corev1.Secret{}
 	e.Get("registry-signing", s)
@@ -220,8 +225,10 @@ func TestAnImmutableSigningSecretIsSaidToBeOneAndTheServerKeepsItsKey(t *testing
 	require.Equal(t, before, currentKid(e, "registry"))
 
 	again := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: s.Name, Labels: s.Labels, Annotations: s.Annotations}, Type: s.Type, Data: s.Data}
+	op.Stop() // in between it would make another
 	require.NoError(t, e.Client.Delete(t.Context(), s))
 	e.Create(again)
+	e.Operator(propagation(10 * time.Millisecond))
 	e.Until("the rotation is carried out", func() bool { return currentKid(e, "registry") != before })
 	e.AppView("registry", "Ready=True", "KeysReady=True/Generated")
 }

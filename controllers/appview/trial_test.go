@@ -94,14 +94,14 @@ func TestAnImageThatRunsIsTriedFirstAndRolledOut(t *testing.T) {
 	e.Until("the pod that tried it is gone", func() bool { return len(trials(e)) == 0 })
 }
 
-// A quota that takes no second pod must not keep an image from being rolled out.
+// A limit that takes no small pod, or a quota that takes no second one, must not keep an image from being rolled out.
 func TestAnImageThatCannotBeTriedIsRolledOut(t *testing.T) {
 	t.Parallel()
 	e, av := running(t, appView("registry"))
-	e.Create(&corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "one"}, Spec: corev1.ResourceQuotaSpec{
-		Hard: corev1.ResourceList{corev1.ResourcePods: controltest.Quantity("0")},
-	}})
-	e.Eventually("the quota counts", func() error {
+	e.Create(&corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Name: "large"}, Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
+		Type: corev1.LimitTypeContainer, Min: corev1.ResourceList{corev1.ResourceMemory: controltest.Quantity("1Gi")},
+	}}}})
+	e.Eventually("the limit counts", func() error {
 		pod := render.Trial(av, render.Resolve(av, render.Defaults{Image: "registry.test/x"}), "")
 		if err := e.Client.Create(t.Context(), pod, client.DryRunAll); !apierrors.IsForbidden(err) {
 			return fmt.Errorf("want it refused: %w", err)

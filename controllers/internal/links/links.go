@@ -163,7 +163,7 @@ func foreign(av *v1alpha1.AppView, link *v1alpha1.HoldLink, ok Decision) Decisio
 		return Decision{Reason: v1alpha1.ReasonNotAllowedByAppView, Message: fmt.Sprintf(
 			"%s is the spec.defaultHold.did of AppView %s/%s, which a HoldLink in its own namespace %s may attach only", did, av.Namespace, av.Name, av.Namespace)}
 	}
-	if at := string(link.Spec.Endpoint); at != "" && !(ownHost(did, at) && vouched(link.Namespace, at)) {
+	if at := string(link.Spec.Endpoint); at != "" && (!ownHost(did, at) || !vouched(link.Namespace, at)) {
 		return Decision{Reason: v1alpha1.ReasonNotAllowedByAppView, Message: fmt.Sprintf(
 			"spec.endpoint is not where %s itself answers by https, and AppView %s/%s takes another from HoldLinks in its own namespace only: leave endpoint out, or create the HoldLink in namespace %s",
 			did, av.Namespace, av.Name, av.Namespace)}
