@@ -170,7 +170,7 @@ func (p *PDS) GetBlob(ctx context.Context, did syntax.DID, blob string, limit in
 	}
 	got, err := want.Prefix().Sum(b)
 	if err != nil || !got.Equals(want) {
-		return nil, fmt.Errorf("%s: %w: the bytes do not hash to %s", doing, ErrBlobNotFound, blob)
+		return nil, fmt.Errorf("%s: %w: the bytes do not hash to %s", doing, ErrUnavailable, blob)
 	}
 	return b, nil
 }

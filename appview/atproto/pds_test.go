@@ -176,7 +176,7 @@ func TestWhatAPDSRefusesHasAName(t *testing.T) {
 	require.ErrorIs(t, get(), atproto.ErrUnavailable)
 	w.breakWith(answer(200, "other bytes"))
 	_, err = w.pds.GetBlob(ctx, did, "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku", 100)
-	require.ErrorIs(t, err, atproto.ErrBlobNotFound, "bytes that do not hash to the CID are not that blob")
+	require.ErrorIs(t, err, atproto.ErrUnavailable, "bytes that do not hash to the CID are not that blob, nor does their PDS say that there is none")
 }
 
 func TestAServiceTokenIsSharedUntilItIsAboutToEnd(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
 
+	"atcr.io/operator/appview/atproto"
 	"atcr.io/operator/appview/oci/spec"
 )
 
@@ -74,5 +75,8 @@ func (m *Mirror) sizeOf(ctx context.Context, did syntax.DID, d digest.Digest) (i
 		return row.Size, nil
 	}
 	body, err := m.Bytes(ctx, row) // the record of another AppView, which does not say
+	if errors.Is(err, ErrNotFound) || errors.Is(err, atproto.ErrBlobNotFound) {
+		return 0, &MissingEntry{d}
+	}
 	return int64(len(body)), err
 }

@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -23,18 +24,26 @@ func (m *Mirror) DeleteTag(ctx context.Context, did syntax.DID, repository, tag 
 	if err := m.Settled(ctx, did, m.TTL); err != nil {
 		return err
 	}
-	return m.write(ctx, did, func(ctx context.Context) (*batch, error) {
-		rows, err := read(ctx, m.Store, func(q querier) ([]*Tag, error) { return tagRows(ctx, q, did, repository, tag) })
+	for more := true; more; {
+		err := m.write(ctx, did, func(ctx context.Context, _ error) (*batch, error) {
+			rows, err := read(ctx, m.Store, func(q querier) ([]*Tag, error) { return tagRows(ctx, q, did, repository, tag) })
+			if err != nil {
+				return nil, fmt.Errorf("plan delete: %w", err)
+			}
+			if len(rows) == 0 {
+				return nil, ErrNotFound
+			}
+			now := rows[max(len(rows)-atproto.MaxWrites, 0):] // the newest of many records for one tag goes last
+			more = len(now) < len(rows)
+			b := &batch{}
+			b.dropTags(now)
+			return b, nil
+		})
 		if err != nil {
-			return nil, fmt.Errorf("plan delete: %w", err)
+			return err
 		}
-		if len(rows) == 0 {
-			return nil, ErrNotFound
-		}
-		b := &batch{}
-		b.dropTags(rows)
-		return b, nil
-	})
+	}
+	return nil
 }
 
 // DeleteManifest takes a manifest and its tags out of a repository. The record itself goes only when no other repository
@@ -45,7 +54,7 @@ func (m *Mirror) DeleteManifest(ctx context.Context, did syntax.DID, repository 
 		return err
 	}
 	for more := true; more; {
-		err := m.write(ctx, did, func(ctx context.Context) (b *batch, err error) {
+		err := m.write(ctx, did, func(ctx context.Context, _ error) (b *batch, err error) {
 			b, more, err = m.planDelete(ctx, did, repository, d)
 			return b, err
 		})
@@ -104,12 +113,15 @@ func (m *Mirror) planDelete(ctx context.Context, did syntax.DID, repository stri
 		return b, false, nil
 	}
 	r, err := m.PDS.GetRecord(ctx, did, CollectionManifest, row.RKey)
+	if errors.Is(err, atproto.ErrRecordNotFound) {
+		return nil, false, errBehind
+	}
 	if err != nil {
 		return nil, false, err
 	}
 	rec, err := records.ParseManifest(r.Value)
-	if err != nil {
-		return nil, false, fmt.Errorf("plan delete: %w", err)
+	if err != nil { // another AppView has just written it
+		return nil, false, fmt.Errorf("plan delete: %w: %w", errBehind, err)
 	}
 	last := rec.Repository
 	if last == repository {

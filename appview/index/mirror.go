@@ -281,8 +281,8 @@ func (m *Mirror) await(ctx context.Context, did syntax.DID, ch <-chan singleflig
 }
 
 var (
-	errSlow    = errors.New("the PDS takes its time")
-	errWriting = errors.New("a write is under way")
+	errSlow    = fmt.Errorf("%w: the PDS takes its time", atproto.ErrUnavailable)
+	errWriting = fmt.Errorf("%w: a write is under way", ErrBusy)
 )
 
 // syncInTurn syncs when no write is under way. It does not wait for one when there is something to answer from, unless

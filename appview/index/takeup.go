@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -144,8 +145,8 @@ func (c *change) parts(size int) []*change {
 }
 
 var (
-	errMoved     = errors.New("another replica changed the mirror meanwhile")
-	errOvertaken = errors.New("another replica wrote to the repository after it was read")
+	errMoved     = fmt.Errorf("%w: another replica changed the mirror meanwhile", ErrBusy)
+	errOvertaken = fmt.Errorf("%w: another replica wrote to the repository after it was read", ErrBusy)
 )
 
 // takeUp brings the rows of a DID to what was listed at now, and gives the head that they are at. A change of many rows

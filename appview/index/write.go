@@ -40,6 +40,9 @@ const (
 // ErrBusy says that the repository changed under every attempt to write to it.
 var ErrBusy = errors.New("the repository on the PDS keeps changing")
 
+// errBehind says that the PDS no longer has a record that the mirror has.
+var errBehind = fmt.Errorf("%w: the mirror is behind it", ErrBusy)
+
 // Push is a manifest to be written.
 type Push struct {
 	Repository string
@@ -63,7 +66,12 @@ func (m *Mirror) Put(ctx context.Context, did syntax.DID, p Push) error {
 		return err
 	}
 	again := false
-	return m.write(ctx, did, func(ctx context.Context) (*batch, error) {
+	return m.write(ctx, did, func(ctx context.Context, last error) (*batch, error) {
+		if errors.Is(last, atproto.ErrBlobNotFound) { // it went with the record of an earlier push of the same bytes
+			if _, err := m.PDS.UploadBlob(ctx, did, p.Document.MediaType, p.Raw); err != nil {
+				return nil, err
+			}
+		}
 		b, err := m.planPut(ctx, did, p, *rec)
 		if err == nil && again {
 			err = m.takeOver(ctx, did, b)
@@ -81,9 +89,9 @@ type batch struct {
 	notify *outboxItem
 }
 
-// write runs plan and applies it, again when the repository moved since it was read. The queue keeps this process from
-// racing with itself; swapCommit catches everybody else.
-func (m *Mirror) write(ctx context.Context, did syntax.DID, plan func(context.Context) (*batch, error)) error {
+// write runs plan and applies it, again when the repository moved since it was read: last is then why. The queue keeps
+// this process from racing with itself; swapCommit catches everybody else.
+func (m *Mirror) write(ctx context.Context, did syntax.DID, plan func(ctx context.Context, last error) (*batch, error)) error {
 	q := m.queue(did)
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -105,7 +113,11 @@ func (m *Mirror) write(ctx context.Context, did syntax.DID, plan func(context.Co
 				return err
 			}
 		}
-		b, err := plan(ctx)
+		b, err := plan(ctx, last)
+		if errors.Is(err, errBehind) {
+			last, refused = err, nil
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -137,6 +149,9 @@ func (m *Mirror) write(ctx context.Context, did syntax.DID, plan func(context.Co
 		if !movedOn(err) {
 			return err
 		}
+		if errors.Is(err, atproto.ErrBlobNotFound) && errors.Is(last, atproto.ErrBlobNotFound) {
+			return fmt.Errorf("%w: %w", ErrBusy, err) // uploading it again did not help
+		}
 		last, refused = err, nil
 		if serverError(err) {
 			refused = b
@@ -157,7 +172,7 @@ func (m *Mirror) prepare(ctx context.Context, o *outboxItem) error {
 // movedOn says whether a write may have failed because the repository is not what it was planned against. The reference
 // PDS answers 500 to a create over an existing record, as to any failure of its own: planning again tells them apart.
 func movedOn(err error) bool {
-	return errors.Is(err, atproto.ErrInvalidSwap) || errors.Is(err, atproto.ErrRecordNotFound) || serverError(err)
+	return errors.Is(err, atproto.ErrInvalidSwap) || errors.Is(err, atproto.ErrRecordNotFound) || errors.Is(err, atproto.ErrBlobNotFound) || serverError(err)
 }
 
 func serverError(err error) bool {
@@ -400,7 +415,8 @@ func (m *Mirror) planTag(ctx context.Context, did syntax.DID, p Push, tag string
 	}
 	b.writes = append(b.writes, atproto.Write{Action: action, Collection: CollectionTag, RKey: rkey, Value: rec})
 	b.change.putTags = append(b.change.putTags, &Tag{RKey: rkey, Repository: p.Repository, Tag: tag, Digest: p.Digest, UpdatedAt: rec.UpdatedAt.UnixMicro()})
-	for _, extra := range rows[min(len(rows), 1):] { // one tag, one record: older ones would come back after a delete
+	extras := rows[min(len(rows), 1):] // one tag, one record: older ones would come back after a delete
+	for _, extra := range extras[:min(len(extras), atproto.MaxWrites-MaxTags-1-len(b.change.deleteTags))] {
 		b.writes = append(b.writes, atproto.Write{Action: atproto.Delete, Collection: CollectionTag, RKey: extra.RKey})
 		b.change.deleteTags = append(b.change.deleteTags, extra.RKey)
 	}

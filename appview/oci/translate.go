@@ -50,9 +50,16 @@ func translate(err error) *Error {
 	case errors.Is(err, index.ErrNoHold):
 		return fail(errcode.ErrorCodeDenied, "There is no hold to keep your blobs in.",
 			"Set defaultHold in your io.atcr.sailor.profile record, or ask the operator to set ATCR_DEFAULT_HOLD_DID.").because(err)
-	case errors.Is(err, index.ErrBusy), errors.Is(err, upload.ErrConflict):
+	case errors.Is(err, index.ErrBusy), errors.Is(err, upload.ErrConflict), errors.Is(err, atproto.ErrInvalidSwap),
+		errors.Is(err, atproto.ErrRecordNotFound):
 		return &Error{Code: errcode.ErrorCodeUnavailable, RetryAfter: time.Second, Err: err,
 			Sentence: "Somebody else is changing the same thing at the same time.", Remedy: "Try again."}
+	case errors.Is(err, index.ErrNotFound):
+		return fail(errcode.ErrorCodeManifestUnknown, "There is no such manifest in this repository.",
+			"List the tags to see what there is, or push it first.").because(err)
+	case errors.Is(err, atproto.ErrBlobNotFound):
+		return fail(errcode.ErrorCodeManifestUnknown, "The owner's PDS has a record of the manifest, but not its bytes.",
+			"Ask the owner to push the image again.").because(err)
 	case errors.Is(err, index.ErrCorrupt):
 		return &Error{Code: errcode.ErrorCodeManifestUnverified, Status: http.StatusBadGateway, Err: err,
 			Sentence: "The record on the owner's PDS does not match the manifest's bytes, so it is not served.",
@@ -60,6 +67,10 @@ func translate(err error) *Error {
 	case errors.Is(err, index.ErrTooManyRepositories):
 		return fail(errcode.ErrorCodeManifestInvalid, "You have this manifest in as many repositories as one record can list.",
 			"Delete it from some of them, or push a manifest that differs, for example by an annotation.").because(err)
+	case errors.Is(err, upload.ErrUnknown):
+		return unknownUpload().because(err)
+	case errors.Is(err, upload.ErrDigest):
+		return wrongDigest(nil).because(err)
 	case errors.Is(err, upload.ErrTooMany):
 		return &Error{Code: errcode.ErrorCodeTooManyRequests, RetryAfter: 10 * time.Second, Err: err,
 			Sentence: "You have " + strconv.Itoa(upload.MaxOpen) + " uploads open already.",
@@ -68,10 +79,11 @@ func translate(err error) *Error {
 		return &Error{Code: errcode.ErrorCodeUnavailable, RetryAfter: 10 * time.Second, Err: err,
 			Sentence: "The registry is busy with other uploads.", Remedy: "Try again after the time in Retry-After; nothing of this chunk was kept."}
 	case errors.Is(err, upload.ErrManyParts):
-		return fail(errcode.ErrorCodeBlobUploadInvalid, "The upload came in more chunks than a hold takes.", "Start again with larger chunks.").because(err)
+		return &Error{Code: errcode.ErrorCodeBlobUploadInvalid, Status: http.StatusBadRequest, Err: err,
+			Sentence: "The upload came in more chunks than a hold takes.", Remedy: "Start again with larger chunks."}
 	case errors.Is(err, upload.ErrShortPart):
-		return fail(errcode.ErrorCodeBlobUploadInvalid, "An earlier chunk was smaller than the hold allows.",
-			"Start again with chunks of at least OCI-Chunk-Min-Length bytes.").because(err)
+		return &Error{Code: errcode.ErrorCodeBlobUploadInvalid, Status: http.StatusBadRequest, Err: err,
+			Sentence: "An earlier chunk was smaller than the hold allows.", Remedy: "Start again with chunks of at least OCI-Chunk-Min-Length bytes."}
 	case errors.Is(err, atproto.ErrUnauthorized):
 		return fail(errcode.ErrorCodeDenied, "The session with your PDS has ended.",
 			"Log in again (docker login) with your handle and an app password.").because(err)
@@ -87,7 +99,7 @@ func translate(err error) *Error {
 	case errors.Is(err, atproto.ErrRefused), errors.Is(err, atproto.ErrUnknownIdentity):
 		return fail(errcode.ErrorCodeDenied, "The owner's PDS refused the request.",
 			"Check that the account is active and that the app password may write records.").because(err)
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return &Error{Code: errcode.ErrorCodeUnavailable, RetryAfter: 5 * time.Second, Err: err,
 			Sentence: "A service behind the registry did not answer in time.", Remedy: "Try again."}
 	}
@@ -121,6 +133,8 @@ func translateHold(h *holdclient.Error) *Error {
 			e.Sentence += "."
 		}
 		return e
+	case holdclient.OtherSize:
+		return invalidManifest("a blob that it names has another size in the hold " + string(h.Hold)).because(h)
 	case holdclient.InUse:
 		return &Error{Code: errcode.ErrorCodeDenied, Status: http.StatusConflict, Err: h,
 			Sentence: "A manifest that was just pushed, or is being pushed, names the blob.", Remedy: "Delete that manifest first."}

@@ -44,14 +44,15 @@ func (d *DB) openSQLite(ctx context.Context, o Options) (err error) {
 }
 
 // sqliteUnavailable says whether an error of SQLite is one of the machine, which may pass: another program locks the
-// file, the disk is full or fails.
+// file, the disk is full or fails, memory is short, or the statement was interrupted at its limit.
 func sqliteUnavailable(err error) bool {
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
 		return false
 	}
 	switch e.Code() & 0xff {
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN:
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
+		sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_PROTOCOL:
 		return true
 	}
 	return false

@@ -237,15 +237,28 @@ func (b boundTx) ExecContext(_ context.Context, query string, args ...any) (sql.
 }
 
 // classify makes an [ErrUnavailable] of a failure that is not the statement's fault. ctx is the caller's: when it has
-// ended, that is the reason.
+// ended, that is the reason, whatever the driver makes of it.
 func (d *DB) classify(ctx context.Context, err error) error {
-	if err == nil || errors.Is(err, sql.ErrNoRows) || errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
-		return err
+	unavailable := sqliteUnavailable
+	if d.pool != nil {
+		unavailable = postgresUnavailable
 	}
-	if d.pool == nil && !sqliteUnavailable(err) || d.pool != nil && !postgresUnavailable(err) {
+	switch {
+	case err == nil, errors.Is(err, sql.ErrNoRows), errors.Is(err, ErrUnavailable):
 		return err
+	case !ended(err) && !unavailable(err):
+		return err
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: %w", ctx.Err(), err)
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// ended says whether a statement or a transaction was cut off: by our limit, or because its connection or the pool has
+// ended. database/sql says so in its own words once it has rolled back.
+func ended(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, sql.ErrTxDone) ||
+		errors.Is(err, sql.ErrConnDone) || errors.Is(err, driver.ErrBadConn)
 }
 
 // Ping says whether the store answers, within two seconds.
