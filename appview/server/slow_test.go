@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"atcr.io/operator/appview/framing/framingtest"
 	"atcr.io/operator/appview/oci/upload"
 	"atcr.io/operator/appview/server/servertest"
 )
@@ -118,43 +119,7 @@ func TestARequestThatTwoServersCouldReadDifferentlyIsNeverTwo(t *testing.T) {
 	w := servertest.Start(t, servertest.Options{})
 	token := w.Token(servertest.Alice, "repository:"+app+":pull,push")
 	loc := start(t, w)
-	auth := "Host: " + w.Host() + "\r\nAuthorization: Bearer " + token + "\r\n"
-	smuggled := "GET /v2/_catalog HTTP/1.1\r\nHost: x\r\n\r\n"
-	for name, request := range map[string]string{
-		"both lengths":            "PATCH " + loc + " HTTP/1.1\r\n" + auth + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + smuggled,
-		"two lengths":             "PATCH " + loc + " HTTP/1.1\r\n" + auth + "Content-Length: 5\r\nContent-Length: 50\r\n\r\nhello" + smuggled,
-		"a length with a sign":    "PATCH " + loc + " HTTP/1.1\r\n" + auth + "Content-Length: +5\r\n\r\nhello" + smuggled,
-		"another encoding":        "PATCH " + loc + " HTTP/1.1\r\n" + auth + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + smuggled,
-		"two encodings":           "PATCH " + loc + " HTTP/1.1\r\n" + auth + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n" + smuggled,
-		"a space before a colon":  "PATCH " + loc + " HTTP/1.1\r\n" + auth + "Content-Length : 5\r\n\r\nhello" + smuggled,
-		"no host":                 "GET /v2/ HTTP/1.1\r\n\r\n",
-		"two hosts":               "GET /v2/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-		"a header of 64 KiB":      "GET /v2/ HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n",
-		"a path of 64 KiB":        "GET /v2/" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\nHost: x\r\n\r\n",
-		"a chunk of no length":    "PATCH " + loc + " HTTP/1.1\r\n" + auth + "Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
-		"a chunk beyond 64 bits":  "PATCH " + loc + " HTTP/1.1\r\n" + auth + "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nhello\r\n0\r\n\r\n",
-		"an escape that is none":  "GET /v2/%zz HTTP/1.1\r\nHost: x\r\n\r\n",
-		"a method that is none":   "GE\x00T /v2/ HTTP/1.1\r\nHost: x\r\n\r\n",
-		"another protocol":        "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-		"a length below zero":     "PATCH " + loc + " HTTP/1.1\r\n" + auth + "Content-Length: -1\r\n\r\n",
-		"a length beyond 64 bits": "PATCH " + loc + " HTTP/1.1\r\n" + auth + "Content-Length: 99999999999999999999\r\n\r\n",
-	} {
-		t.Run(name, func(t *testing.T) {
-			conn, err := net.Dial("tcp", w.Host())
-			require.NoError(t, err)
-			defer conn.Close()
-			_, _ = io.WriteString(conn, request) // the server may hang up while it is sent
-			require.NoError(t, conn.(*net.TCPConn).CloseWrite())
-			require.NoError(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
-			answer, _ := io.ReadAll(conn) // what came before the server hung up
-			require.LessOrEqual(t, strings.Count(string(answer), "HTTP/1.1 "), 1, "a second request was read: %s", answer)
-			if name == "both lengths" { // read by its chunks, as RFC 9112 has it; the connection ends with it
-				require.Contains(t, string(answer), "\r\nConnection: close\r\n")
-			} else if len(answer) > 0 {
-				require.Regexp(t, `^HTTP/1.1 (4\d\d|501) `, string(answer))
-			}
-		})
-	}
+	framingtest.NeverTwo(t, w.Host(), "PATCH "+loc+" HTTP/1.1\r\nHost: "+w.Host()+"\r\nAuthorization: Bearer "+token+"\r\n", "/v2/")
 	resp := w.Do(servertest.Alice, http.MethodGet, loc, app, nil, nil)
 	require.Equal(t, "0-0", resp.Header.Get("Range"), "nothing of them was kept")
 }
