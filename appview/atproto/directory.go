@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -38,10 +39,11 @@ func (i *Identity) Name() string {
 
 // DirectoryConfig is what a [Directory] needs. Clients come from [diddoc.NewClient].
 type DirectoryConfig struct {
-	PLCURL            string       // e.g. https://plc.directory
-	HandleResolverURL string       // optional; asked before DNS and well-known
-	Operator          *http.Client // for the two URLs above, which the operator chose
-	Guarded           *http.Client // for hosts that strangers chose: did:web, well-known
+	PLCURL            string        // e.g. https://plc.directory
+	HandleResolverURL string        // optional; asked before DNS and well-known
+	Operator          *http.Client  // for the two URLs above, which the operator chose
+	Guarded           *http.Client  // for hosts that strangers chose: did:web, well-known
+	Resolver          *net.Resolver // of the TXT records of handles; nil is Go's own
 	Logger            *slog.Logger
 	Memory            Memory           // optional
 	CacheSize         int              // identities; 0 is 10,000
@@ -87,11 +89,15 @@ func NewDirectory(cfg DirectoryConfig) *Directory {
 		cfg.Logger = slog.Default()
 	}
 	cache, _ := lru.New[string, cached](cfg.CacheSize) // fails for sizes below one only
-	return &Directory{
+	d := &Directory{
 		cfg: cfg, log: cfg.Logger, now: cfg.Now, cache: cache,
 		plc:     &identity.BaseDirectory{PLCURL: strings.TrimSuffix(cfg.PLCURL, "/"), HTTPClient: limited(cfg.Operator)},
 		handles: &identity.BaseDirectory{HTTPClient: limited(cfg.Guarded)},
 	}
+	if r := cfg.Resolver; r != nil { // indigo wants a value, which must not be copied
+		d.handles.Resolver = net.Resolver{PreferGo: r.PreferGo, StrictErrors: r.StrictErrors, Dial: r.Dial}
+	}
+	return d
 }
 
 // Resolve looks up a handle or a DID. It fails with [ErrUnknownIdentity] or [ErrUnavailable]. The answer is shared:

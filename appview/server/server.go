@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -144,7 +145,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	operator := diddoc.NewClient(s.runtime.OperatorPolicy(), endless)
 	to := s.metrics.upstream.Client
 	directory := atproto.NewDirectory(atproto.DirectoryConfig{
-		PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, Logger: s.log, Memory: identities{s.db}, Now: s.now,
+		PLCURL: s.cfg.PLCURL, HandleResolverURL: s.cfg.HandleResolverURL, Resolver: net.DefaultResolver, Logger: s.log, Memory: identities{s.db}, Now: s.now,
 		Operator: to(diddoc.NewClient(s.runtime.OperatorPolicy(), diddoc.Options{}), observe.Identity),
 		Guarded:  to(diddoc.NewClient(s.runtime.Policy(), diddoc.Options{}), observe.Identity),
 	})
@@ -216,6 +217,7 @@ func (s *Server) routes(registry, tokens http.Handler) http.Handler {
 			registry.ServeHTTP(w, r)
 			return
 		}
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		mux.ServeHTTP(w, r)
 	})
 }

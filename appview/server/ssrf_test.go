@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -23,10 +24,17 @@ import (
 	"atcr.io/operator/appview/server/servertest"
 )
 
+// insideAddr is the address of inside, and insideName a name that leads there.
+const (
+	insideAddr = "127.0.0.66"
+	insideName = "inside.example.com"
+)
+
 // inside is a service in the registry's network that a stranger must not reach. It counts connections. It has an
 // address of its own, and another port each time that it is named: nothing is answered from memory.
 type inside struct {
 	t        *testing.T
+	host     string // insideAddr or insideName
 	accepted atomic.Int64
 }
 
@@ -45,17 +53,21 @@ func (l counted) Accept() (net.Conn, error) {
 
 func (i *inside) port() string {
 	i.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.66:0")
+	l, err := net.Listen("tcp", insideAddr+":0")
 	require.NoError(i.t, err)
-	s := &http.Server{Handler: http.NotFoundHandler()}
-	done := make(chan struct{})
-	go func() { defer close(done); _ = s.Serve(counted{l, &i.accepted}) }()
-	i.t.Cleanup(func() { s.Close(); <-done })
+	i.serve(l)
 	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
 }
 
-func (i *inside) url() string { return "http://127.0.0.66:" + i.port() }
-func (i *inside) did() string { return "did:web:127.0.0.66%3A" + i.port() }
+func (i *inside) serve(l net.Listener) {
+	s := &http.Server{Handler: http.NotFoundHandler(), ErrorLog: log.New(io.Discard, "", 0)} // some want to speak TLS
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.Serve(counted{l, &i.accepted}) }()
+	i.t.Cleanup(func() { s.Close(); <-done })
+}
+
+func (i *inside) url() string { return "http://" + i.host + ":" + i.port() }
+func (i *inside) did() string { return "did:web:" + i.host + "%3A" + i.port() }
 
 // strangers is a world in which the test writes identities and records as it likes, and a hold that answers as it likes.
 type strangers struct {
@@ -64,7 +76,7 @@ type strangers struct {
 	inside *inside
 
 	mu        sync.Mutex
-	documents map[string]string // by DID
+	documents map[string]string // by DID; one that begins with http is a place to go to instead
 	handles   map[string]string
 	hold      *httptest.Server
 	answers   map[string]http.HandlerFunc // of the hold, by the last part of the path
@@ -73,7 +85,7 @@ type strangers struct {
 const cast = "abcdefghijklmnop"
 
 func startStrangers(t *testing.T, allowed string) *strangers {
-	s := &strangers{t: t, inside: &inside{t: t}, documents: map[string]string{}, handles: map[string]string{}, answers: map[string]http.HandlerFunc{}}
+	s := &strangers{t: t, inside: &inside{t: t, host: insideAddr}, documents: map[string]string{}, handles: map[string]string{}, answers: map[string]http.HandlerFunc{}}
 	accounts := []devnet.Account{{Handle: servertest.Alice}}
 	for _, c := range cast {
 		accounts = append(accounts, devnet.Account{Handle: string(c) + ".test"})
@@ -93,8 +105,12 @@ func (s *strangers) directory(next http.Handler) http.Handler {
 		handle := s.handles[r.URL.Query().Get("handle")]
 		s.mu.Unlock()
 		switch {
+		case strings.HasPrefix(document, "http"):
+			http.Redirect(w, r, document, http.StatusFound)
 		case document != "":
 			_, _ = io.WriteString(w, document)
+		case strings.HasPrefix(handle, "http"):
+			http.Redirect(w, r, handle, http.StatusFound)
 		case handle != "" && strings.HasSuffix(r.URL.Path, "resolveHandle"):
 			fmt.Fprintf(w, `{"did":%q}`, handle)
 		default:
@@ -208,10 +224,10 @@ var entries = []struct {
 		return s.get(alias(s.identity('b', "atproto_pds", "http://[::ffff:127.0.0.66]:"+s.inside.port())), "/manifests/v1")
 	}},
 	{"the PDS of a DID document, by https", false, func(s *strangers) *http.Response {
-		return s.get(alias(s.identity('c', "atproto_pds", "https://127.0.0.66:"+s.inside.port())), "/manifests/v1")
+		return s.get(alias(s.identity('c', "atproto_pds", "https://"+s.inside.host+":"+s.inside.port())), "/manifests/v1")
 	}},
 	{"the PDS of a DID document, with user information", true, func(s *strangers) *http.Response {
-		return s.get(alias(s.identity('d', "atproto_pds", "http://user:pw@127.0.0.66:"+s.inside.port())), "/manifests/v1")
+		return s.get(alias(s.identity('d', "atproto_pds", "http://user:pw@"+s.inside.host+":"+s.inside.port())), "/manifests/v1")
 	}},
 	{"the PDS that gets a password", false, func(s *strangers) *http.Response {
 		return s.login(s.identity('e', "atproto_pds", s.inside.url()))
@@ -290,6 +306,19 @@ var entries = []struct {
 		s.profile("j.test", s.holdDID())
 		return s.upload("j.test")
 	}},
+	{"a redirect of the PLC directory", true, func(s *strangers) *http.Response {
+		did := s.identity('j', "atproto_pds", "http://localhost")
+		s.mu.Lock()
+		s.documents[did] = s.inside.url() + "/" + did
+		s.mu.Unlock()
+		return s.get(alias(did), "/manifests/v1")
+	}},
+	{"a redirect of the handle resolver", true, func(s *strangers) *http.Response {
+		s.mu.Lock()
+		s.handles["elsewhere.test"] = s.inside.url()
+		s.mu.Unlock()
+		return s.login("elsewhere.test")
+	}},
 	{"a redirect of a DID document", true, func(s *strangers) *http.Response {
 		s.on("did.json", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, s.inside.url(), http.StatusFound) })
 		return s.get("did_web_127.0.0.1__3a"+fmt.Sprint(s.hold.Listener.Addr().(*net.TCPAddr).Port), "/manifests/v1")
@@ -310,35 +339,52 @@ var entries = []struct {
 
 const ownLoopback = "127.0.0.1/32,::1/128"
 
-func TestNoURLOfAStrangerReachesTheInside(t *testing.T) {
-	s := startStrangers(t, ownLoopback)
-	for _, e := range entries {
-		t.Run(e.name, func(t *testing.T) {
-			resp := e.try(s)
-			require.GreaterOrEqual(t, resp.StatusCode, 400)
-			require.NotEqual(t, http.StatusInternalServerError, resp.StatusCode)
-			if resp.Request.Method != http.MethodHead {
-				a := read(t, resp)
-				require.Greater(t, strings.Count(a.message, "."), 1, "a sentence and a remedy: %s", a.message)
-				require.NotContains(t, a.message, "dial tcp", "what our network looks like is not the stranger's business")
-			}
-			require.Zero(t, s.inside.accepted.Load(), "a connection was made")
+// eachHost runs a test in a world of its own with the address of inside, and with a name that leads there.
+func eachHost(t *testing.T, allowed string, test func(t *testing.T, s *strangers)) {
+	for _, host := range []string{insideAddr, insideName} {
+		t.Run(host, func(t *testing.T) {
+			ownNames(t).Set(insideName, insideAddr)
+			s := startStrangers(t, allowed)
+			s.inside.host = host
+			test(t, s)
 		})
 	}
 }
 
+func TestNoURLOfAStrangerReachesTheInside(t *testing.T) {
+	eachHost(t, ownLoopback, func(t *testing.T, s *strangers) {
+		for _, e := range entries {
+			t.Run(e.name, func(t *testing.T) { requireBlocked(t, s, e.try(s)) })
+		}
+	})
+}
+
+// requireBlocked insists that an answer says what is wrong, and that nobody came to the inside.
+func requireBlocked(t *testing.T, s *strangers, resp *http.Response) {
+	t.Helper()
+	require.GreaterOrEqual(t, resp.StatusCode, 400)
+	require.NotEqual(t, http.StatusInternalServerError, resp.StatusCode)
+	if resp.Request.Method != http.MethodHead {
+		a := read(t, resp)
+		require.Greater(t, strings.Count(a.message, "."), 1, "a sentence and a remedy: %s", a.message)
+		require.NotContains(t, a.message, "dial tcp", "what our network looks like is not the stranger's business")
+	}
+	require.Zero(t, s.inside.accepted.Load(), "a connection was made")
+}
+
 // The same requests reach the address where an operator has allowed it: the test above can fail.
 func TestAnAllowedRangeIsReachedFromEveryEntry(t *testing.T) {
-	s := startStrangers(t, ownLoopback+",127.0.0.66/32")
-	for _, e := range entries {
-		t.Run(e.name, func(t *testing.T) {
-			before := s.inside.accepted.Load()
-			e.try(s)
-			if e.never {
-				require.Equal(t, before, s.inside.accepted.Load(), "it was followed")
-			} else {
-				require.Greater(t, s.inside.accepted.Load(), before, "no connection was made")
-			}
-		})
-	}
+	eachHost(t, ownLoopback+","+insideAddr+"/32", func(t *testing.T, s *strangers) {
+		for _, e := range entries {
+			t.Run(e.name, func(t *testing.T) {
+				before := s.inside.accepted.Load()
+				e.try(s)
+				if e.never {
+					require.Equal(t, before, s.inside.accepted.Load(), "it was followed")
+				} else {
+					require.Greater(t, s.inside.accepted.Load(), before, "no connection was made")
+				}
+			})
+		}
+	})
 }
