@@ -10,10 +10,15 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -198,19 +203,21 @@ func TestATokenLivesItsLifeAndAMinute(t *testing.T) {
 	}
 }
 
-func FuzzVerify(f *testing.F) {
+// fuzzVerifier has one key, which it gives too.
+func fuzzVerifier(f *testing.F) (*Verifier, *Keys, *ecdsa.PrivateKey) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		f.Fatal(err)
-	}
-	der, _ := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(f, err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(f, err)
 	set, err := NewKeySet(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil, nil)
-	if err != nil {
-		f.Fatal(err)
-	}
+	require.NoError(f, err)
 	k := &Keys{log: discard}
 	k.current.Store(set)
-	v := NewVerifier(k, testService, time.Now)
+	return NewVerifier(k, testService, time.Now), k, key
+}
+
+func FuzzVerify(f *testing.F) {
+	v, k, _ := fuzzVerifier(f)
 	good, _, _ := (&Issuer{Keys: k, Service: testService, Life: time.Hour, Now: time.Now}).Issue(Subject{}, nil)
 	f.Add(good)
 	f.Add("a.b.c")
@@ -220,5 +227,52 @@ func FuzzVerify(f *testing.F) {
 			// Base64 allows no other spelling of a signed token but by its unused bits, which go-jose refuses.
 			t.Fatalf("accepted %q", s)
 		}
+	})
+}
+
+// Whatever somebody with our key signs, another program of the operator's say: a token counts only with one of our key
+// ids, for this service, while it is valid, and with nothing else in its header.
+func FuzzSignedToken(f *testing.F) {
+	v, k, key := fuzzVerifier(f)
+	kid, now := k.Set().SignerKID(), time.Now().Unix()
+	header := `{"alg":"ES256","kid":"` + kid + `","typ":"JWT"}`
+	claims := fmt.Sprintf(`{"iss":%q,"aud":%q,"exp":%d,"nbf":%d,"sub":"did:plc:a","access":[{"type":"repository","name":"a/b","actions":["pull"]}]}`,
+		testService, testService, now+3600, now)
+	f.Add(header, claims, true)
+	f.Add(header, claims, false)
+	f.Add(strings.Replace(header, "ES256", "none", 1), claims, false)
+	f.Add(strings.Replace(header, `}`, `,"jwk":{}}`, 1), claims, true)
+	f.Add(header, strings.Replace(claims, `"exp"`, `"EXP"`, 1), true)
+	f.Add(header, strings.Replace(claims, testService, "another.test", 1), true)
+	f.Add(header, strings.Replace(claims, fmt.Sprint(now+3600), "1e400", 1), true)
+	f.Add(header, strings.Replace(claims, `"aud":"`+testService+`"`, `"aud":["x","`+testService+`"]`, 1), true)
+	f.Add(header, strings.Replace(claims, `"access":[`, `"access":[null,7,`, 1), true)
+	f.Add(`[]`, `[]`, true)
+	f.Fuzz(func(t *testing.T, header, claims string, signed bool) {
+		signing := b64([]byte(header)) + "." + b64([]byte(claims))
+		sig := make([]byte, 64)
+		if signed {
+			sum := sha256.Sum256([]byte(signing))
+			r, s, err := ecdsa.Sign(rand.Reader, key, sum[:])
+			require.NoError(t, err)
+			r.FillBytes(sig[:32])
+			s.FillBytes(sig[32:])
+		}
+		got, err := v.Verify(signing + "." + b64(sig))
+		if err != nil {
+			require.True(t, errors.Is(err, ErrInvalidToken) || errors.Is(err, ErrExpiredToken), err)
+			require.Less(t, len(err.Error()), 200, "an error does not repeat the token")
+			return
+		}
+		require.True(t, signed)
+		var h map[string]any
+		require.NoError(t, json.Unmarshal([]byte(header), &h))
+		require.Equal(t, "ES256", h["alg"])
+		require.Equal(t, kid, h["kid"])
+		require.Subset(t, []string{"alg", "kid", "typ"}, slices.Collect(maps.Keys(h)))
+		require.Equal(t, testService, got.Issuer)
+		require.Contains(t, got.Audience, testService)
+		require.True(t, time.Now().Before(got.Expiry.Time().Add(leeway+time.Minute)))
+		require.False(t, got.AllowsOn("repository", "", "pull") && !strings.Contains(claims, `""`), "nothing is allowed that it does not name")
 	})
 }

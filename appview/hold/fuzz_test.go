@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,7 +120,8 @@ func FuzzCaptainAndCrewRecords(f *testing.F) {
 		`{"member":["did:plc:nnnnnnnnnnnnnnnnnnnnnnnn"],"permissions":"crew:admin"}`, `{"member":"did:web:localhost%3A1","permissions":[null,1,{}],"tier":7}`,
 		`{"MEMBER":"did:plc:nnnnnnnnnnnnnnnnnnnnnnnn","permissions":["blob:read"],"plankowner":"yes"}`, `{}`, `{"permissions":{"crew:admin":true}}`,
 	} {
-		f.Add([]byte(seed))
+		f.Add([]byte(seed), []byte(seed))
+		f.Add([]byte(`{"owner":"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa","public":true}`), []byte(seed))
 	}
 	engine, err := pds.Open(f.Context(), pds.Config{Dir: f.TempDir()})
 	require.NoError(f, err)
@@ -129,15 +131,20 @@ func FuzzCaptainAndCrewRecords(f *testing.F) {
 	require.NoError(f, engine.CreateRepo(f.Context(), pds.NewRepo{DID: fuzzHold, Key: key}))
 	r := &roster{engine: engine, did: fuzzHold}
 
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		value, err := pds.ParseRecord(raw)
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		captain, err := pds.ParseRecord(first)
 		if err != nil {
 			return
 		}
-		delete(value, "$type") // which each collection has of its own
+		crew, err := pds.ParseRecord(second)
+		if err != nil {
+			return
+		}
+		delete(captain, "$type") // which each collection has of its own
+		delete(crew, "$type")
 		_, _, err = engine.ApplyWrites(t.Context(), fuzzHold, []pds.Write{
-			{Op: pds.Put, Collection: captainCollection, RKey: captainKey, Value: value},
-			{Op: pds.Put, Collection: crewCollection, RKey: "somebody", Value: value},
+			{Op: pds.Put, Collection: captainCollection, RKey: captainKey, Value: captain},
+			{Op: pds.Put, Collection: crewCollection, RKey: "somebody", Value: crew},
 		}, cid.Undef)
 		if err != nil {
 			return // no record of the data model
@@ -146,12 +153,15 @@ func FuzzCaptainAndCrewRecords(f *testing.F) {
 		require.True(t, r.may(fuzzHold, crewAdmin), "the hold's key is never locked out")
 		require.False(t, r.may("", blobRead))
 		for _, did := range []syntax.DID{fuzzAlice, fuzzNobody} {
+			owner, member := spoken(captain, string(did)), spoken(crew, string(did))
+			require.False(t, r.member(did) && !member, "%s is a member by %s", did, second)
 			for _, p := range []permission{blobRead, blobWrite, crewAdmin} {
-				if r.may(did, p) {
-					require.True(t, spoken(value, string(did)), "%s may %s by %s", did, p, raw)
-				}
+				given := member && (given(crew, p) || given(crew, crewAdmin) || p == blobRead && given(crew, blobWrite))
+				require.False(t, r.may(did, p) && !owner && !given, "%s may %s by %s and %s", did, p, first, second)
 			}
-			require.False(t, r.member(did) && !spoken(value, string(did)))
+		}
+		if r.get().Owner != "" && canonical(r.get().Owner) == fuzzAlice {
+			require.True(t, r.may(fuzzAlice, crewAdmin), "whoever owns the hold is never locked out: %s", second)
 		}
 	})
 }
@@ -160,6 +170,16 @@ func FuzzCaptainAndCrewRecords(f *testing.F) {
 func spoken(value map[string]any, did string) bool {
 	for _, v := range value {
 		if s, ok := v.(string); ok && canonical(syntax.DID(s)) == syntax.DID(did) {
+			return true
+		}
+	}
+	return false
+}
+
+// given says whether a list in a record has a permission.
+func given(value map[string]any, p permission) bool {
+	for _, v := range value {
+		if list, ok := v.([]any); ok && slices.Contains(list, any(string(p))) {
 			return true
 		}
 	}

@@ -166,5 +166,10 @@ func FuzzParseTag(f *testing.F) {
 			return
 		}
 		require.NoError(t, tag.Digest.Validate())
+		out, err := json.Marshal(tag)
+		require.NoError(t, err)
+		again, err := ParseTag(alice, out)
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, []any{tag.Repository, tag.Tag, tag.Digest}, []any{again.Repository, again.Tag, again.Digest})
 	})
 }

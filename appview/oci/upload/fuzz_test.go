@@ -27,5 +27,12 @@ func FuzzStoredState(f *testing.F) {
 		if d, err := s.Digest(); err == nil {
 			require.NoError(t, d.Validate())
 		}
+		again, err := (&Sessions{}).encode(&s)
+		require.NoError(t, err)
+		var same Session
+		require.NoError(t, same.decode(again), "what was taken is taken again: %s", again)
+		once, err := (&Sessions{}).encode(&same)
+		require.NoError(t, err)
+		require.Equal(t, again, once)
 	})
 }
