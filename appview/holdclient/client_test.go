@@ -301,11 +301,11 @@ func TestASlowClientDoesNotMakeTheHoldLookStalled(t *testing.T) {
 		b, _ := io.ReadAll(r.Body)
 		w.Header().Set("ETag", string(b))
 	})
-	const idle = 100 * time.Millisecond
+	const idle = 2 * time.Second // longer than a busy machine takes to connect and to answer
 	f.client.WithPartIdle(idle)
 	r, client := io.Pipe()
 	go func() {
-		<-time.After(3 * idle) // the client is slower than a hold may be
+		<-time.After(idle + idle/4) // the client is slower than a hold may be
 		_, _ = io.WriteString(client, "late")
 		client.Close()
 	}()

@@ -65,7 +65,7 @@ func TestATagThatAppearsWhileTheRecordsAreListedNamesAManifestThatIsListedToo(t 
 			require.Contains(t, []int{200, 404}, status)
 			require.False(t, status == 404 && !armed.Load(), "the tag was seen without its manifest: %s", body)
 			return status == 200 && body == string(second)
-		}, 15*time.Second, 20*time.Millisecond)
+		}, time.Minute, 20*time.Millisecond)
 	})
 }
 

@@ -77,7 +77,7 @@ func TestEveryRecordThatALoginAndPushesWriteFollowsItsLexicon(t *testing.T) {
 			count[nsid]++
 		}
 		return count["io.atcr.hold.layer"] > 0 && count["io.atcr.hold.stats"] == 2
-	}, 20*time.Second, 50*time.Millisecond, "the hold hears of every push")
+	}, time.Minute, 50*time.Millisecond, "the hold hears of every push")
 	for nsid, least := range map[string]int{"io.atcr.manifest": 4, "io.atcr.tag": 4, "io.atcr.sailor.profile": 1,
 		"io.atcr.hold.captain": 1, "io.atcr.hold.crew": 1, "io.atcr.hold.layer": 1} {
 		require.GreaterOrEqual(t, count[nsid], least, "%s of %v", nsid, count)

@@ -49,7 +49,7 @@ func TestExportsThatNobodyTakesKeepNobodyFromReading(t *testing.T) {
 		})
 		<-s.began
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	_, err = e.Collections(ctx, alice)
 	require.NoError(t, err)

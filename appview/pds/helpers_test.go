@@ -158,7 +158,7 @@ func decodeCommit(t testing.TB, ev pds.Event) *comatproto.SyncSubscribeRepos_Com
 // events reads n events after cursor.
 func events(t testing.TB, e *pds.Engine, cursor int64, n int) []pds.Event {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	sub, err := e.Subscribe(ctx, cursor)
 	require.NoError(t, err)

@@ -155,7 +155,7 @@ func TestAServerWithADirectoryForBackupsMakesOneAndSaysSo(t *testing.T) {
 		require.NotNil(t, ready.Backup)
 		require.Empty(t, ready.Backup.Failed)
 		return !ready.Backup.Last.IsZero()
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	made, err := backup.Dir{Path: dir}.List()
 	require.NoError(t, err)
 	require.Len(t, made, 1)

@@ -41,7 +41,7 @@ func TestAClientThatReadsNothingOfALongAnswerIsCutOff(t *testing.T) {
 	select {
 	case err := <-ended:
 		require.Error(t, err)
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the handler still waits for it")
 	}
 }
@@ -99,7 +99,7 @@ func TestAKeyFileThatCannotBeLoadedIsCounted(t *testing.T) {
 	}
 	require.Equal(t, map[string]float64{"loaded": 0, "failed": 0}, reloads())
 	require.NoError(t, os.WriteFile(path, []byte("no key"), 0o600))
-	require.Eventually(t, func() bool { return reloads()["failed"] > 0 }, 20*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return reloads()["failed"] > 0 }, time.Minute, 5*time.Millisecond)
 	require.Zero(t, reloads()["loaded"])
 	require.Equal(t, before, keys.Set().Hash(), "the last good keys stay")
 }

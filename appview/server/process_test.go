@@ -81,7 +81,7 @@ func launch(t *testing.T, w *servertest.World) *process {
 		}
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
-	}, 20*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	return p
 }
 
@@ -191,7 +191,7 @@ func TestSIGTERMLetsAnUploadComeToItsEnd(t *testing.T) {
 	require.Eventually(t, func() bool { // it has stopped to accept
 		_, err := http.Get(w.URL + "/")
 		return err != nil && strings.Contains(err.Error(), "refused")
-	}, 5*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	for path, want := range map[string]int{"/readyz": http.StatusServiceUnavailable, "/healthz": http.StatusOK, "/livez": http.StatusOK} {
 		resp, err := http.Get(w.DebugURL + path)
 		require.NoError(t, err, "probes are answered until the last upload has ended")

@@ -255,7 +255,7 @@ func TestADatabaseThatGoesAwayAndComesBack(t *testing.T) {
 	refuses(t, resp, 503, "UNAVAILABLE", "database")
 
 	require.NoError(t, cluster.Start())
-	require.Eventually(t, func() bool { return ready() == http.StatusOK }, 20*time.Second, 20*time.Millisecond, "it recovers by itself")
+	require.Eventually(t, func() bool { return ready() == http.StatusOK }, time.Minute, 20*time.Millisecond, "it recovers by itself")
 	require.Equal(t, string(digest.FromBytes(body)), all.digestOf(w, "v1"))
 	require.Equal(t, http.StatusCreated, putManifest(w, servertest.Alice, app, "v2", body).StatusCode)
 	require.Contains(t, log.String(), "not ready")

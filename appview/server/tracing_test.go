@@ -85,7 +85,7 @@ func (r *receiver) wait(t *testing.T, service, name string, is func(span) bool) 
 			}
 		}
 		return false
-	}, 20*time.Second, 10*time.Millisecond, "%s %s", service, name)
+	}, time.Minute, 10*time.Millisecond, "%s %s", service, name)
 	return found
 }
 

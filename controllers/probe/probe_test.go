@@ -143,12 +143,11 @@ func TestEveryFailureHasItsClass(t *testing.T) {
 	t.Cleanup(secure.Close)
 	missing := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(missing.Close)
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
+	const gone = "http://127.0.0.1:1" // a port that no system gives out
 	strict := diddoc.NewClient(diddoc.Policy{}, diddoc.Options{})
 
 	for url, want := range map[string]string{
-		missing.URL: v1alpha1.ReasonBadStatus, gone.URL: v1alpha1.ReasonUnreachable, secure.URL: v1alpha1.ReasonTLSError,
+		missing.URL: v1alpha1.ReasonBadStatus, gone: v1alpha1.ReasonUnreachable, secure.URL: v1alpha1.ReasonTLSError,
 		"http://%zz": v1alpha1.ReasonUnreachable,
 	} {
 		require.Equal(t, want, check(t.Context(), client, url, patience).Reason, url)

@@ -2,10 +2,7 @@ package chaos
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -167,17 +164,4 @@ func build(t *testing.T) string {
 	out, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return dir
-}
-
-// port is a free one on loopback, below those that Linux gives to outgoing connections: nobody takes it while the
-// server that has it is down.
-func port() (int, error) {
-	for range 200 {
-		n := 12_000 + rand.IntN(20_000)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", n))
-		if err == nil {
-			return n, l.Close()
-		}
-	}
-	return 0, errors.New("no free port")
 }

@@ -18,6 +18,7 @@ import (
 
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/store/storetest"
+	"atcr.io/operator/test/testenv"
 )
 
 // Accounts of the world; alice is the hold's captain. Passwords are the test's own, on loopback.
@@ -71,7 +72,7 @@ func startWorld(t *testing.T, binaries string, holdEnv map[string]string) *world
 	ports := make([]int, 7)
 	for i := range ports {
 		var err error
-		ports[i], err = port()
+		ports[i], err = testenv.Port("127.0.0.1")
 		require.NoError(t, err)
 	}
 	t.Cleanup(func() {

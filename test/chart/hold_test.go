@@ -2,7 +2,7 @@ package chart
 
 import (
 	"bytes"
-	"net"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -24,6 +24,7 @@ import (
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/hold/storage/s3test"
+	"atcr.io/operator/test/testenv"
 )
 
 // holdValueFiles of the rendered variants of the hold's chart.
@@ -273,10 +274,9 @@ func startsOnS3(t *testing.T, binary string) {
 	require.Equal(t, "hold-s3/AWS_ACCESS_KEY_ID", env["AWS_ACCESS_KEY_ID"])
 	env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"] = s3.AccessKey, s3.SecretKey // as the kubelet does
 	env["HOLD_DATABASE_DIR"] = t.TempDir()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := testenv.Port("127.0.0.1")
 	require.NoError(t, err)
-	env["HOLD_HTTP_ADDR"], env["HOLD_DEBUG_ADDR"] = "127.0.0.1:0", listener.Addr().String()
-	require.NoError(t, listener.Close())
+	env["HOLD_HTTP_ADDR"], env["HOLD_DEBUG_ADDR"] = "127.0.0.1:0", fmt.Sprint("127.0.0.1:", port)
 
 	cmd := exec.CommandContext(t.Context(), binary, "serve")
 	for k, v := range env {

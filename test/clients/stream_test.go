@@ -2,13 +2,11 @@ package clients
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -27,6 +25,7 @@ import (
 	"atcr.io/operator/appview/devnet"
 	"atcr.io/operator/appview/hold/storage/s3test"
 	"atcr.io/operator/appview/server/servertest"
+	"atcr.io/operator/test/testenv"
 )
 
 // Blobs pass through AppView and hold in constant memory: one of more than 2 GiB, which no signed 32-bit length holds,
@@ -214,11 +213,9 @@ func (p *process) peak(t *testing.T) int64 {
 	return kib << 10
 }
 
-// freePort is a loopback port that was free a moment ago.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	port, err := testenv.Port("127.0.0.1")
 	require.NoError(t, err)
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	return strconv.Itoa(port)
 }

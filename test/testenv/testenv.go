@@ -4,9 +4,12 @@ package testenv
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -59,6 +62,19 @@ func Tool(t testing.TB, name string) string {
 		Missing(t, name, "`hack/tool.sh "+name+"` builds it from its Go module; here it said: "+strings.TrimSpace(said.String()))
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// Port is a free one of an address, below those that Linux gives to whoever asks for any and to outgoing connections:
+// nobody takes it before the server that is to have it has started, or while that is down.
+func Port(address string) (int, error) {
+	for range 200 {
+		n := 12_000 + rand.IntN(20_000)
+		l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(n)))
+		if err == nil {
+			return n, l.Close()
+		}
+	}
+	return 0, errors.New("no free port of " + address)
 }
 
 // Root of the checkout: the next folder with a go.mod, from the working directory up. A test's is its package.

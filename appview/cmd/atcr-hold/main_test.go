@@ -25,6 +25,7 @@ import (
 	"atcr.io/operator/appview/config/version"
 	"atcr.io/operator/appview/devnet"
 	"atcr.io/operator/appview/hold/storage/s3test"
+	"atcr.io/operator/test/testenv"
 )
 
 // The test binary is the command itself when this is set: what is killed is a real process.
@@ -90,10 +91,9 @@ func newProcess(t *testing.T, extra ...string) *process {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := testenv.Port("127.0.0.1")
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprint("127.0.0.1:", port)
 }
 
 // start runs the process until it is ready.
@@ -112,7 +112,7 @@ func (p *process) start() {
 		}
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
-	}, 20*time.Second, 20*time.Millisecond, "not ready")
+	}, time.Minute, 20*time.Millisecond, "not ready")
 }
 
 // kill is kill -9.
@@ -260,7 +260,7 @@ func TestAHoldKilledInMidUploadLosesNothingAcknowledgedAndShowsNothingElse(t *te
 			}
 		}
 		return false
-	}, 10*time.Second, 10*time.Millisecond, "the bytes do not arrive on disk")
+	}, time.Minute, 10*time.Millisecond, "the bytes do not arrive on disk")
 	p.kill()
 	pw.CloseWithError(io.ErrClosedPipe) // the client's transport waits for its body to end
 	require.NotContains(t, (<-sent).Error(), "answered")
@@ -315,7 +315,7 @@ func TestSIGTERMLetsUploadsFinishAndExitsWithZero(t *testing.T) {
 	}()
 	_, err := io.WriteString(pw, "before,")
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return len(p.files("uploads")) > 0 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(p.files("uploads")) > 0 }, time.Minute, 10*time.Millisecond)
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	require.Eventually(t, func() bool { // it takes no new connection any more
 		conn, err := net.Dial("tcp", strings.Replace(strings.TrimPrefix(p.url, "http://"), "localhost", "127.0.0.1", 1))
@@ -323,7 +323,7 @@ func TestSIGTERMLetsUploadsFinishAndExitsWithZero(t *testing.T) {
 			conn.Close()
 		}
 		return err != nil
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	_, err = io.WriteString(pw, "after")
 	require.NoError(t, err)
 	require.NoError(t, pw.Close())

@@ -5,6 +5,7 @@ package servertest
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -26,6 +27,7 @@ import (
 	"atcr.io/operator/appview/hold"
 	"atcr.io/operator/appview/pds"
 	"atcr.io/operator/appview/server"
+	"atcr.io/operator/test/testenv"
 )
 
 // Options are those of [world.Options]; Dir is a temporary folder when empty.
@@ -52,10 +54,25 @@ func Start(t testing.TB, o Options) *World {
 	if o.Log == nil && os.Getenv("ATCR_TEST_LOG") != "" {
 		o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
+	if o.NoAppView { // it is started later, and perhaps again
+		for _, addr := range []*string{&o.AppViewAddr, &o.DebugAddr} {
+			if *addr == "" {
+				*addr = ownAddr(t)
+			}
+		}
+	}
 	w, err := world.Start(t.Context(), o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, w.Close()) })
 	return &World{w, t}
+}
+
+// ownAddr is an address on loopback that stays free until its server starts, and while it is down.
+func ownAddr(t testing.TB) string {
+	t.Helper()
+	port, err := testenv.Port("127.0.0.1")
+	require.NoError(t, err)
+	return fmt.Sprint("127.0.0.1:", port)
 }
 
 // Account is an account by its handle.
@@ -114,7 +131,7 @@ type Hold struct {
 // AnotherHold starts one more hold, whose captain is alice too; env goes over the variables of the world's own. It ends
 // with the test.
 func (w *World) AnotherHold(env map[string]string) *Hold {
-	h := &Hold{world: w, dir: w.t.TempDir()}
+	h := &Hold{world: w, dir: w.t.TempDir(), addr: ownAddr(w.t)}
 	h.start(env)
 	w.t.Cleanup(h.Stop)
 	return h

@@ -212,7 +212,7 @@ func TestTheScheduleMakesWhatIsDueAndSaysHowItWent(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { s.Run(ctx); close(done) }()
-		require.Eventually(t, func() bool { return until(s.State()) }, 10*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return until(s.State()) }, time.Minute, time.Millisecond)
 		cancel()
 		<-done
 	}

@@ -141,12 +141,9 @@ func create(bin, address string, settings []string) (*Cluster, error) {
 	if err := os.WriteFile(pw, []byte(password), 0o644); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
-	if err != nil {
+	if c.port, err = testenv.Port(address); err != nil {
 		return nil, err
 	}
-	c.port = l.Addr().(*net.TCPAddr).Port
-	l.Close()
 	// A locale that does not compare bytes, where there is one: lists must be in byte order all the same.
 	initdb := c.command(filepath.Join(bin, "initdb"), "-D", c.data(), "-U", "atcr", "--auth=scram-sha-256", "--pwfile="+pw,
 		"--encoding=UTF8", "--locale-provider=icu", "--icu-locale=en", "--locale=C.UTF-8", "--no-sync")

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +22,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/test/testenv"
 )
 
 // Server is a running S3 server, stopped and removed when its test ends.
@@ -109,10 +109,11 @@ func (s *Server) client(tb testing.TB) *minio.Client {
 
 // run starts the server on a free port; its process ends with the test, or with this process.
 func (s *Server) run(tb testing.TB, binary string) error {
-	addr, err := freeAddr()
+	port, err := testenv.Port("127.0.0.1")
 	if err != nil {
 		return err
 	}
+	addr := fmt.Sprint("127.0.0.1:", port)
 	dir := tb.TempDir()
 	var log bytes.Buffer
 	cmd := exec.Command(binary, "--port", addr, "posix", dir)
@@ -166,14 +167,6 @@ func waitReady(endpoint string, ended <-chan struct{}) error {
 			}
 		}
 	}
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // findBinary asks hack/tool.sh for the server's binary; the first time that builds it, which takes minutes.
