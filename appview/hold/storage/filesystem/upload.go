@@ -155,7 +155,9 @@ func (d *Driver) assemble(id string, u *upload, alg digest.Algorithm, parts []st
 		}
 		return f, digest.NewDigest(alg, h), nil
 	}
-	out, err := os.Create(filepath.Join(d.uploadPath(id), "assembled"))
+	name := filepath.Join(d.uploadPath(id), "assembled")
+	_ = os.Remove(name) // of a completion that was killed: it may be a blob by now, which is never written to again
+	out, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, "", fmt.Errorf("assemble: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 
@@ -80,16 +81,17 @@ func (d *Driver) move(ctx context.Context, objects []object, size int64, want di
 	return nil
 }
 
-// wholeKey is where the parts of an upload are put together. No URL of it is ever signed: what is read there cannot be
-// changed by whoever put the parts, as these can until their URLs expire, even without another ETag, which is MD5.
-func wholeKey(id string) string { return storage.UploadKey(id) + "/whole" }
+// wholeKey is where one completion puts the parts of an upload together. No URL of it is ever signed: what is read there
+// cannot be changed by whoever put the parts, as these can until their URLs expire, even without another ETag, which is
+// MD5. Nor does another completion write there, whose copy an endpoint may finish long after its client hung up.
+func wholeKey(id string) string { return storage.UploadKey(id) + "/whole-" + rand.Text() }
 
 // stage copies the parts to where no client can write, verifies what is there, and copies that into place.
 func (d *Driver) stage(ctx context.Context, id string, objects []object, size int64, want digest.Digest) error {
-	if err := d.copy(ctx, objects, wholeKey(id)); err != nil {
+	whole := object{key: wholeKey(id), size: size}
+	if err := d.copy(ctx, objects, whole.key); err != nil {
 		return err
 	}
-	whole := object{key: wholeKey(id), size: size}
 	h := want.Algorithm().Hash()
 	if err := d.read(ctx, whole, 0, size, h); err != nil {
 		return err

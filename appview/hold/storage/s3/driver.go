@@ -2,7 +2,7 @@
 // to and from the endpoint by presigned URLs, which sign.go makes.
 //
 // Every part of an upload is an object of its own, uploads/<id>/<part number>, so that a part may have any size and be
-// put again. Completion copies the parts, on the server, to uploads/<id>/whole, where no client can write. It reads
+// put again. Completion copies the parts, on the server, to uploads/<id>/whole-*, where no client can write. It reads
 // that back once to verify the digest, and copies it to blobs/<algorithm>/<2 hex>/<hex>/data: see complete.go and
 // plan.go. A small blob is read and put instead. What is read or copied of parts is named by its ETag, so a part that
 // is overwritten meanwhile makes the completion fail.

@@ -327,6 +327,11 @@ func repeated(t *testing.T, d storage.Driver) {
 		}
 		_, err := d.Complete(t.Context(), id, dg, parts)
 		require.NoError(t, err)
+		// What is published belongs to everybody: an upload whose bytes are others by now takes nothing of it away.
+		other := Put(t, d, id, 1, Bytes(7, sizes[0]))
+		_, err = d.Complete(t.Context(), id, dg, append([]storage.Part{other}, parts[1:]...))
+		require.ErrorIs(t, err, storage.ErrDigestMismatch)
+		requireBlob(t, d, all, dg)
 		require.NoError(t, d.Abort(t.Context(), id))
 		requireBlob(t, d, all, dg)
 		_, err = d.Complete(t.Context(), id, dg, parts)
