@@ -317,6 +317,9 @@ type DatabaseStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	ClaimName string `json:"claimName,omitempty"`
+	// bytes of the SQLite file in steps of 16 MiB, as the server said last. It is asked every ten minutes.
+	// +optional
+	Bytes int64 `json:"bytes,omitempty"`
 	// backupClaimName is the claim that its backups are on.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253

@@ -153,6 +153,8 @@ const (
 const (
 	// ReasonClaimBound: the claim is bound to a volume.
 	ReasonClaimBound = "ClaimBound"
+	// ReasonStorageFull: the claim's volume has no room for another write.
+	ReasonStorageFull = "StorageFull"
 	// ReasonClaimPending: the claim waits for a volume; normal until a pod is scheduled. The condition is true while
 	// spec.replicas is 0.
 	ReasonClaimPending = "ClaimPending"

@@ -3,9 +3,12 @@ package server
 import (
 	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
 
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/observe"
+	"atcr.io/operator/appview/store/backup"
 )
 
 // DebugHandler serves the debug listener: probes, metrics, profiles. It is not for the public.
@@ -20,6 +23,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 		last, failed := s.backups.State()
 		out.Backup = &names.BackupState{Last: last, Failed: failed}
 	}
+	out.Database = s.space()
 	status := http.StatusOK
 	switch err := s.db.Ping(r.Context()); {
 	case s.draining.Load():
@@ -32,4 +36,23 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(out) // the prober may have left
+}
+
+// space is how large the database is, and may become; nil: it is no file.
+func (s *Server) space() *names.DatabaseState {
+	path := s.cfg.UIDatabasePath
+	if s.db.Shared() || !s.cfg.UIEnabled || path == "" {
+		return nil
+	}
+	free, err := backup.Available(filepath.Dir(path))
+	if err != nil {
+		return nil
+	}
+	out := &names.DatabaseState{Free: free}
+	for _, suffix := range []string{"", "-wal"} {
+		if info, err := os.Stat(path + suffix); err == nil {
+			out.Bytes += info.Size()
+		}
+	}
+	return out
 }

@@ -171,6 +171,9 @@ func TestReadyNamesTheKeysAndTheRuntimeFile(t *testing.T) {
 	require.Equal(t, "ok", ready.Status)
 	require.Len(t, ready.KeySetHash, 64)
 	require.Len(t, ready.RuntimeHash, 64)
+	require.NotNil(t, ready.Database)
+	require.Positive(t, ready.Database.Bytes)
+	require.Positive(t, ready.Database.Free)
 
 	w.Do("", http.MethodGet, "/v2/"+app+"/tags/list", app, nil, nil)
 	resp, err = http.Get(w.DebugURL + names.PathMetrics)

@@ -22,6 +22,9 @@ func (r *Reconciler) database(ctx context.Context, sc *scope) error {
 	}
 	sc.reportSwitch(r, v1alpha1.DatabaseSQLite)
 	sc.status.Database = v1alpha1.DatabaseStatus{Type: v1alpha1.DatabaseSQLite, ClaimName: s.ClaimName}
+	if was := sc.appView.Status.Database; was.ClaimName == s.ClaimName {
+		sc.status.Database.Bytes = was.Bytes
+	}
 	if was := sc.appView.Status.Database; s.Backup != nil && was.BackupClaimName == s.Backup.ClaimName {
 		sc.status.Database.LastBackupTime = was.LastBackupTime
 	}

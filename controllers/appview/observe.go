@@ -51,10 +51,10 @@ func (r *Reconciler) observe(ctx context.Context, sc *scope) error {
 		sc.conditions.False(v1alpha1.ConditionAvailable, a.reason, a.message)
 		sc.stalled = sc.stalled || deploymentCondition(d, appsv1.DeploymentProgressing).Reason == deadlineExceeded
 	}
-	if sc.settings.PostgreSQL {
-		if err := r.reportPostgres(ctx, sc, d, pods.Items); err != nil {
-			return err
-		}
+	if !sc.settings.PostgreSQL {
+		r.space(ctx, sc, pods.Items)
+	} else if err := r.reportPostgres(ctx, sc, d, pods.Items); err != nil {
+		return err
 	}
 	sc.reportLastWords(pods.Items)
 	return nil

@@ -156,4 +156,5 @@ func (s *servers) forget(appView types.NamespacedName) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.files, appView)
+	delete(s.spaces, appView)
 }

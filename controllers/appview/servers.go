@@ -30,12 +30,13 @@ type servers struct {
 	client    client.Client
 	readiness Readiness
 
-	mu    sync.Mutex
-	files map[types.NamespacedName]runtimeFile // by AppView
+	mu     sync.Mutex
+	files  map[types.NamespacedName]runtimeFile // by AppView
+	spaces map[types.NamespacedName]seenSpace
 }
 
 func newServers(c client.Client, readiness Readiness) *servers {
-	return &servers{client: c, readiness: readiness, files: map[types.NamespacedName]runtimeFile{}}
+	return &servers{client: c, readiness: readiness, files: map[types.NamespacedName]runtimeFile{}, spaces: map[types.NamespacedName]seenSpace{}}
 }
 
 // askAtOnce bounds how many pods are asked at the same time: fifty that do not answer must not outlast a reconcile.

@@ -95,7 +95,14 @@ type Ready struct {
 	SigningKey  string `json:"signingKey"`  // kid of the one that signs
 	RuntimeHash string `json:"runtimeHash"` // [RuntimeHash] of the loaded file; empty without one
 
-	Backup *BackupState `json:"backup,omitempty"` // nil: none are made
+	Backup   *BackupState   `json:"backup,omitempty"`   // nil: none are made
+	Database *DatabaseState `json:"database,omitempty"` // nil: it is no file of this server
+}
+
+// DatabaseState says how large the SQLite database is. Without room reads go on, and what must be written is refused.
+type DatabaseState struct {
+	Bytes int64 `json:"bytes"` // its files
+	Free  int64 `json:"free"`  // that its file system has left
 }
 
 // BackupState says how the server's backups go.

@@ -94,7 +94,7 @@ func (d Dir) room(path string) error {
 	}
 	free := d.Free
 	if free == nil {
-		free = available
+		free = Available
 	}
 	have, err := free(d.Path)
 	if err != nil {
@@ -106,7 +106,8 @@ func (d Dir) room(path string) error {
 	return nil
 }
 
-func available(dir string) (int64, error) {
+// Available is how many bytes the file system of dir has left for this user.
+func Available(dir string) (int64, error) {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(dir, &s); err != nil {
 		return 0, err

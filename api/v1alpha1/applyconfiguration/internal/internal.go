@@ -383,6 +383,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: backupClaimName
       type:
         scalar: string
+    - name: bytes
+      type:
+        scalar: numeric
     - name: claimName
       type:
         scalar: string

@@ -16,6 +16,8 @@ type DatabaseStatusApplyConfiguration struct {
 	Type *apiv1alpha1.DatabaseType `json:"type,omitempty"`
 	// claimName is the claim that the SQLite file is on.
 	ClaimName *string `json:"claimName,omitempty"`
+	// bytes of the SQLite file in steps of 16 MiB, as the server said last. It is asked every ten minutes.
+	Bytes *int64 `json:"bytes,omitempty"`
 	// backupClaimName is the claim that its backups are on.
 	BackupClaimName *string `json:"backupClaimName,omitempty"`
 	// lastBackupTime is when the newest backup was made, as the server said last.
@@ -41,6 +43,14 @@ func (b *DatabaseStatusApplyConfiguration) WithType(value apiv1alpha1.DatabaseTy
 // If called multiple times, the ClaimName field is set to the value of the last call.
 func (b *DatabaseStatusApplyConfiguration) WithClaimName(value string) *DatabaseStatusApplyConfiguration {
 	b.ClaimName = &value
+	return b
+}
+
+// WithBytes sets the Bytes field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Bytes field is set to the value of the last call.
+func (b *DatabaseStatusApplyConfiguration) WithBytes(value int64) *DatabaseStatusApplyConfiguration {
+	b.Bytes = &value
 	return b
 }
 

@@ -1,0 +1,100 @@
+package appview
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/appview/config/names"
+)
+
+const (
+	// spaceEvery is how often the server is asked how much room its database has, and fullEvery while it has none.
+	spaceEvery = 10 * time.Minute
+	fullEvery  = time.Minute
+
+	// A volume with less than spaceLow left is full: SQLite's log alone may need as much. It is not with twice that.
+	spaceLow  = 16 << 20
+	spaceStep = 16 << 20 // of what status says
+)
+
+// seenSpace is what a server said of its SQLite database.
+type seenSpace struct {
+	state *names.DatabaseState // nil: nothing
+	until time.Time            // when it is asked again
+}
+
+// space says when the volume of the SQLite database is full. The server then goes on with what needs no write.
+func (r *Reconciler) space(ctx context.Context, sc *scope, pods []corev1.Pod) {
+	key := types.NamespacedName{Namespace: sc.appView.Namespace, Name: sc.appView.Name}
+	said := r.servers.space(key)
+	now := sc.now.Time
+	requested := sc.status.LastHandledReconcileAt != sc.appView.Status.LastHandledReconcileAt
+	for i := range pods {
+		p := &pods[i]
+		if !runs(p) || !p.DeletionTimestamp.IsZero() {
+			continue
+		}
+		if requested || !now.Before(said.until) {
+			said.until = now.Add(spaceEvery)
+			if got, err := r.servers.readiness.Ready(ctx, p.Status.PodIP); err == nil {
+				if said.state = got.Database; full(said.state, false) {
+					said.until = now.Add(fullEvery)
+				}
+			}
+			r.servers.setSpace(key, said)
+		}
+		sc.again(said.until.Sub(now))
+		break // SQLite has one
+	}
+	if said.state == nil {
+		return
+	}
+	sc.status.Database.Bytes = (said.state.Bytes + spaceStep - 1) / spaceStep * spaceStep
+	was := sc.conditions.Get(v1alpha1.ConditionDatabaseReady)
+	if was == nil || was.Reason != v1alpha1.ReasonClaimBound || !full(said.state, sc.wasFull()) {
+		return
+	}
+	sc.stalled = true
+	remedy := "make it larger (spec.database.sqlite.size)"
+	if !sc.settings.OwnClaim {
+		remedy = "make it larger"
+	}
+	sc.conditions.False(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonStorageFull, fmt.Sprintf(
+		"the volume of PersistentVolumeClaim %s is full: %s, or delete what else is on it. Pulls of what the registry knows go on; logins and pushes fail", sc.settings.ClaimName, remedy))
+}
+
+// full says whether a database has no room; once it had none, it takes twice as much to be well.
+func full(s *names.DatabaseState, before bool) bool {
+	least := int64(spaceLow)
+	if before {
+		least *= 2
+	}
+	return s != nil && s.Free < least
+}
+
+// wasFull says whether the condition has said so.
+func (sc *scope) wasFull() bool {
+	for _, c := range sc.appView.Status.Conditions {
+		if c.Type == v1alpha1.ConditionDatabaseReady {
+			return c.Reason == v1alpha1.ReasonStorageFull
+		}
+	}
+	return false
+}
+
+func (s *servers) space(appView types.NamespacedName) seenSpace {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spaces[appView]
+}
+
+func (s *servers) setSpace(appView types.NamespacedName, said seenSpace) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spaces[appView] = said
+}
