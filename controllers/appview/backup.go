@@ -41,9 +41,10 @@ func (r *Reconciler) backupClaim(ctx context.Context, sc *scope) error {
 			return err
 		}
 		err = apply.Apply(ctx, r.applier, render.BackupClaim(sc.appView, b), live, sc.mayWrite)
-		if stalled, ok := outcome.IsStalled(err); ok {
+		// Its storage class cannot make it larger, say.
+		if _, stalled := outcome.IsStalled(err); stalled || apierrors.IsForbidden(err) {
 			sc.again(refusedRetry)
-			sc.backupTrouble = "no claim for backups: " + stalled.Error()
+			sc.backupTrouble = "no claim for backups as spec.database.sqlite.backup.claim asks for it: " + err.Error()
 			b.Mounted = live.UID != "" && sc.owned(live) // a change that is refused leaves it as it is
 			return nil
 		}

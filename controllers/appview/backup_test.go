@@ -195,10 +195,13 @@ func TestARegistryRunsWithoutTheClaimForItsBackups(t *testing.T) {
 			return e.Client.Status().Update(t.Context(), claim)
 		})
 		controltest.Update(e, av, func(av *v1alpha1.AppView) {
-			av.Spec.Database.SQLite.Backup.Claim = v1alpha1.BackupClaim{} // of 1Gi
+			av.Spec.Database.SQLite.Backup.Claim.Size = new(controltest.Quantity("4Gi")) // which no storage class makes of it
 		})
-		e.AppView("registry", "Ready=True", "BackupCurrent=False/Failed")
+		got := e.AppView("registry", "Ready=True", "BackupCurrent=False/Failed")
+		require.Contains(t, condition(got, "BackupCurrent").Message, "spec.database.sqlite.backup.claim")
 		require.Equal(t, "registry-backup", backedUp(e)[names.DirBackup], "what there is goes on being used")
+		controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Database.SQLite.Backup.Claim.Size = nil })
+		e.AppView("registry", "Ready=True", "BackupCurrent=Unknown/Pending")
 	})
 	t.Run("a volume that is gone", func(t *testing.T) {
 		t.Parallel()
