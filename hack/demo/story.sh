@@ -66,7 +66,8 @@ cat <<'PAGE'
 Alice has a cluster and an account of the AT Protocol. She wants a registry of her own, with a hold that nobody else can
 read. In this run the account is `alice.test` on a development PDS in the cluster (`hack/demo/devnet.yaml`), so the values
 marked *development* name its directory: with an account of the public network they are left out. `$DID` is her DID,
-`$APP_PASSWORD` an app password of hers, `$TAG` the version of the images, which `make push` put where the nodes pull from.
+`$APP_PASSWORD` an app password of hers, `$TAG` the version of the images, which the nodes have. After `make push` the charts
+are those in `dist/`, which name the images, and no tag is set.
 
 ## 1. The operator
 PAGE
