@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,31 +30,46 @@ func (e *Env) Kubelet() {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(e.Context()))
 	var wg sync.WaitGroup
 	for _, list := range []client.ObjectList{&appsv1.DeploymentList{}, &corev1.PersistentVolumeClaimList{}, &corev1.PodList{}} {
-		w, err := e.Client.Watch(ctx, list, client.InNamespace(e.Namespace))
-		require.NoError(e, err)
 		wg.Go(func() {
-			for ev := range w.ResultChan() {
-				switch o := ev.Object.(type) {
-				case *appsv1.Deployment:
-					if o.Status.ObservedGeneration < o.Generation && o.DeletionTimestamp.IsZero() {
-						Run(o)
-						_ = e.Client.Status().Update(ctx, o) // a conflict brings another event
-					}
-				case *corev1.Pod:
-					if render.IsTrial(o) && o.Status.Phase == corev1.PodPending && len(o.Status.ContainerStatuses) == 0 {
-						try(o)
-						_ = e.Client.Status().Update(ctx, o)
-					}
-				case *corev1.PersistentVolumeClaim:
-					if (o.Status.Phase == "" || o.Status.Phase == corev1.ClaimPending) && o.DeletionTimestamp.IsZero() {
-						o.Status.Phase = corev1.ClaimBound
-						_ = e.Client.Status().Update(ctx, o)
-					}
-				}
+			for ctx.Err() == nil {
+				e.attend(ctx, list)
 			}
 		})
 	}
 	e.Cleanup(func() { cancel(); wg.Wait() })
+}
+
+// attend does the cluster's part for what a watch shows, which begins with all that is there. It returns when the watch
+// ends, as the API server lets one that falls behind, and when a write fails for another reason than that the object has
+// moved on, which brings another event.
+func (e *Env) attend(ctx context.Context, list client.ObjectList) {
+	w, err := e.Client.Watch(ctx, list, client.InNamespace(e.Namespace))
+	if err != nil {
+		return
+	}
+	defer w.Stop()
+	for ev := range w.ResultChan() {
+		switch o := ev.Object.(type) {
+		case *appsv1.Deployment:
+			if o.Status.ObservedGeneration < o.Generation && o.DeletionTimestamp.IsZero() {
+				Run(o)
+				err = e.Client.Status().Update(ctx, o)
+			}
+		case *corev1.Pod:
+			if render.IsTrial(o) && o.Status.Phase == corev1.PodPending && len(o.Status.ContainerStatuses) == 0 {
+				try(o)
+				err = e.Client.Status().Update(ctx, o)
+			}
+		case *corev1.PersistentVolumeClaim:
+			if (o.Status.Phase == "" || o.Status.Phase == corev1.ClaimPending) && o.DeletionTimestamp.IsZero() {
+				o.Status.Phase = corev1.ClaimBound
+				err = e.Client.Status().Update(ctx, o)
+			}
+		}
+		if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+			return
+		}
+	}
 }
 
 // Run makes d look as if its pods ran.
