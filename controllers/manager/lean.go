@@ -51,9 +51,9 @@ func (l *lean) object(o any) (any, error) {
 	}
 	switch o := o.(type) {
 	case *v1alpha1.AppView:
-		l.conditions(o.Status.Conditions)
+		o.Status.Conditions, o.Status.Links = l.conditions(o.Status.Conditions), tight(o.Status.Links)
 	case *v1alpha1.HoldLink:
-		l.conditions(o.Status.Conditions)
+		o.Status.Conditions = l.conditions(o.Status.Conditions)
 	case *corev1.Service:
 		o.Spec.Selector = l.set(o.Spec.Selector)
 	case *appsv1.Deployment:
@@ -99,18 +99,27 @@ func (l *lean) word(s string) string {
 	return s
 }
 
-func (l *lean) conditions(all []metav1.Condition) {
+// tight has no room for more, which decoders leave.
+func tight[T any](s []T) []T {
+	if cap(s) == len(s) {
+		return s
+	}
+	return append(make([]T, 0, len(s)), s...)
+}
+
+func (l *lean) conditions(all []metav1.Condition) []metav1.Condition {
 	for i := range all {
 		c := &all[i]
 		c.Type, c.Status, c.Reason = l.word(c.Type), metav1.ConditionStatus(l.word(string(c.Status))), l.word(c.Reason)
 	}
+	return tight(all)
 }
 
 func (l *lean) template(t *corev1.PodTemplateSpec) {
 	t.Labels = l.set(t.Labels)
 	for i := range t.Spec.Containers {
 		c := &t.Spec.Containers[i]
-		c.Image = l.word(c.Image)
+		c.Image, c.Env, c.VolumeMounts = l.word(c.Image), tight(c.Env), tight(c.VolumeMounts)
 		for j := range c.Env {
 			c.Env[j].Name, c.Env[j].Value = l.word(c.Env[j].Name), l.word(c.Env[j].Value)
 		}
@@ -118,6 +127,7 @@ func (l *lean) template(t *corev1.PodTemplateSpec) {
 			c.VolumeMounts[j].Name, c.VolumeMounts[j].MountPath = l.word(c.VolumeMounts[j].Name), l.word(c.VolumeMounts[j].MountPath)
 		}
 	}
+	t.Spec.Volumes = tight(t.Spec.Volumes)
 	for i := range t.Spec.Volumes {
 		v := &t.Spec.Volumes[i]
 		v.Name = l.word(v.Name)
