@@ -32,7 +32,7 @@ type Upload struct {
 	PartSize  int64  `json:"partSize"`          // preferred bytes of a part
 	MinPart   int64  `json:"minPart,omitempty"` // smallest part but the last; 0: any
 	Streaming bool   `json:"streaming,omitempty"`
-	Verifies  bool   `json:"verifies,omitempty"` // completion fails unless the bytes hash to the digest
+	Verifies  bool   `json:"verifies,omitempty"` // completion fails unless the bytes hash to the digest: an operator's hold says so
 }
 
 // Part is a part that a hold has acknowledged.
@@ -92,7 +92,8 @@ func (c *Client) Initiate(ctx context.Context, h *Hold, user syntax.DID, d diges
 	if out.UploadID == "" || len(out.UploadID) > 2048 {
 		return nil, &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: errors.New("no usable uploadId in the answer")}
 	}
-	u := &Upload{ID: out.UploadID, PartSize: min(out.PartSize, MaxPartSize), Streaming: out.Streaming, Verifies: out.Verifies}
+	_, operated := c.Configured(string(h.DID)) // what any other hold claims is worth nothing
+	u := &Upload{ID: out.UploadID, PartSize: min(out.PartSize, MaxPartSize), Streaming: out.Streaming, Verifies: out.Verifies && operated}
 	if u.PartSize <= 0 {
 		u.PartSize = defaultPartSize
 		if !u.Streaming {

@@ -79,7 +79,8 @@ func (u *Uploader) Append(ctx context.Context, s *Session, body io.Reader, size 
 
 // AppendLast is Append for bytes that Finish follows at once: they are remembered in s only. When Finish then fails,
 // the upload is as it was before these bytes, and a client that repeats its request sends them again. A whole blob is left
-// to the hold to hash if that verifies digests: it must in any case, and hashing is most of what a large push costs here.
+// to the hold to hash if the operator configured that hold and it verifies digests: it must in any case, and hashing is
+// most of what a large push costs here. What goes to a hold that a user chose is hashed here: nobody else may.
 func (u *Uploader) AppendLast(ctx context.Context, s *Session, body io.Reader, size int64) error {
 	return u.pass(ctx, s, body, size, true)
 }

@@ -104,7 +104,13 @@ type tokens struct{}
 
 func (tokens) ServiceToken(context.Context, syntax.DID, syntax.DID) (string, error) { return "t", nil }
 
+// start begins an upload to a hold that a user chose.
 func start(t *testing.T, initiated string) (*hold, *upload.Uploader, *upload.Session) {
+	return startAt(t, initiated, false)
+}
+
+// startAt begins an upload to a hold that the operator configured, or not.
+func startAt(t *testing.T, initiated string, operated bool) (*hold, *upload.Uploader, *upload.Session) {
 	t.Helper()
 	h := &hold{initiated: initiated, parts: map[string][]byte{}}
 	h.Server = httptest.NewServer(h)
@@ -113,7 +119,7 @@ func start(t *testing.T, initiated string) (*hold, *upload.Uploader, *upload.Ses
 	require.NoError(t, err)
 	t.Cleanup(func() { db.Close() })
 	client := holdclient.New(holdclient.Config{Directory: directory(h.URL), Tokens: tokens{}, Guarded: http.DefaultClient, Trusted: http.DefaultClient, HandOut: anywhere,
-		Configured: func(string) (names.Hold, bool) { return names.Hold{}, false }})
+		Configured: func(string) (names.Hold, bool) { return names.Hold{}, operated }})
 	u := upload.New(client, &upload.Sessions{Store: db, Now: time.Now}, slog.New(slog.DiscardHandler))
 	at, err := client.Resolve(t.Context(), "did:web:hold.example.com")
 	require.NoError(t, err)
@@ -141,25 +147,30 @@ func TestAForeignHoldGetsPartsOfEightMebibytes(t *testing.T) {
 	require.True(t, bytes.Equal(blob, h.completed))
 }
 
-func TestAHoldThatVerifiesDigestsIsTheOneToHashAWholeBlob(t *testing.T) {
+func TestAHoldOfTheOperatorThatVerifiesDigestsIsTheOneToHashAWholeBlob(t *testing.T) {
 	const verifies = `,"streaming":true,"verifies":true`
 	blob := bytesOf(1000)
-	h, u, s := start(t, verifies)
+	h, u, s := startAt(t, verifies, true)
 	h.differs = true
 	require.NoError(t, u.AppendLast(t.Context(), s, bytes.NewReader(blob), 1000))
 	require.ErrorIs(t, u.Finish(t.Context(), s, digest.FromBytes(blob)), upload.ErrDigest, "it says no, though the digest is right")
 	_, err := u.Sessions.Get(t.Context(), alice, "app", s.ID)
 	require.ErrorIs(t, err, upload.ErrUnknown)
 
-	h, u, s = start(t, verifies)
+	h, u, s = startAt(t, verifies, true)
 	require.NoError(t, u.Append(t.Context(), s, bytes.NewReader(blob[:500]), 500))
 	require.NoError(t, u.AppendLast(t.Context(), s, bytes.NewReader(blob[500:]), 500))
 	require.ErrorIs(t, u.Finish(t.Context(), s, digest.FromString("other")), upload.ErrDigest, "one that came in chunks is hashed here too")
 	require.Nil(t, h.completed)
 
-	h, u, s = start(t, `,"streaming":true`)
+	h, u, s = start(t, verifies)
 	require.NoError(t, u.AppendLast(t.Context(), s, bytes.NewReader(blob), 1000))
-	require.ErrorIs(t, u.Finish(t.Context(), s, digest.FromString("other")), upload.ErrDigest, "and all that goes to a hold that does not promise it")
+	require.ErrorIs(t, u.Finish(t.Context(), s, digest.FromString("other")), upload.ErrDigest, "and all that goes to a hold of somebody else, whatever that promises")
+	require.Nil(t, h.completed)
+
+	h, u, s = startAt(t, `,"streaming":true`, true)
+	require.NoError(t, u.AppendLast(t.Context(), s, bytes.NewReader(blob), 1000))
+	require.ErrorIs(t, u.Finish(t.Context(), s, digest.FromString("other")), upload.ErrDigest, "or to one that does not promise it")
 	require.Nil(t, h.completed)
 }
 
