@@ -52,6 +52,7 @@ type Config struct {
 	GCInterval          time.Duration  `env:"HOLD_GC_INTERVAL" envDefault:"24h"`
 	GCGrace             time.Duration  `env:"HOLD_GC_GRACE" envDefault:"240h"`
 	AppViewDIDs         []string       `env:"HOLD_APPVIEW_DIDS"`
+	StatsInterval       time.Duration  `env:"HOLD_STATS_INTERVAL" envDefault:"1m"`
 	TestMode            bool           `env:"TEST_MODE" envDefault:"false"`
 	StorageDriver       string         `env:"STORAGE_DRIVER" envDefault:"s3"`
 	StorageRootDir      string         `env:"STORAGE_ROOT_DIR"`
@@ -182,6 +183,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxUploads < 1 {
 		bad(names.HoldMaxUploads, "%d, want at least 1", c.MaxUploads)
+	}
+	if c.StatsInterval <= 0 {
+		bad(names.HoldStatsInterval, "%s, want more than nothing, such as 1m", c.StatsInterval)
 	}
 	if _, err := parseTiers(c); err != nil {
 		errs = append(errs, err)

@@ -52,6 +52,7 @@ func TestAnInvalidConfigurationNamesTheVariableAndTheRemedy(t *testing.T) {
 		{"HOLD_PUBLIC", "maybe", "HOLD_PUBLIC: want true or false"},
 		{"HOLD_SHUTDOWN_GRACE", "25", "HOLD_SHUTDOWN_GRACE: want a duration"},
 		{"HOLD_MAX_UPLOADS", "0", "at least 1"},
+		{"HOLD_STATS_INTERVAL", "0s", "more than nothing"},
 		{"HOLD_QUOTA_TIERS", "small=much", "want a size"},
 		{"HOLD_QUOTA_TIERS", "small=0", "want a size"},
 		{"HOLD_QUOTA_TIERS", "=2GB", "a name of its own"},

@@ -80,7 +80,7 @@ func (s *Server) deleteLayerRecords(ctx context.Context, keys []syntax.RecordKey
 func (s *Server) sweepDeleted(ctx context.Context) error {
 	now := s.now()
 	deleted, reserved := now.Add(-s.cfg.UploadTTL), now.Add(-notifyHorizon)
-	dead, err := s.ledger.DeadManifests(ctx, deleted, reserved)
+	dead, err := s.ledger.DeadManifests(ctx, "", deleted, reserved)
 	if err != nil {
 		return err
 	}
@@ -90,16 +90,47 @@ func (s *Server) sweepDeleted(ctx context.Context) error {
 	}
 	var errs []error
 	for did, manifests := range byUser {
-		public, err := s.reader.read(ctx, did)
-		if err != nil {
-			s.log.InfoContext(ctx, "blobs of deleted manifests stay: the user's manifests cannot be read", "did", did, "error", err)
-			continue
-		}
-		for _, m := range manifests {
-			errs = append(errs, s.release(ctx, did, m, public, deleted, reserved))
-		}
+		errs = append(errs, s.releaseUnused(ctx, did, manifests, nil, deleted, reserved))
 	}
 	return errors.Join(append(errs, s.ledger.ForgetManifests(ctx, reserved))...)
+}
+
+// sweepUnnamed takes from users the blobs that they uploaded longer than UploadTTL ago for no manifest: clients that gave
+// up between the last layer and the manifest leave them. As with deleted manifests, what the user's PDS says decides.
+func (s *Server) sweepUnnamed(ctx context.Context) error {
+	now := s.now()
+	used, reserved := now.Add(-s.cfg.UploadTTL), now.Add(-notifyHorizon)
+	unnamed, err := s.ledger.UnnamedBlobs(ctx, "", used)
+	if err != nil {
+		return err
+	}
+	byUser := map[syntax.DID][]digest.Digest{}
+	for _, u := range unnamed {
+		byUser[u.DID] = append(byUser[u.DID], u.Digest)
+	}
+	var errs []error
+	for did, blobs := range byUser {
+		errs = append(errs, s.releaseUnused(ctx, did, nil, blobs, used, reserved))
+	}
+	return errors.Join(errs...)
+}
+
+// releaseUnused takes the blobs of manifests that are gone, and blobs of no manifest, from a user, if the user's PDS can
+// be read and agrees.
+func (s *Server) releaseUnused(ctx context.Context, did syntax.DID, dead, unnamed []digest.Digest, used, reserved time.Time) error {
+	public, err := s.reader.read(ctx, did)
+	if err != nil {
+		s.log.InfoContext(ctx, "blobs of deleted manifests, or of none, stay: the user's manifests cannot be read", "did", did, "error", err)
+		return nil
+	}
+	var errs []error
+	for _, m := range dead {
+		errs = append(errs, s.release(ctx, did, m, public, used, reserved))
+	}
+	for _, d := range unnamed {
+		errs = append(errs, s.removeUnnamed(ctx, did, d, public, used, reserved))
+	}
+	return errors.Join(errs...)
 }
 
 // release takes the blobs of a manifest that is gone from its user. One that is public after all gets its records.
@@ -131,38 +162,16 @@ func (s *Server) release(ctx context.Context, did syntax.DID, manifest digest.Di
 	return s.ledger.ForgetBlobs(ctx, ledger.Dead{DID: did, Manifest: manifest}, reserved)
 }
 
-// sweepUnnamed takes from users the blobs that they uploaded longer than UploadTTL ago for no manifest: clients that gave
-// up between the last layer and the manifest leave them. As with deleted manifests, what the user's PDS says decides.
-func (s *Server) sweepUnnamed(ctx context.Context) error {
-	now := s.now()
-	used, reserved := now.Add(-s.cfg.UploadTTL), now.Add(-notifyHorizon)
-	unnamed, err := s.ledger.UnnamedBlobs(ctx, used)
-	if err != nil {
-		return err
-	}
-	byUser := map[syntax.DID][]digest.Digest{}
-	for _, u := range unnamed {
-		byUser[u.DID] = append(byUser[u.DID], u.Digest)
-	}
-	var errs []error
-	for did, blobs := range byUser {
-		public, err := s.reader.read(ctx, did)
-		if err != nil {
-			s.log.InfoContext(ctx, "blobs without a manifest stay: the user's manifests cannot be read", "did", did, "error", err)
-			continue
-		}
-		for _, d := range blobs {
-			errs = append(errs, s.removeUnnamed(ctx, did, d, public, used, reserved))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 func (s *Server) removeUnnamed(ctx context.Context, did syntax.DID, d digest.Digest, public *published, used, reserved time.Time) error {
 	unlock := s.userLocks.lock(did.String())
 	defer unlock()
-	if public.named[d] { // by a manifest that no registry told of
-		return s.ledger.Use(ctx, did, d, s.now())
+	if public.named[d] { // by a manifest that no registry told of: it counts from now on
+		for manifest, m := range public.manifests {
+			if m.names(d) {
+				return s.tell(ctx, did, manifest, m)
+			}
+		}
+		return s.ledger.Use(ctx, did, d, s.now()) // by a record without the manifest's bytes
 	}
 	if still, err := s.reader.current(ctx, did, public); err != nil || !still {
 		return err // a manifest may be public since that names it: the next pass sees

@@ -34,6 +34,9 @@ func (s *Server) CompleteInStorage(ctx context.Context, id string, d digest.Dige
 	return err
 }
 
+// WritePulls writes the pull counts as the interval does.
+func (s *Server) WritePulls(ctx context.Context) error { return s.writePulls(ctx) }
+
 // Methods are the io.atcr.* methods that are served: queries and procedures.
 func (s *Server) Methods() (queries, procedures []string) {
 	return slices.Collect(maps.Keys(s.queries())), slices.Collect(maps.Keys(s.procedures()))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -190,4 +191,8 @@ func (m namedBlobs) all() []namedBlob {
 		all = append(all, *m.Config)
 	}
 	return all
+}
+
+func (m namedBlobs) names(d digest.Digest) bool {
+	return slices.ContainsFunc(m.all(), func(b namedBlob) bool { return b.Digest == string(d) })
 }

@@ -41,7 +41,7 @@ func newMetrics(version string, tracing *observe.Tracing) *metrics {
 			Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 5, 30, 120, 600},
 		}, []string{"method"}),
 		uploads: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "atcr_hold_uploads_total", Help: "Uploads by what became of them: started, completed, mismatched, failed, aborted, expired.",
+			Name: "atcr_hold_uploads_total", Help: "Uploads by what became of them: started, completed, mismatched, failed, refused, aborted, expired.",
 		}, []string{"outcome"}),
 		uploadedBytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "atcr_hold_uploaded_bytes_total", Help: "Bytes of completed uploads.",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -34,8 +33,9 @@ type notification struct {
 	Count      int64      `json:"count"` // of pulls, an extension
 	Rev        string     `json:"rev"`   // an extension: the commit of the user's repository with this push or deletion
 	Manifest   struct {
-		Config *namedBlob  `json:"config"`
-		Layers []namedBlob `json:"layers"`
+		Config  *namedBlob  `json:"config"`
+		Layers  []namedBlob `json:"layers"`
+		Entries []namedBlob `json:"manifests"` // of an index
 	} `json:"manifest"`
 }
 
@@ -77,8 +77,20 @@ func (n notification) blobs() ([]ledger.Blob, error) {
 	return out, add(*n.Manifest.Config, false)
 }
 
+// entries are the manifests that an index lists.
+func (n notification) entries() []digest.Digest {
+	var out []digest.Digest
+	for _, e := range n.Manifest.Entries {
+		if d, err := storage.ParseDigest(e.Digest); err == nil {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
 // notifyManifest answers io.atcr.hold.notifyManifest. A push writes a layer record for each layer of the manifest
-// that the user has in this hold, and counts; a repeated push of the same manifest to the same tag changes nothing.
+// that the user has in this hold, and counts; a repeated push of the same manifest to the same tag changes nothing, nor
+// does one of a manifest that has nothing to do with this hold.
 // The push is public already, so it is taken whatever the quota: see reserveManifest. A deletion takes the layer
 // records away, see delete.go. A pull counts, for repositories that were pushed here.
 func (s *Server) notifyManifest(w http.ResponseWriter, r *http.Request) error {
@@ -136,11 +148,16 @@ func (s *Server) pushed(w http.ResponseWriter, r *http.Request, in notification,
 	return nil
 }
 
-// recordPush writes what a push means for the hold's records. One that a later notification has undone means nothing.
+// recordPush writes what a push means for the hold's records. One that a later notification has undone means nothing, nor
+// does one of a manifest of which nothing is here.
 // The caller holds the user's lock.
 func (s *Server) recordPush(ctx context.Context, in notification, d digest.Digest) (created int, counted bool, err error) {
 	blobs, err := in.blobs()
 	if err != nil {
+		return 0, false, err
+	}
+	known, err := s.ledger.Knows(ctx, in.UserDID, d, blobs, in.entries())
+	if err != nil || !known {
 		return 0, false, err
 	}
 	current, err := s.ledger.Pushed(ctx, ledger.Notified{DID: in.UserDID, Manifest: d, Rev: in.rev(), Blobs: blobs, Now: s.now()})
@@ -251,52 +268,4 @@ func mediaType(s string) string {
 		return "application/octet-stream"
 	}
 	return s
-}
-
-// countPush counts a push unless it repeats the last one to its tag.
-func (s *Server) countPush(ctx context.Context, in notification, d digest.Digest) (bool, error) {
-	s.statsMu.Lock()
-	defer s.statsMu.Unlock()
-	last, err := s.ledger.LastPush(ctx, in.UserDID, in.Repository, in.Tag)
-	if err != nil || last == d {
-		return false, err
-	}
-	if err := s.bump(ctx, in, operationPush, 1); err != nil {
-		return false, err
-	}
-	return true, s.ledger.SetLastPush(ctx, in.UserDID, in.Repository, in.Tag, d)
-}
-
-// bump adds a push, or pulls, to a repository's statistics. What another release wrote into the record stays. The caller
-// holds statsMu.
-func (s *Server) bump(ctx context.Context, in notification, operation string, n int64) error {
-	key := statsKey(in.UserDID, in.Repository)
-	st := stats{OwnerDID: in.UserDID, Repository: in.Repository}
-	value := map[string]any{}
-	rec, err := s.engine.GetRecord(ctx, s.self.did, statsCollection, key)
-	switch {
-	case errors.Is(err, pds.ErrRecordNotFound):
-	case err != nil:
-		return fmt.Errorf("read statistics: %w", err)
-	default:
-		if err := decode(rec.Value, &st); err != nil {
-			return err
-		}
-		maps.Copy(value, rec.Value)
-	}
-	st.UpdatedAt = datetime(s.now())
-	if operation == operationPush {
-		st.PushCount, st.LastPush = st.PushCount+n, st.UpdatedAt
-	} else {
-		st.PullCount, st.LastPull = st.PullCount+n, st.UpdatedAt
-	}
-	known, err := pds.RecordOf(st)
-	if err != nil {
-		return fmt.Errorf("statistics record: %w", err)
-	}
-	maps.Copy(value, known)
-	if _, err := s.put(ctx, statsCollection, key, value); err != nil {
-		return fmt.Errorf("write statistics: %w", err)
-	}
-	return nil
 }

@@ -119,23 +119,6 @@ func TestAManifestOfManyLayersIsWrittenWhole(t *testing.T) {
 	require.Equal(t, 3, w.notify(alice, w.manifest("v1", all...)).LayersCreated)
 }
 
-func TestPullsOfPushedRepositoriesCount(t *testing.T) {
-	w := newWorld(t, public)
-	pull := w.manifest("v1")
-	pull["operation"] = "pull"
-	require.False(t, w.notify(bob, pull).StatsUpdated, "never pushed here")
-	require.Empty(t, w.records("io.atcr.hold.stats"))
-
-	w.notify(alice, w.manifest("v1", w.push(alice, []byte("one"))))
-	for range 3 {
-		require.True(t, w.notify(bob, pull).StatsUpdated)
-	}
-	stats := w.records("io.atcr.hold.stats")[0].Value
-	require.EqualValues(t, 3, stats["pullCount"])
-	require.EqualValues(t, 1, stats["pushCount"])
-	require.NotEmpty(t, stats["lastPull"])
-}
-
 func TestNobodyNotifiesForOthers(t *testing.T) {
 	w := newWorld(t, public)
 	w.addCrew(bob, "blob:write")

@@ -2,22 +2,19 @@ package hold
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"atcr.io/operator/appview/hold/xrpc"
-	"atcr.io/operator/appview/pds"
 )
 
 // maxPulls is how many pulls one notification of a trusted AppView may tell of.
 const maxPulls = 1000
 
-// pulled counts pulls that an account tells of for itself, one at a time, or a trusted AppView for its readers. That is
-// all that the trust gives. A DID without a PDS is no account: anybody can make any number of them.
+// pulled counts pulls that an account tells of for itself, one an hour of each repository, or a trusted AppView for its
+// readers. That is all that the trust gives. A DID without a PDS is no account: anybody can make any number of them.
 func (s *Server) pulled(w http.ResponseWriter, r *http.Request, caller syntax.DID, in notification) error {
 	n := int64(1)
 	if s.trustsAppView(caller) {
@@ -36,7 +33,7 @@ func (s *Server) pulled(w http.ResponseWriter, r *http.Request, caller syntax.DI
 				"%s has no %s permission in this hold; ask its captain %s.", caller, blobRead, s.roster.get().Owner)
 		}
 	}
-	counted, err := s.count(r.Context(), in, n)
+	counted, err := s.countPulls(r.Context(), repository{in.UserDID, in.Repository}, caller, n)
 	if err != nil {
 		return err
 	}
@@ -55,18 +52,4 @@ func (d *directory) isAccount(ctx context.Context, did syntax.DID) (bool, error)
 		return false, err
 	}
 	return id.PDSEndpoint != "", nil
-}
-
-// count counts pulls of a repository that has statistics. Anybody may notify pulls, so they make no new record.
-func (s *Server) count(ctx context.Context, in notification, n int64) (bool, error) {
-	s.statsMu.Lock()
-	defer s.statsMu.Unlock()
-	_, err := s.engine.GetRecord(ctx, s.self.did, statsCollection, statsKey(in.UserDID, in.Repository))
-	if errors.Is(err, pds.ErrRecordNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read statistics: %w", err)
-	}
-	return true, s.bump(ctx, in, operationPull, n)
 }

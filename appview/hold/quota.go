@@ -102,7 +102,7 @@ type quota struct {
 }
 
 func (s *Server) quotaOf(ctx context.Context, did syntax.DID) (quota, error) {
-	blobs, bytes, err := s.ledger.Usage(ctx, did)
+	blobs, bytes, err := s.ledger.Usage(ctx, did, s.now())
 	if err != nil {
 		return quota{}, err
 	}
@@ -110,7 +110,8 @@ func (s *Server) quotaOf(ctx context.Context, did syntax.DID) (quota, error) {
 	return quota{UserDID: did, UniqueBlobs: blobs, TotalSize: bytes, Limit: t.Limit, Tier: t.Name}, nil
 }
 
-// getQuota answers io.atcr.hold.getQuota: what the manifests of a DID use, distinct layers once.
+// getQuota answers io.atcr.hold.getQuota: what the manifests of a DID use, distinct layers and large
+// configs once.
 func (s *Server) getQuota(w http.ResponseWriter, r *http.Request) error {
 	did, err := syntax.ParseDID(r.URL.Query().Get("userDid"))
 	if err != nil {
@@ -138,18 +139,6 @@ func (s *Server) listTiers(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// underQuota refuses whoever uses more than the quota already.
-func (s *Server) underQuota(ctx context.Context, did syntax.DID) error {
-	if s.tierOf(did).Limit == 0 {
-		return nil
-	}
-	q, err := s.quotaOf(ctx, did)
-	if err == nil && q.TotalSize > q.Limit {
-		err = s.overQuota(did, q.TotalSize, 0, q.Limit)
-	}
-	return err
-}
-
 func (s *Server) overQuota(did syntax.DID, used, needed, limit int64) error {
 	bytes := func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 	return xrpc.Errorf(http.StatusForbidden, "QuotaExceeded", "%s uses %s of %s in this hold, and this needs %s more; delete manifests, or ask the captain %s for a higher tier.",
@@ -166,7 +155,7 @@ const notifyHorizon = 8 * 24 * time.Hour
 
 // reserveManifest answers io.atcr.hold.reserveManifest, an extension that AppViews call before they make a manifest
 // public: it checks that the caller has every blob of the manifest here in the size that the manifest says, and that
-// its layers fit into the quota, together with what others reserve at the same time. The blobs stay until
+// they fit into the quota, together with what others reserve at the same time. The blobs stay until
 // notifyManifest tells of the push, for at most notifyHorizon.
 //
 // Input {manifestDigest, config?: {digest, size}, layers?: [{digest, size}]}, output as of getQuota before the push.

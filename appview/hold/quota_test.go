@@ -92,7 +92,7 @@ func TestAUserIsRefusedWhatDoesNotFitTheTier(t *testing.T) {
 func TestOfPushesAtOnceThatFitOnlyAloneOneIsTaken(t *testing.T) {
 	w := newWorld(t, tiered)
 	w.join(bob)
-	const n = 8
+	const n = 5 // as many as there is space for
 	var tokens [n]string
 	for i := range n {
 		w.push(bob, fmt.Appendf(nil, "layer%d", i))
@@ -203,7 +203,6 @@ func TestWhoUsesMoreThanTheQuotaStartsNoUpload(t *testing.T) {
 	w.push(bob, []byte("tenletters"))
 	require.Equal(t, http.StatusOK, w.reserve(bob, "m", []byte("tenletters")).status)
 	w.pushed(bob, "m", "", []byte("tenletters"))
-	w.push(bob, []byte("a config counts for nothing"))
 
 	w.restart(func(c *hold.Config) { c.NewCrewTier = "brig" })
 	a := w.call(bob, "io.atcr.hold.initiateUpload", object{"digest": "x"})

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"atcr.io/operator/appview/atproto"
 	"atcr.io/operator/appview/atproto/diddoc"
@@ -56,6 +57,7 @@ type Server struct {
 	metrics *metrics
 	tracing *observe.Tracing
 	health  *health
+	pulls   *pulls
 	handler http.Handler
 
 	collecting  sync.Mutex
@@ -64,9 +66,11 @@ type Server struct {
 	statsMu     sync.Mutex
 	scanMu      sync.Mutex // one look at all statistics at a time
 	tids        *syntax.TIDClock
-	uploadLocks *keyed // by upload id
-	userLocks   *keyed // by DID: one change of a user's layer records at a time
-	blobLocks   *keyed // by digest: completions share, a removal is alone
+	uploadLocks *keyed                            // by upload id
+	userLocks   *keyed                            // by DID: one change of a user's layer records at a time
+	blobLocks   *keyed                            // by digest: completions share, a removal is alone
+	spaceLocks  *keyed                            // by DID: one look for space at a time
+	spaced      *lru.Cache[syntax.DID, time.Time] // the last ones
 
 	draining atomic.Bool
 	stop     context.CancelFunc
@@ -94,9 +98,11 @@ func newServer(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, version: deps.Version, log: deps.Logger, now: deps.Now, tracing: deps.Tracing,
-		tids: syntax.NewTIDClock(0), uploadLocks: newKeyed(), userLocks: newKeyed(), blobLocks: newKeyed(), stop: func() {},
+		tids: syntax.NewTIDClock(0), uploadLocks: newKeyed(), userLocks: newKeyed(), blobLocks: newKeyed(), spaceLocks: newKeyed(), stop: func() {},
 	}
 	s.tiers, _ = parseTiers(cfg) // it is valid
+	s.pulls = newPulls()
+	s.spaced, _ = lru.New[syntax.DID, time.Time](10_000)
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -144,6 +150,7 @@ func (s *Server) open(ctx context.Context, ids Identities) error {
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.done.Go(func() { background.Keep(loop, s.log, "sweep", func() {}, s.sweepLoop) })
+	s.done.Go(func() { background.Keep(loop, s.log, "statistics", func() {}, s.statsLoop) })
 	s.requestCrawls(loop)
 	if s.plcPending {
 		s.done.Go(func() { background.Keep(loop, s.log, "DID document", func() {}, s.retryPLC) })

@@ -218,7 +218,7 @@ func (s *Server) complete(ctx context.Context, u ledger.Upload, d digest.Digest,
 	u.Digest, u.Size = d, size
 	// The bytes are in place: a client that left by now still gets its blob.
 	ctx = context.WithoutCancel(ctx)
-	if err := s.ledger.CompleteUpload(ctx, u, s.now()); err != nil {
+	if err := s.link(ctx, u); err != nil {
 		return 0, err
 	}
 	if err := s.driver.Abort(ctx, u.ID); err != nil {

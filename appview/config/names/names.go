@@ -81,6 +81,7 @@ const (
 	HoldUploadTTL           = "HOLD_UPLOAD_TTL"
 	HoldAppViewDIDs         = "HOLD_APPVIEW_DIDS"
 	HoldMaxUploads          = "HOLD_MAX_UPLOADS"
+	HoldStatsInterval       = "HOLD_STATS_INTERVAL"
 	HoldQuotaTiers          = "HOLD_QUOTA_TIERS"
 	HoldNewCrewTier         = "HOLD_NEW_CREW_TIER"
 	HoldPlankownerCrewTier  = "HOLD_PLANKOWNER_CREW_TIER"

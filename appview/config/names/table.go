@@ -88,6 +88,7 @@ var HoldVariables = []Variable{
 	{HoldDebugAddr, ":8081", Active, false, "Listen address of /livez, /healthz, /readyz, /metrics and /debug/pprof."},
 	{HoldShutdownGrace, "25s", Active, false, "How long SIGTERM waits for requests in flight."},
 	{HoldAppViewDIDs, "", Active, false, "Comma-separated DIDs of AppViews that may tell of pulls in their own name and give crew members a tier, as did:web:registry.example.com."},
+	{HoldStatsInterval, "1m", Active, false, "Pulls are summed up for this long and then written in one commit."},
 	{HoldUploadTTL, "24h", Active, false, "An upload without progress for this long is aborted. Blobs of a deleted manifest, and those that no manifest names, go after the same time."},
 	{HoldMaxUploads, "64", Active, false, "Most uploads that one user may have in progress."},
 	{HoldQuotaTiers, "", Active, false, "Quotas by tier, the lowest first: swabbie=2GB,deckhand=5GiB,quartermaster. A tier without a size has no limit. No quotas when empty."},

@@ -130,26 +130,37 @@ func (l *Ledger) TouchUpload(ctx context.Context, id string, now time.Time) erro
 	return nil
 }
 
-// CompleteUpload links the blob to the upload's DID and remembers the answer, in one transaction.
-func (l *Ledger) CompleteUpload(ctx context.Context, u Upload, now time.Time) error {
-	tx, err := l.write.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("complete upload: %w", err)
+// LinkedBytes is the size of all blobs that the DID has, whether or not a manifest names them.
+func (l *Ledger) LinkedBytes(ctx context.Context, did syntax.DID) (bytes int64, err error) {
+	if err := l.read.QueryRowContext(ctx, `SELECT coalesce(sum(size), 0) FROM links WHERE did = ?`, string(did)).Scan(&bytes); err != nil {
+		return 0, fmt.Errorf("sum up blobs: %w", err)
 	}
-	defer func() { _ = tx.Rollback() }() // does nothing after a commit
-	if _, err := tx.ExecContext(ctx, `INSERT INTO links (did, digest, size, used_at) VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET size = excluded.size, used_at = excluded.used_at`,
-		string(u.DID), string(u.Digest), u.Size, millis(now)); err != nil {
-		return fmt.Errorf("complete upload: %w", err)
-	}
-	if _, err := tx.ExecContext(ctx, `UPDATE uploads SET touched_at = ?, digest = ?, size = ? WHERE id = ?`,
-		millis(now), string(u.Digest), u.Size, u.ID); err != nil {
-		return fmt.Errorf("complete upload: %w", err)
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("complete upload: %w", err)
-	}
-	return nil
+	return bytes, nil
+}
+
+// CompleteUpload links the blob to the upload's DID and remembers the answer, in one transaction. A DID whose blobs would
+// be more than most bytes gets none more, with an [OverQuota]; 0: there is no such limit.
+func (l *Ledger) CompleteUpload(ctx context.Context, u Upload, most int64, now time.Time) error {
+	return l.inTx(ctx, "complete upload", func(tx *sql.Tx) error {
+		if most > 0 {
+			var others int64
+			err := tx.QueryRowContext(ctx, `SELECT coalesce(sum(size), 0) FROM links WHERE did = ? AND digest <> ?`, string(u.DID), string(u.Digest)).Scan(&others)
+			if err != nil {
+				return err
+			}
+			if others+u.Size > most {
+				return &OverQuota{Used: others, Needed: u.Size, Limit: most}
+			}
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT INTO links (did, digest, size, used_at) VALUES (?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET size = excluded.size, used_at = excluded.used_at`,
+			string(u.DID), string(u.Digest), u.Size, millis(now)); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `UPDATE uploads SET touched_at = ?, digest = ?, size = ? WHERE id = ?`,
+			millis(now), string(u.Digest), u.Size, u.ID)
+		return err
+	})
 }
 
 // ForgetUpload removes the row of an upload.

@@ -43,38 +43,6 @@ func (l *Ledger) KeepLayer(ctx context.Context, in Layer) (kept Layer, fresh boo
 	return kept, n == 1, nil
 }
 
-// Usage is what a DID stores: distinct layers over all of its manifests, and their bytes. A layer that others have
-// too counts in full.
-func (l *Ledger) Usage(ctx context.Context, did syntax.DID) (blobs, bytes int64, err error) {
-	row := l.read.QueryRowContext(ctx,
-		`SELECT count(*), coalesce(sum(size), 0) FROM (SELECT max(size) AS size FROM layers WHERE did = ? GROUP BY digest)`, string(did))
-	if err := row.Scan(&blobs, &bytes); err != nil {
-		return 0, 0, fmt.Errorf("sum up layers: %w", err)
-	}
-	return blobs, bytes, nil
-}
-
-// LastPush is the digest last pushed to a tag, empty when there was none.
-func (l *Ledger) LastPush(ctx context.Context, did syntax.DID, repository, tag string) (d digest.Digest, err error) {
-	row := l.read.QueryRowContext(ctx, `SELECT coalesce((SELECT digest FROM pushes WHERE did = ? AND repository = ? AND tag = ?), '')`,
-		string(did), repository, tag)
-	if err := row.Scan(&d); err != nil {
-		return "", fmt.Errorf("look up last push: %w", err)
-	}
-	return d, nil
-}
-
-// SetLastPush remembers a push.
-func (l *Ledger) SetLastPush(ctx context.Context, did syntax.DID, repository, tag string, d digest.Digest) error {
-	_, err := l.write.ExecContext(ctx,
-		`INSERT INTO pushes (did, repository, tag, digest) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest`,
-		string(did), repository, tag, string(d))
-	if err != nil {
-		return fmt.Errorf("remember push: %w", err)
-	}
-	return nil
-}
-
 // LayersOf are the layer records of a manifest.
 func (l *Ledger) LayersOf(ctx context.Context, manifest syntax.ATURI) ([]Layer, error) {
 	return collect(ctx, l.read, "list layers of manifest", func(rows *sql.Rows, y *Layer) error {

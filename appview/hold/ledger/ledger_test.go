@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -31,7 +32,7 @@ func TestABlobIsLinkedToTheDIDThatCompletedItsUpload(t *testing.T) {
 	require.NoError(t, l.BeginUpload(ctx, "u1", alice, 10, now))
 	_, err := l.Upload(ctx, "u1", bob)
 	require.ErrorIs(t, err, ErrNotFound)
-	require.NoError(t, l.CompleteUpload(ctx, Upload{ID: "u1", DID: alice, Digest: d, Size: 1}, now))
+	require.NoError(t, l.CompleteUpload(ctx, Upload{ID: "u1", DID: alice, Digest: d, Size: 1}, 0, now))
 
 	size, err := l.Linked(ctx, alice, d)
 	require.NoError(t, err)
@@ -90,11 +91,11 @@ func TestALayerOfTwoManifestsCountsOnce(t *testing.T) {
 	_, fresh, err = l.KeepLayer(ctx, second)
 	require.NoError(t, err)
 	require.True(t, fresh)
-	blobs, bytes, err := l.Usage(ctx, alice)
+	blobs, bytes, err := l.Usage(ctx, alice, time.Now())
 	require.NoError(t, err)
 	require.EqualValues(t, 1, blobs)
 	require.EqualValues(t, 10, bytes)
-	blobs, _, err = l.Usage(ctx, bob)
+	blobs, _, err = l.Usage(ctx, bob, time.Now())
 	require.NoError(t, err)
 	require.Zero(t, blobs)
 }
@@ -112,4 +113,44 @@ func TestProgressIsNotedAtMostEveryTenSeconds(t *testing.T) {
 	require.Equal(t, 1, idle(start.Add(time.Second)), "not noted yet")
 	require.NoError(t, l.TouchUpload(ctx, "id", start.Add(10*time.Second)))
 	require.Zero(t, idle(start.Add(10*time.Second)), "noted")
+}
+
+func TestPushesAndRepositoriesOfADIDAreBounded(t *testing.T) {
+	l := openTest(t, filepath.Join(t.TempDir(), "l.db"))
+	ctx, d := t.Context(), digest.FromString("m")
+	tags := func(did syntax.DID) (n int) {
+		for i := range 10 {
+			last, err := l.LastPush(ctx, did, "app", fmt.Sprint(i))
+			require.NoError(t, err)
+			if last == d {
+				n++
+			}
+		}
+		return n
+	}
+	for i := range 10 {
+		require.NoError(t, l.SetLastPush(ctx, alice, "app", fmt.Sprint(i), d, 3))
+		last, err := l.LastPush(ctx, alice, "app", fmt.Sprint(i))
+		require.NoError(t, err)
+		require.Equal(t, d, last, "the one just set stays")
+		require.NoError(t, l.SetLastPush(ctx, bob, "app", fmt.Sprint(i), d, 100))
+	}
+	require.Equal(t, 3, tags(alice))
+	require.Equal(t, 10, tags(bob))
+
+	for i, want := range []bool{true, true, false, false} {
+		yes, err := l.CountRepository(ctx, alice, fmt.Sprint(i), 2)
+		require.NoError(t, err)
+		require.Equal(t, want, yes)
+	}
+	for _, known := range []string{"0", "1"} {
+		yes, err := l.CountRepository(ctx, alice, known, 2)
+		require.NoError(t, err)
+		require.True(t, yes, "known already")
+	}
+	require.NoError(t, l.ForgetUser(ctx, alice))
+	yes, err := l.CountRepository(ctx, alice, "3", 2)
+	require.NoError(t, err)
+	require.True(t, yes)
+	require.Zero(t, tags(alice))
 }

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -11,11 +12,11 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Blob is one that a manifest names. Layers count towards the quota, configs do not.
+// Blob is one that a manifest names.
 type Blob struct {
 	Digest digest.Digest
 	Size   int64 // as the manifest says; not compared when negative
-	Layer  bool
+	Layer  bool  // it has a layer record; the config has none
 }
 
 // Reservation is a manifest that is about to be pushed.
@@ -23,7 +24,7 @@ type Reservation struct {
 	DID      syntax.DID
 	Manifest digest.Digest
 	Blobs    []Blob
-	Limit    int64         // bytes of the DID's layers; 0: none
+	Limit    int64         // bytes of the DID's blobs that manifests name; 0: none
 	Counted  time.Duration // how long a reservation that no push followed counts towards the limit
 	Now      time.Time
 }
@@ -37,7 +38,7 @@ type (
 		Digest digest.Digest
 		Size   int64 // that it has
 	}
-	// OverQuota: the manifest's layers do not fit.
+	// OverQuota: the manifest's blobs do not fit.
 	OverQuota struct{ Used, Needed, Limit int64 }
 )
 
@@ -47,12 +48,12 @@ func (e *OverQuota) Error() string {
 	return fmt.Sprintf("%d bytes used and %d more needed of %d", e.Used, e.Needed, e.Limit)
 }
 
-// Reserve keeps the blobs of a manifest until its push is notified, and counts its layers, if the DID has all of them
+// Reserve keeps the blobs of a manifest until its push is notified, and counts them, if the DID has all of them
 // and they fit into the limit. A manifest that adds nothing to what is used fits always. One transaction: of two
 // reservations that fit only alone, one is refused.
 func (l *Ledger) Reserve(ctx context.Context, r Reservation) error {
 	return l.inTx(ctx, "reserve manifest", func(tx *sql.Tx) error {
-		before, err := usedBytes(ctx, tx, r)
+		_, before, err := used(ctx, tx, r.DID, r.Now.Add(-r.Counted))
 		if err != nil {
 			return err
 		}
@@ -80,7 +81,7 @@ func (l *Ledger) Reserve(ctx context.Context, r Reservation) error {
 		if r.Limit == 0 {
 			return nil
 		}
-		after, err := usedBytes(ctx, tx, r)
+		_, after, err := used(ctx, tx, r.DID, r.Now.Add(-r.Counted))
 		if err == nil && after > r.Limit && after > before {
 			err = &OverQuota{Used: before, Needed: after - before, Limit: r.Limit}
 		}
@@ -94,18 +95,54 @@ func keepBlob(ctx context.Context, tx *sql.Tx, did syntax.DID, manifest digest.D
 	return err
 }
 
-// usedBytes is the sum of the DID's distinct layers: those of records, and those of manifests reserved of late.
-func usedBytes(ctx context.Context, tx *sql.Tx, r Reservation) (bytes int64, err error) {
-	err = tx.QueryRowContext(ctx, `SELECT coalesce(sum(size), 0) FROM (
+// freeConfig is the most bytes of a config that counts for nothing. Real ones have a few KiB; holds and registries of
+// other makes count layer records alone, of which configs have none.
+const freeConfig = 1 << 20
+
+// used is what the manifests of a DID name here, every blob once: layers by their records, large configs by the manifests
+// that were notified, and both by those that were reserved since the time.
+func used(ctx context.Context, db interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}, did syntax.DID, reserved time.Time) (blobs, bytes int64, err error) {
+	err = db.QueryRowContext(ctx, `SELECT count(*), coalesce(sum(size), 0) FROM (
 		SELECT digest, max(size) AS size FROM (
 			SELECT digest, size FROM layers WHERE did = ?1
 			UNION ALL
 			SELECT b.digest, k.size FROM manifests m
-				JOIN manifest_blobs b ON b.did = m.did AND b.manifest = m.digest AND b.layer = 1
+				JOIN manifest_blobs b ON b.did = m.did AND b.manifest = m.digest
 				JOIN links k ON k.did = b.did AND k.digest = b.digest
-				WHERE m.did = ?1 AND m.reserved_at > ?2
-		) GROUP BY digest)`, string(r.DID), millis(r.Now.Add(-r.Counted))).Scan(&bytes)
-	return bytes, err
+				WHERE m.did = ?1 AND (m.notified_at > 0 AND b.layer = 0 OR m.reserved_at > ?2) AND (b.layer = 1 OR k.size > ?3)
+		) GROUP BY digest)`, string(did), millis(reserved), freeConfig).Scan(&blobs, &bytes)
+	return blobs, bytes, err
+}
+
+// Usage is what a DID stores: distinct blobs of its manifests that count, and their bytes. One that others have too counts
+// in full; reservations do not.
+func (l *Ledger) Usage(ctx context.Context, did syntax.DID, now time.Time) (blobs, bytes int64, err error) {
+	if blobs, bytes, err = used(ctx, l.read, did, now.AddDate(1, 0, 0)); err != nil {
+		return 0, 0, fmt.Errorf("sum up blobs: %w", err)
+	}
+	return blobs, bytes, nil
+}
+
+// Knows says whether a manifest has to do with this hold: the DID reserved or pushed it here, or has a blob here that
+// it names, or an entry of it is known.
+func (l *Ledger) Knows(ctx context.Context, did syntax.DID, manifest digest.Digest, blobs []Blob, entries []digest.Digest) (yes bool, err error) {
+	manifests := append([]digest.Digest{manifest}, entries...)
+	named := []digest.Digest{}
+	for _, b := range blobs {
+		named = append(named, b.Digest)
+	}
+	all, err := json.Marshal(map[string]any{"manifests": manifests, "blobs": named})
+	if err != nil {
+		return false, err
+	}
+	row := l.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM json_each(?2, '$.blobs') j JOIN links k ON k.did = ?1 AND k.digest = j.value)
+		OR EXISTS (SELECT 1 FROM json_each(?2, '$.manifests') j JOIN manifests m ON m.did = ?1 AND m.digest = j.value)`, string(did), string(all))
+	if err := row.Scan(&yes); err != nil {
+		return false, fmt.Errorf("look up manifest: %w", err)
+	}
+	return yes, nil
 }
 
 // Notified is what a notification says of a manifest.
@@ -204,12 +241,12 @@ type Unnamed struct {
 	Digest digest.Digest
 }
 
-// UnnamedBlobs are at most 1000 blobs that were not used since the time, and that no manifest and no layer record names;
-// another choice each time.
-func (l *Ledger) UnnamedBlobs(ctx context.Context, used time.Time) ([]Unnamed, error) {
+// UnnamedBlobs are at most 1000 blobs, of one DID unless that is empty, that were not used since the time, and that no
+// manifest and no layer record names; another choice each time.
+func (l *Ledger) UnnamedBlobs(ctx context.Context, of syntax.DID, used time.Time) ([]Unnamed, error) {
 	return collect(ctx, l.read, "list blobs without a manifest", func(rows *sql.Rows, u *Unnamed) error { return rows.Scan(&u.DID, &u.Digest) },
-		`SELECT did, digest FROM links WHERE used_at < ? AND NOT `+keptByLayer+` AND NOT EXISTS (
-			SELECT 1 FROM manifest_blobs b WHERE b.did = links.did AND b.digest = links.digest) ORDER BY random() LIMIT 1000`, millis(used))
+		`SELECT did, digest FROM links WHERE used_at < ?1 AND (?2 = '' OR did = ?2) AND NOT `+keptByLayer+` AND NOT EXISTS (
+			SELECT 1 FROM manifest_blobs b WHERE b.did = links.did AND b.digest = links.digest) ORDER BY random() LIMIT 1000`, millis(used), string(of))
 }
 
 // Use notes that a blob of a DID is in use.
@@ -226,13 +263,14 @@ type Dead struct {
 	Manifest digest.Digest
 }
 
-// DeadManifests are at most 1000 manifests that were deleted before the time, or reserved before reserved and never
-// pushed, and that still have blobs listed; another choice each time, so that those that have to stay hold up no others.
-func (l *Ledger) DeadManifests(ctx context.Context, deleted, reserved time.Time) ([]Dead, error) {
+// DeadManifests are at most 1000 manifests, of one DID unless that is empty, that were deleted before the time, or
+// reserved before reserved and never pushed, and that still have blobs listed; another choice each time, so that those
+// that have to stay hold up no others.
+func (l *Ledger) DeadManifests(ctx context.Context, of syntax.DID, deleted, reserved time.Time) ([]Dead, error) {
 	return collect(ctx, l.read, "list deleted manifests", func(rows *sql.Rows, d *Dead) error { return rows.Scan(&d.DID, &d.Manifest) },
-		`SELECT did, digest FROM manifests m WHERE notified_at = 0 AND reserved_at < ?2
+		`SELECT did, digest FROM manifests m WHERE notified_at = 0 AND reserved_at < ?2 AND (?3 = '' OR did = ?3)
 			AND (deleted_at > 0 AND deleted_at < ?1 OR deleted_at = 0 AND reserved_at > 0) AND EXISTS (SELECT 1 FROM manifest_blobs b WHERE b.did = m.did AND b.manifest = m.digest)
-			ORDER BY random() LIMIT 1000`, millis(deleted), millis(reserved))
+			ORDER BY random() LIMIT 1000`, millis(deleted), millis(reserved), string(of))
 }
 
 // BlobsOf are the blobs that a manifest of the DID names, as far as the hold was told.

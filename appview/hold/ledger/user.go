@@ -31,7 +31,7 @@ func (l *Ledger) ForgetUser(ctx context.Context, did syntax.DID) error {
 	return l.inTx(ctx, "forget user", func(tx *sql.Tx) error {
 		for _, query := range []string{
 			`DELETE FROM links WHERE did = ?`, `DELETE FROM layers WHERE did = ?`, `DELETE FROM pushes WHERE did = ?`,
-			`DELETE FROM manifest_blobs WHERE did = ?`, `DELETE FROM manifests WHERE did = ?`,
+			`DELETE FROM manifest_blobs WHERE did = ?`, `DELETE FROM manifests WHERE did = ?`, `DELETE FROM counted WHERE did = ?`,
 			`DELETE FROM uploads WHERE did = ? AND digest <> ''`,
 		} {
 			if _, err := tx.ExecContext(ctx, query, string(did)); err != nil {

@@ -139,6 +139,7 @@ func (w *World) holdEnv(dir, url string, over map[string]string) map[string]stri
 		names.HoldPublicURL: url, names.HoldOwner: string(w.Devnet.Accounts()[0].DID),
 		names.HoldPublic: "true", names.HoldAllowAllCrew: "true", names.HoldPLCURL: w.Devnet.URL(), names.TestMode: "true",
 		names.HoldDatabaseDir: dir, names.StorageDriver: "filesystem", names.StorageRootDir: filepath.Join(dir, "blobs"),
+		names.HoldStatsInterval: "1s", // whoever tries it out sees a pull counted
 	}
 	maps.Copy(env, over)
 	return env
