@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
@@ -130,8 +131,14 @@ func (s *Server) deleteBlob(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// collect removes a blob that nobody has, unless an upload completes it now: that one collects at its end.
+// removeTime is how long the removal of a blob may take; whoever waits to push the same one waits for it.
+const removeTime = 30 * time.Second
+
+// collect removes a blob that nobody has, unless an upload completes it now: that one collects at its end. A storage that
+// fails keeps it until it is pushed and deleted again, or garbage is collected.
 func (s *Server) collect(ctx context.Context, d digest.Digest) {
+	ctx, cancel := context.WithTimeout(ctx, removeTime)
+	defer cancel()
 	unlock, ok := s.blobLocks.tryLock(d.String())
 	if !ok {
 		return

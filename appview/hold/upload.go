@@ -280,8 +280,8 @@ func (s *Server) abortUpload(w http.ResponseWriter, r *http.Request) error {
 		return errUploadID
 	}
 	if err := s.abandon(r.Context(), in.UploadID); err != nil {
-		return xrpc.Errorf(http.StatusInternalServerError, "AbortFailed",
-			"The storage failed to remove the upload; it expires by itself.").Because(err)
+		return xrpc.Errorf(http.StatusServiceUnavailable, "AbortFailed",
+			"The storage failed to remove the upload; abort it again, or leave it to expire by itself.").Because(err)
 	}
 	s.metrics.uploads.WithLabelValues("aborted").Inc()
 	xrpc.WriteJSON(w, http.StatusOK, map[string]string{"status": "aborted"})

@@ -83,11 +83,17 @@ func AsError(err error) *Error {
 		"The hold failed to answer; its log has the reason. Try again, then ask its captain.").Because(err)
 }
 
+// retryAfter is how many seconds later a client should try again what is unavailable now.
+const retryAfter = "5"
+
 // WriteError writes the answer to an error.
 func WriteError(w http.ResponseWriter, err error) {
 	e := AsError(err)
 	if e.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="atproto service token"`)
+	}
+	if e.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
 	}
 	body := map[string]any{}
 	maps.Copy(body, e.Detail)

@@ -67,6 +67,10 @@ type Driver struct {
 	limits  Limits
 }
 
+// requestTries is how often a request is made that the endpoint is too busy for, or fails: within the few seconds that
+// a registry waits for.
+const requestTries = 5
+
 // New makes a driver; it does not reach the endpoint yet, see Check.
 func New(o Options) (*Driver, error) {
 	host, secure := awsHost, true
@@ -88,6 +92,7 @@ func New(o Options) (*Driver, error) {
 		Secure:       secure,
 		Region:       o.Region,
 		Transport:    o.Transport,
+		MaxRetries:   requestTries,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("S3 storage: %w", err)
