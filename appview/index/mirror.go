@@ -64,6 +64,8 @@ type Mirror struct {
 	profiled *lru.Cache[syntax.DID, struct{}] // users whose profile is known to exist
 
 	counts *counters
+
+	allRows int64 // of all mirrors
 }
 
 // queue orders the writes and syncs of one DID in this process, and remembers what the database does not.
@@ -89,7 +91,7 @@ func New(c Config) *Mirror {
 	recent, _ := lru.New[answerKey, answer](20_000)
 	absent, _ := lru.New[answerKey, answer](5_000)
 	return &Mirror{Config: c, queues: queues, bytes: newByteCache(c.CacheBytes), parses: semaphore.NewWeighted(parseRoom), recent: recent, absent: absent, chosen: chosen, profiled: profiled,
-		counts: newCounters()}
+		counts: newCounters(), allRows: maxAllRows}
 }
 
 func (m *Mirror) queue(did syntax.DID) *queue {

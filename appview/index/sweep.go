@@ -17,7 +17,8 @@ const (
 	sweepBatch   = 200                 // rows of one transaction: pushes do not wait for more
 )
 
-// Sweep drops what was mirrored of DIDs that nobody asked for, and bounds the manifest bytes in the store: those that no manifest of any DID names go, then those unused for long,
+// Sweep drops what was mirrored of DIDs that nobody asked for, and of others when all together have too many rows. It
+// bounds the manifest bytes in the store: those that no manifest of any DID names go, then those unused for long,
 // and while there are more than StoreBytes, those unused for longest. Bytes that a record without manifestBlob names may be
 // found nowhere else: they stay while they take no more than an eighth of StoreBytes together. Whoever writes such records
 // for bytes of his own takes the room of others like him, and of nobody else. Bytes of a PDS that is down are not among
@@ -27,6 +28,9 @@ func (m *Mirror) Sweep(ctx context.Context) error {
 		return fmt.Errorf("sweep mirrors: %w", err)
 	}
 	if err := m.dropUnread(ctx); err != nil {
+		return fmt.Errorf("sweep mirrors: %w", err)
+	}
+	if err := m.dropBeyondRows(ctx); err != nil {
 		return fmt.Errorf("sweep mirrors: %w", err)
 	}
 	if err := m.noteUsed(ctx); err != nil {

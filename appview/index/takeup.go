@@ -15,12 +15,13 @@ import (
 	"atcr.io/operator/appview/store"
 )
 
-// Anybody is a user of this server whose records somebody asks for, and writes as many as he likes.
+// Anybody is a user of this server whose records somebody asks for, writes as many as he likes, and has as many accounts.
 const (
 	maxRows       = 1_000_000 // that the mirror of one DID has, about 100,000 images of ten layers; with indexes about 400 MB
-	partRows      = 2_000     // of one transaction: writes of others do not wait for more
-	deleteRows    = 50        // what deleting a manifest is reckoned to cost
-	annotationRow = 64        // bytes of annotations that count as a row
+	maxAllRows    = 50 * maxRows
+	partRows      = 2_000 // of one transaction
+	deleteRows    = 50    // what deleting a manifest is reckoned to cost
+	annotationRow = 64    // bytes of annotations that count as a row
 )
 
 // rows is what a manifest takes of maxRows.
@@ -201,6 +202,9 @@ func (m *Mirror) takeUpOnce(ctx context.Context, did syntax.DID, l *listed, now 
 			}
 			if err == nil {
 				err = writeHead(ctx, tx, did, next, started)
+			}
+			if err == nil {
+				_, err = tx.ExecContext(ctx, `UPDATE mirrors SET row_count = $1 WHERE did = $2`, l.rows+len(l.tags), string(did))
 			}
 			if err == nil {
 				at, err = readHead(ctx, tx, did)

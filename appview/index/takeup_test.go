@@ -3,10 +3,12 @@ package index
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
 
@@ -215,5 +217,51 @@ func TestMirrorsThatNobodyAsksForGo(t *testing.T) {
 		again, err := m.head(t.Context(), fuzzDID)
 		require.NoError(t, err)
 		require.Greater(t, again.generation, first.generation+1000, "what was remembered of the former mirror is not taken for this one's")
+	})
+}
+
+// Accounts are free, and each may fill a mirror.
+func TestAllMirrorsTogetherHaveABound(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, e storetest.Engine) {
+		now := time.Date(2026, 1, 10, 12, 0, 0, 0, time.UTC)
+		m := bare(t, e, &now, 1<<20)
+		dids := map[string]syntax.DID{"stale": "did:plc:stale", "large": "did:plc:large", "small": "did:plc:small", "used": fuzzDID}
+		for name, did := range dids {
+			n := map[string]int{"stale": 10, "large": 300, "small": 20, "used": 30}[name]
+			_, err := m.takeUp(t.Context(), did, big(0, n), head{rev: "1", commit: "a"}, now)
+			require.NoError(t, err)
+			require.NoError(t, m.Store.Write(t.Context(), func(tx store.Tx) error {
+				ago := map[string]time.Duration{"stale": 48 * time.Hour, "large": 24 * time.Hour, "small": 24 * time.Hour}[name]
+				_, err := tx.ExecContext(t.Context(), `UPDATE mirrors SET read_at = $1 WHERE did = $2`, day(now.Add(-ago)), string(did))
+				return err
+			}))
+		}
+		known := func() (names []string) {
+			for name, did := range dids {
+				if h, err := m.head(t.Context(), did); err == nil && h.known {
+					names = append(names, name)
+				}
+			}
+			slices.Sort(names)
+			return names
+		}
+		all := int64(count(t, m, `SELECT sum(row_count) FROM mirrors`))
+		require.GreaterOrEqual(t, all, int64(2*360), "a manifest and its tag are rows")
+
+		m.allRows = all
+		require.NoError(t, m.Sweep(t.Context()))
+		require.Equal(t, []string{"large", "small", "stale", "used"}, known())
+		m.allRows = all - 1
+		require.NoError(t, m.Sweep(t.Context()))
+		require.Equal(t, []string{"large", "small", "used"}, known(), "whom nobody asked for since longest")
+		m.allRows = int64(count(t, m, `SELECT sum(row_count) FROM mirrors`)) - 1
+		require.NoError(t, m.Sweep(t.Context()))
+		require.Equal(t, []string{"small", "used"}, known(), "then who has the most")
+		require.Equal(t, 50, count(t, m, `SELECT count(*) FROM manifests`))
+		require.Equal(t, 50, count(t, m, `SELECT count(*) FROM tags`))
+
+		_, err := m.takeUp(t.Context(), dids["large"], big(0, 5), head{rev: "2", commit: "b"}, now)
+		require.NoError(t, err)
+		require.Equal(t, []string{"large", "small", "used"}, known(), "it is read again when somebody asks")
 	})
 }

@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -91,7 +92,34 @@ func (m *Mirror) dropUnread(ctx context.Context) error {
 	return nil
 }
 
-// drop deletes the rows of a DID in parts. From the first on, nothing is known of it; whoever reads it meanwhile stops this.
+// dropBeyondRows forgets DIDs while all mirrors have more than allRows together: those that nobody asked for since
+// longest, of one day those with the most rows. Like the others they are read again when somebody asks.
+func (m *Mirror) dropBeyondRows(ctx context.Context) error {
+	sum := func(q querier) (n int64, err error) {
+		return n, q.QueryRowContext(ctx, `SELECT CAST(coalesce(sum(row_count), 0) AS BIGINT) FROM mirrors`).Scan(&n)
+	}
+	rows, err := readOne(ctx, m.Store, sum)
+	if err != nil || rows <= m.allRows {
+		return err
+	}
+	list, err := m.texts(ctx, `SELECT did FROM mirrors WHERE row_count > 0 ORDER BY read_at, row_count DESC, did LIMIT $1`, sweepBatch)
+	if err != nil {
+		return err
+	}
+	dropped := 0
+	for ; dropped < len(list) && rows > m.allRows; dropped++ {
+		if err := m.drop(ctx, syntax.DID(list[dropped]), math.MaxInt64); err != nil {
+			return err
+		}
+		if rows, err = readOne(ctx, m.Store, sum); err != nil {
+			return err
+		}
+	}
+	m.Log.WarnContext(ctx, "mirrors dropped: all of them together had too many rows; they are read again from their PDS when needed", "count", dropped)
+	return nil
+}
+
+// drop deletes the rows of a DID that was not asked for since before, in parts. From the first on, nothing is known of it; whoever reads it meanwhile stops this.
 func (m *Mirror) drop(ctx context.Context, did syntax.DID, before int64) error {
 	if q, ok := m.queues.Peek(did); ok {
 		if !q.mu.TryLock() {
