@@ -245,18 +245,27 @@ func answerError(doing string, resp *http.Response) error {
 	return pdsError(doing, resp.StatusCode, errorName(b), resp.Header)
 }
 
-// errorName takes the XRPC error name out of an error body. Names are identifiers; anything else is not repeated.
+// errorName takes the XRPC error name out of an error body.
 func errorName(b []byte) string {
 	var e struct {
 		Error string `json:"error"`
 	}
-	if json.Unmarshal(b, &e) != nil || len(e.Error) > 64 {
+	if json.Unmarshal(b, &e) != nil {
 		return ""
 	}
-	for _, c := range []byte(e.Error) {
+	return ErrorName(e.Error)
+}
+
+// ErrorName is an XRPC error name that somebody else's server gave, for logs: names are identifiers, and anything else is
+// not repeated.
+func ErrorName(name string) string {
+	if len(name) > 64 {
+		return ""
+	}
+	for _, c := range []byte(name) {
 		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') {
 			return ""
 		}
 	}
-	return e.Error
+	return name
 }

@@ -17,6 +17,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/singleflight"
 
+	"atcr.io/operator/appview/atproto"
 	"atcr.io/operator/appview/config/names"
 )
 
@@ -194,11 +195,8 @@ func answerError(h *Hold, call string, resp *http.Response) error {
 		Detail
 	}
 	_ = json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&body) // a foreign hold may answer anything
-	if len(body.Error) > 64 {
-		body.Error = body.Error[:64]
-	}
 	return &Error{Kind: kindOfAnswer(resp.StatusCode, body.Error), Hold: h.DID, Call: call, Status: resp.StatusCode,
-		Name: body.Error, RetryAfter: retryAfter(resp.Header), Detail: body.Detail}
+		Name: atproto.ErrorName(body.Error), RetryAfter: retryAfter(resp.Header), Detail: body.Detail}
 }
 
 func retryAfter(h http.Header) time.Duration {
