@@ -30,6 +30,10 @@ const (
 	// AnnotationConsumedHash on a pod template is the hash of the secret bytes that the server reads only at start.
 	AnnotationConsumedHash = "operator.atcr.io/consumed-hash"
 
+	// AnnotationImage on a Deployment is the image that the operator wrote there. The one in its template may be that of a
+	// mirror, which another writer puts in front.
+	AnnotationImage = "operator.atcr.io/image"
+
 	// AnnotationKeyID and AnnotationKeyAlgorithm describe the key in a signing Secret.
 	AnnotationKeyID        = "operator.atcr.io/key-id"
 	AnnotationKeyAlgorithm = "operator.atcr.io/key-algorithm"

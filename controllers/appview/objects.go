@@ -36,8 +36,8 @@ func (r *Reconciler) applyService(ctx context.Context, sc *scope) error {
 	return apply.Apply(ctx, r.applier, render.Service(sc.appView, sc.settings), sc.service, sc.mayWrite)
 }
 
-// deployment runs the server once it has its keys and a default hold. While either is missing, and when the consent to the
-// hold was taken back, what runs is left alone.
+// deployment runs the server once it has its keys and a default hold. While either is missing, when the consent to the
+// hold was taken back, and while another image is tried, what runs is left alone.
 func (r *Reconciler) deployment(ctx context.Context, sc *scope) error {
 	live := &appsv1.Deployment{}
 	err := r.client.Get(ctx, sc.key(sc.appView.Name), live)
@@ -45,12 +45,12 @@ func (r *Reconciler) deployment(ctx context.Context, sc *scope) error {
 		return fmt.Errorf("reading Deployment %s: %w", sc.appView.Name, err)
 	}
 	if sc.consumed != "" && sc.defaultHold != nil && !sc.holdRevoked {
-		settings := sc.settings
-		if settings.Image, err = r.tryImage(ctx, sc, live); err != nil {
+		if stays, err := r.tryImage(ctx, sc, live); err != nil {
 			return err
-		}
-		if err := apply.Apply(ctx, r.applier, render.Deployment(sc.appView, settings, sc.consumed), live, sc.mayWrite); err != nil {
-			return err
+		} else if !stays {
+			if err := apply.Apply(ctx, r.applier, render.Deployment(sc.appView, sc.settings, sc.consumed), live, sc.mayWrite); err != nil {
+				return err
+			}
 		}
 	} else if err != nil {
 		return nil

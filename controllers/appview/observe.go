@@ -42,10 +42,7 @@ func (r *Reconciler) observe(ctx context.Context, sc *scope) error {
 		sc.tellLinks(l.told() || !l.running && a.ok)
 		a = sc.newest(a, l.behind)
 	}
-	if a.ok && sc.held.reason != "" {
-		a = sc.held
-	}
-	if a.ok {
+	if a = sc.heldBack(a); a.ok {
 		sc.conditions.True(v1alpha1.ConditionAvailable, a.reason, a.message)
 	} else {
 		sc.conditions.False(v1alpha1.ConditionAvailable, a.reason, a.message)

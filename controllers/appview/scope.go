@@ -47,7 +47,7 @@ type scope struct {
 	file        runtimeFile
 	service     *corev1.Service    // as the cluster has it
 	deployment  *appsv1.Deployment // as the cluster has it; nil: none
-	held        available          // why the server runs on with the image that it has; the zero value: it does not
+	held        available          // why the Deployment stays as it is while another image is tried; the zero value: it does not
 
 	stalled      bool          // a step found what only the user can change
 	explained    bool          // the step that failed has set a condition that says why

@@ -286,10 +286,13 @@ func podTroubleChanged() predicate.Predicate {
 	}
 	return predicate.Funcs{
 		CreateFunc: func(e event.CreateEvent) bool { return trouble(e.Object) != available{} },
-		DeleteFunc: func(e event.DeleteEvent) bool { return trouble(e.Object) != available{} },
+		DeleteFunc: func(e event.DeleteEvent) bool {
+			return trouble(e.Object) != available{} || render.IsTrial(e.Object.(*corev1.Pod))
+		},
 		UpdateFunc: func(e event.UpdateEvent) bool {
 			before, after := e.ObjectOld.(*corev1.Pod), e.ObjectNew.(*corev1.Pod)
-			return trouble(before) != trouble(after) || before.Status.Phase != after.Status.Phase && render.IsTrial(after)
+			return trouble(before) != trouble(after) || render.IsTrial(after) &&
+				(before.Status.Phase != after.Status.Phase || (trialEnd(before) == nil) != (trialEnd(after) == nil))
 		},
 	}
 }

@@ -1,14 +1,20 @@
 package appview
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/internal/apply"
@@ -16,84 +22,187 @@ import (
 )
 
 const (
-	// trialAgain is how soon a trial is looked at again. Its watch mostly comes first.
-	trialAgain = 5 * time.Second
-	// trialMost is how long a trial may wait for a node or a slow registry; then the server is replaced without.
+	// trialMost is how long a trial may wait for a node or a slow registry; then the server is replaced without. An image
+	// that failed is tried again as often.
 	trialMost = 5 * time.Minute
+	// trialAgain is how long after a pod that its node turned away, or that could not be made, another is made.
+	trialAgain = time.Minute
 )
 
-// tryImage says which image the server may run. A server with SQLite is gone before the next one starts, so an image that
-// nobody can pull would end it: another pod pulls a new image first, and what runs is only replaced when that has worked.
-func (r *Reconciler) tryImage(ctx context.Context, sc *scope, live *appsv1.Deployment) (string, error) {
-	wanted, runs := sc.settings.Image, imageOf(live)
-	needed := !sc.settings.PostgreSQL && sc.settings.Replicas > 0 && live.Status.ReadyReplicas > 0 && runs != "" && runs != wanted
-	pod, err := r.trial(ctx, sc, needed)
-	if err != nil || !needed || pod == nil {
-		return wanted, err
+// tryImage says whether the Deployment is to stay as it is. A server with SQLite is gone before the next one starts, so an
+// image that nobody can pull would end it: another pod pulls a new image first, and the server is only replaced, with all
+// that has changed and once, when that has worked.
+func (r *Reconciler) tryImage(ctx context.Context, sc *scope, live *appsv1.Deployment) (bool, error) {
+	wanted := sc.settings.Image
+	pods, err := r.trials(ctx, sc)
+	if err != nil {
+		return false, err
 	}
-	sc.again(trialAgain)
-	if len(pod.Status.ContainerStatuses) > 0 {
-		if end := pod.Status.ContainerStatuses[0].State.Terminated; end != nil && end.ExitCode == 0 {
-			return wanted, nil
-		} else if end != nil {
-			if wait := end.FinishedAt.Add(trialMost).Sub(sc.now.Time); wait <= 0 {
-				return runs, r.deletePod(ctx, pod) // and once more
+	needed := !sc.settings.PostgreSQL && sc.settings.Replicas > 0 && sc.owned(live) && appliedImage(live) != wanted &&
+		(works(live) || slices.ContainsFunc(pods, func(p corev1.Pod) bool { return sc.tries(&p) }))
+	var trial *corev1.Pod
+	for i := range pods {
+		switch p := &pods[i]; {
+		case needed && sc.tries(p):
+			trial = p
+		case p.DeletionTimestamp.IsZero():
+			if err := r.deletePod(ctx, p); err != nil {
+				return false, err
 			}
-			sc.held = available{reason: v1alpha1.ReasonCrashLooping, message: fmt.Sprintf(
-				"image %s ends with exit code %d when it is to say its version, so it is no server: check spec.image; kubectl logs %s says why. The server runs on with %s",
-				wanted, end.ExitCode, pod.Name, runs)}
-			return runs, nil
 		}
 	}
-	trouble, found := podTrouble([]corev1.Pod{*pod})
 	switch {
-	case found && trouble.reason != v1alpha1.ReasonUnschedulable:
-		sc.held = available{reason: trouble.reason, message: trouble.message + ". The server runs on with " + runs}
-	case sc.now.Sub(pod.CreationTimestamp.Time) >= trialMost:
-		return wanted, nil
-	default:
-		sc.held = available{reason: v1alpha1.ReasonRollingOut, message: fmt.Sprintf("pod %s tries image %s before the server that runs is replaced", pod.Name, wanted)}
+	case !needed:
+		return false, nil
+	case trial != nil:
+		return r.judge(ctx, sc, trial, live)
 	}
-	return runs, nil
+	sc.hold(live, available{reason: v1alpha1.ReasonRollingOut, message: fmt.Sprintf("a pod tries image %s before the server is replaced", wanted)})
+	return r.makeTrial(ctx, sc)
 }
 
-// trial is the pod that tries the image of the spec, and nil when the cluster does not take one: a quota may be in the way
-// of a second pod. Those of other images go, and all when none is needed.
-func (r *Reconciler) trial(ctx context.Context, sc *scope, needed bool) (*corev1.Pod, error) {
+// works says whether the server of a Deployment runs, or has run as the Deployment is now: one that is evicted comes back.
+func works(d *appsv1.Deployment) bool {
+	return appliedImage(d) != "" && (d.Spec.Replicas == nil || *d.Spec.Replicas > 0) &&
+		(d.Status.ReadyReplicas > 0 || deploymentCondition(d, appsv1.DeploymentProgressing).Reason == newReplicaSetAvailable)
+}
+
+// newReplicaSetAvailable is the reason of Progressing once all pods of a template were available. It stays when they are
+// gone for a while, and goes with the next template.
+const newReplicaSetAvailable = "NewReplicaSetAvailable"
+
+// appliedImage is the image that the operator wrote last, which another writer may have put a mirror in front of; empty:
+// there is no server.
+func appliedImage(d *appsv1.Deployment) string {
+	return cmp.Or(d.Annotations[v1alpha1.AnnotationImage], imageOf(d))
+}
+
+// trials are the pods that try images for the AppView.
+func (r *Reconciler) trials(ctx context.Context, sc *scope) ([]corev1.Pod, error) {
 	var pods corev1.PodList
 	if err := r.client.List(ctx, &pods, client.InNamespace(sc.appView.Namespace), client.MatchingLabels(render.TrialSelector(sc.appView.Name))); err != nil {
 		return nil, fmt.Errorf("listing pods that try an image: %w", err)
 	}
-	var found *corev1.Pod
-	for i := range pods.Items {
-		p := &pods.Items[i]
-		switch {
-		case needed && p.Name == render.TrialName(sc.appView.Name, sc.settings.Image):
-			found = p
-		case p.DeletionTimestamp.IsZero():
-			if err := r.deletePod(ctx, p); err != nil {
-				return nil, err
-			}
+	return pods.Items, nil
+}
+
+// tries says whether p tries the image that the spec asks for.
+func (sc *scope) tries(p *corev1.Pod) bool {
+	return p.Name == render.TrialName(sc.appView.Name, sc.settings.Image)
+}
+
+// judge looks how far the pod is, and says whether the Deployment is to stay as it is.
+func (r *Reconciler) judge(ctx context.Context, sc *scope, pod *corev1.Pod, live *appsv1.Deployment) (bool, error) {
+	wanted, age := sc.settings.Image, sc.now.Sub(pod.CreationTimestamp.Time)
+	trouble, found := podTrouble([]corev1.Pod{*pod})
+	end := trialEnd(pod)
+	switch {
+	case end != nil && end.ExitCode == 0:
+		return false, nil
+	case turnedAway(pod):
+		sc.hold(live, available{reason: v1alpha1.ReasonRollingOut, message: fmt.Sprintf("pod %s, which tries image %s, was turned away by its node: another is made", pod.Name, wanted)})
+		return true, r.deleteAfter(ctx, sc, pod, trialAgain-age)
+	case end != nil:
+		sc.hold(live, available{reason: v1alpha1.ReasonCrashLooping, message: fmt.Sprintf(
+			"image %s ends with exit code %d when it is to say its version, so it is no server: check spec.image; kubectl logs %s says why",
+			wanted, end.ExitCode, pod.Name)})
+		return true, r.deleteAfter(ctx, sc, pod, trialMost-sc.now.Sub(end.FinishedAt.Time)) // and once more
+	case found && trouble.reason != v1alpha1.ReasonUnschedulable:
+		sc.hold(live, trouble)
+		sc.again(trialMost) // the watch of pods mostly comes first
+		return true, nil
+	case age >= trialMost && pod.DeletionTimestamp.IsZero():
+		r.untried(ctx, sc, fmt.Sprintf("pod %s has found no node, or has not ended, in %s", pod.Name, trialMost))
+		return false, nil
+	}
+	sc.hold(live, available{reason: v1alpha1.ReasonRollingOut, message: fmt.Sprintf("pod %s tries image %s before the server is replaced", pod.Name, wanted)})
+	sc.again(max(trialMost-age, trialAgain))
+	return true, nil
+}
+
+// trialEnd is how the server's container in a trial ended, beside others that were put there; nil: it has not.
+func trialEnd(p *corev1.Pod) *corev1.ContainerStateTerminated {
+	for _, c := range p.Status.ContainerStatuses {
+		if c.Name == render.ServerContainer {
+			return c.State.Terminated
 		}
 	}
-	if found != nil || !needed {
-		return found, nil
+	return nil
+}
+
+// turnedAway says that the node, and not the image, ended a pod: it was evicted, preempted, or not taken in.
+func turnedAway(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodFailed && p.Status.Reason != ""
+}
+
+// hold says why the Deployment stays as it is. While an image that failed is tried once more, that is still why.
+func (sc *scope) hold(live *appsv1.Deployment, why available) {
+	if before := sc.conditions.Get(v1alpha1.ConditionAvailable); why.reason == v1alpha1.ReasonRollingOut && before != nil &&
+		(before.Reason == v1alpha1.ReasonImagePullFailed || before.Reason == v1alpha1.ReasonCrashLooping) &&
+		strings.HasPrefix(before.Message, "image "+sc.settings.Image+" ") {
+		said, _, _ := strings.Cut(before.Message, besides)
+		sc.held = available{reason: before.Reason, message: said}
+		return
 	}
+	why.message += ". Until then the Deployment stays as it is, with image " + imageOf(live) + ", and takes no other change"
+	sc.held = why
+}
+
+// besides stands before the trouble of the server that runs while another image is tried.
+const besides = ". What is there has trouble of its own: "
+
+// heldBack is what Available says while the Deployment stays as it is.
+func (sc *scope) heldBack(a available) available {
+	failed := sc.held.reason != "" && sc.held.reason != v1alpha1.ReasonRollingOut
+	switch {
+	case sc.held.reason == "", !a.ok && !failed:
+		return a
+	case a.ok, a.reason == v1alpha1.ReasonProgressing:
+		return sc.held
+	}
+	return available{reason: sc.held.reason, message: sc.held.message + besides + a.message}
+}
+
+// makeTrial makes the pod that tries the image, and says whether the Deployment is to stay as it is. A cluster may refuse a
+// second pod, by a quota or a policy, which must keep no image from being rolled out.
+func (r *Reconciler) makeTrial(ctx context.Context, sc *scope) (bool, error) {
 	node, err := r.nodeOf(ctx, sc)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	pod := render.Trial(sc.appView, sc.settings, node)
 	switch err := r.client.Create(ctx, pod, apply.FieldOwner); {
-	case apierrors.IsAlreadyExists(err): // the cache has not seen it
-		err = r.live.Get(ctx, client.ObjectKeyFromObject(pod), pod)
-		return pod, client.IgnoreNotFound(err)
-	case apierrors.IsForbidden(err), apierrors.IsInvalid(err):
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("making pod %s: %w", pod.Name, err)
+	case refused(err):
+		r.untried(ctx, sc, fmt.Sprintf("the cluster refuses pod %s: %v", pod.Name, err))
+		return false, nil
+	case err == nil, apierrors.IsAlreadyExists(err): // the cache has not seen it
+		sc.again(trialMost)
+	default: // whatever keeps this pod from being made may keep the server's from it
+		log.FromContext(ctx).Error(err, "making the pod that tries an image", "pod", pod.Name)
+		sc.again(trialAgain)
 	}
-	return pod, nil
+	return true, nil
+}
+
+// refused says whether the API server will not take a request however often it is made. What a policy answers may have any
+// code of a client's error.
+func refused(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return false
+	}
+	switch code := status.Status().Code; code {
+	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
+		return false
+	default:
+		return code >= 400 && code < 500
+	}
+}
+
+// untried tells once that an image is rolled out without a trial: none is needed any more once it is.
+func (r *Reconciler) untried(ctx context.Context, sc *scope, why string) {
+	log.FromContext(ctx).Info("an image is rolled out untried", "image", sc.settings.Image, "why", why)
+	r.warn(sc.appView, "ImageNotTried", "image %s is rolled out untried: %s", sc.settings.Image, why)
 }
 
 // nodeOf is the node that the server runs on, where its volume is; empty: none.
@@ -110,6 +219,18 @@ func (r *Reconciler) nodeOf(ctx context.Context, sc *scope) (string, error) {
 	return "", nil
 }
 
+// deleteAfter deletes a pod once wait is over.
+func (r *Reconciler) deleteAfter(ctx context.Context, sc *scope, p *corev1.Pod, wait time.Duration) error {
+	if wait > 0 {
+		sc.again(wait)
+		return nil
+	}
+	if !p.DeletionTimestamp.IsZero() {
+		return nil // its event tells that it is gone
+	}
+	return r.deletePod(ctx, p)
+}
+
 func (r *Reconciler) deletePod(ctx context.Context, p *corev1.Pod) error {
 	uid := p.UID
 	if err := r.client.Delete(ctx, p, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil && !apierrors.IsConflict(err) {
@@ -121,7 +242,7 @@ func (r *Reconciler) deletePod(ctx context.Context, p *corev1.Pod) error {
 // imageOf is the image of a Deployment's server; empty: there is none.
 func imageOf(d *appsv1.Deployment) string {
 	for _, c := range d.Spec.Template.Spec.Containers {
-		if c.Name == "appview" {
+		if c.Name == render.ServerContainer {
 			return c.Image
 		}
 	}

@@ -2,12 +2,18 @@ package appview_test
 
 import (
 	"fmt"
+	"net/http"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
@@ -43,30 +49,100 @@ func TestAnImageThatCannotRunReplacesNoServer(t *testing.T) {
 			av := appView("registry")
 			e.Create(av)
 			e.AppView("registry", "Ready=True")
-			before := deployment(e).Generation
+			before := deployment(e)
 
 			controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Image = image })
-			got := e.AppView("registry", "Ready=False/"+want, "Available=False/"+want, "Reconciling=True")
-			for _, says := range []string{image, "spec.image", "The server runs on with " + controltest.Image} {
+			held := []string{"Ready=False/" + want, "Available=False/" + want, "Reconciling=True"}
+			got := e.AppView("registry", held...)
+			for _, says := range []string{image, "spec.image", "stays as it is, with image " + controltest.Image} {
 				require.Contains(t, condition(got, "Available").Message, says)
 			}
 			require.Equal(t, controltest.Image, got.Status.Image)
 			require.EqualValues(t, 1, got.Status.ReadyReplicas)
-			require.Equal(t, before, deployment(e).Generation, "what runs is left alone")
 			require.Equal(t, corev1.EventTypeWarning, e.Event("registry", want).Type)
 			noHotLoop(t, &requests)
 			require.Equal(t, 1, e.Told("registry", want))
 
-			// All else goes on with the image that there is.
+			// A drain takes the server and the pod that tried the image from their node.
+			status(e, func(d *appsv1.Deployment) {
+				d.Status.ReadyReplicas, d.Status.AvailableReplicas, d.Status.Replicas, d.Status.UpdatedReplicas = 0, 0, 0, 0
+			})
+			for _, p := range trials(e) {
+				require.NoError(t, client.IgnoreNotFound(e.Client.Delete(t.Context(), &p)))
+			}
+			e.Until("the server is gone, and the image was tried again", func() bool {
+				all := trials(e)
+				return e.AppView("registry", held...).Status.ReadyReplicas == 0 && len(all) == 1 && len(all[0].Status.ContainerStatuses) == 1
+			})
+
+			// Whatever else is asked for would replace the server, and waits.
 			controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Logging.Level = "debug" })
-			e.Until("another variable", func() bool { return variable(deployment(e), names.LogLevel) == "debug" })
-			require.Equal(t, controltest.Image, imageOf(e))
+			e.AppView("registry", held...)
+			require.Equal(t, before.Spec, deployment(e).Spec, "what was there comes back as it was")
+			status(e, controltest.Run)
+			e.AppView("registry", held...)
 
 			controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Image = "" })
+			e.Until("what waited is made up for", func() bool { return variable(deployment(e), names.LogLevel) == "debug" })
 			e.AppView("registry", "Ready=True")
+			require.Equal(t, before.Generation+1, deployment(e).Generation)
 			e.Until("nothing is tried any more", func() bool { return len(trials(e)) == 0 })
 			noHotLoop(t, &requests)
 		})
+	}
+}
+
+// What is known of an image is said until it is known better.
+func TestAnImageIsTriedOnceMoreWithoutAWordAboutIt(t *testing.T) {
+	t.Parallel()
+	e, av := running(t, appView("registry"))
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Image = controltest.NoServer })
+	e.AppView("registry", "Available=False/CrashLooping")
+	w, err := e.Client.Watch(t.Context(), &v1alpha1.AppViewList{}, client.InNamespace(e.Namespace))
+	require.NoError(t, err)
+	defer w.Stop()
+	ask := func(value string) {
+		t.Helper()
+		controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Annotations = map[string]string{v1alpha1.AnnotationReconcile: value} })
+	}
+
+	first := trials(e)[0]
+	e.Eventually("the pod ended long ago", func() error {
+		e.Get(first.Name, &first)
+		first.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(time.Now().Add(-time.Hour))
+		return e.Client.Status().Update(t.Context(), &first)
+	})
+	n := 0
+	e.Until("another pod has tried it", func() bool {
+		n++
+		ask(fmt.Sprint("again ", n)) // until the operator has seen when the pod ended
+		all := trials(e)
+		return len(all) == 1 && all[0].UID != first.UID && len(all[0].Status.ContainerStatuses) == 1
+	})
+	ask("last")
+	for {
+		got := next[*v1alpha1.AppView](t, w)
+		require.Equal(t, "CrashLooping", condition(got, "Available").Reason)
+		require.Equal(t, "CrashLooping", condition(got, "Ready").Reason)
+		if got.Status.LastHandledReconcileAt == "last" {
+			break
+		}
+	}
+	require.Equal(t, 1, e.Told("registry", "CrashLooping"))
+}
+
+// next is the object of the next event that w sees.
+func next[T client.Object](t *testing.T, w watch.Interface) T {
+	t.Helper()
+	select {
+	case ev, open := <-w.ResultChan():
+		require.True(t, open, "the watch ended")
+		o, ok := ev.Object.(T)
+		require.True(t, ok, "%T %v", ev.Object, ev.Object)
+		return o
+	case <-time.After(time.Minute):
+		require.FailNow(t, "nothing happens")
+		panic("unreachable")
 	}
 }
 
@@ -75,12 +151,18 @@ func TestAnImageThatRunsIsTriedFirstAndRolledOut(t *testing.T) {
 	e, av := running(t, appView("registry", func(s *v1alpha1.AppViewSpec) {
 		s.ImagePullSecrets = []v1alpha1.LocalReference{{Name: "pull"}}
 		s.PodTemplate.NodeSelector = map[string]string{"disk": "fast"}
+		s.PodTemplate.Metadata.Labels = map[string]string{"team": "a", "app.kubernetes.io/name": "mine"}
+		s.PodTemplate.Metadata.Annotations = map[string]string{"sidecar.istio.io/inject": "false"}
 	}))
+	before := deployment(e).Generation
 	w, err := e.Client.Watch(t.Context(), &corev1.PodList{}, client.InNamespace(e.Namespace), client.MatchingLabels(render.TrialSelector("registry")))
 	require.NoError(t, err)
 	defer w.Stop()
-	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Image = "registry.test/atcr-appview:v1" })
-	tried := (<-w.ResultChan()).Object.(*corev1.Pod)
+	controltest.Update(e, av, func(av *v1alpha1.AppView) {
+		av.Spec.Image = "registry.test/atcr-appview:v1"
+		av.Spec.Logging.Level = "debug"
+	})
+	tried := next[*corev1.Pod](t, w)
 	require.Equal(t, []string{"--version"}, tried.Spec.Containers[0].Args)
 	require.Equal(t, "registry.test/atcr-appview:v1", tried.Spec.Containers[0].Image)
 	require.Equal(t, []corev1.LocalObjectReference{{Name: "pull"}}, tried.Spec.ImagePullSecrets)
@@ -89,9 +171,109 @@ func TestAnImageThatRunsIsTriedFirstAndRolledOut(t *testing.T) {
 	require.False(t, *tried.Spec.AutomountServiceAccountToken)
 	require.NotNil(t, tried.OwnerReferences)
 	require.NotSubset(t, tried.Labels, render.Selector("registry"), "no client is sent to it")
+	require.Equal(t, "a", tried.Labels["team"])
+	require.Equal(t, map[string]string{"sidecar.istio.io/inject": "false"}, tried.Annotations)
 	e.Until("the image is rolled out", func() bool { return imageOf(e) == "registry.test/atcr-appview:v1" })
 	require.Equal(t, "v1", e.AppView("registry", "Ready=True").Status.Version)
+	require.Equal(t, before+1, deployment(e).Generation, "with all that was asked for, and once")
+	require.Equal(t, "debug", variable(deployment(e), names.LogLevel))
 	e.Until("the pod that tried it is gone", func() bool { return len(trials(e)) == 0 })
+}
+
+// The kubelet sorts containers by name, and those that others put there do not end.
+func TestTheServersContainerIsTheOneThatIsTried(t *testing.T) {
+	t.Parallel()
+	e, av := running(t, appView("registry"))
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Image = controltest.Slow })
+	e.AppView("registry", "Available=False/RollingOut")
+	e.Until("it is tried", func() bool { return len(trials(e)) == 1 })
+	pod := trials(e)[0]
+	report := func(change func(s *corev1.PodStatus)) {
+		t.Helper()
+		e.Eventually("the status of the pod", func() error {
+			now := &corev1.Pod{}
+			e.Get(pod.Name, now)
+			change(&now.Status)
+			return e.Client.Status().Update(t.Context(), now)
+		})
+	}
+	ended := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 143, FinishedAt: metav1.Now()}}
+
+	// Its node is out of memory.
+	report(func(s *corev1.PodStatus) {
+		s.Phase, s.Reason = corev1.PodFailed, "Evicted"
+		s.ContainerStatuses = []corev1.ContainerStatus{{Name: "appview", State: ended}}
+	})
+	e.Until("that is no word about the image", func() bool {
+		return strings.Contains(condition(e.AppView("registry", "Available=False/RollingOut"), "Available").Message, "turned away by its node")
+	})
+	require.NoError(t, e.Client.Delete(t.Context(), &pod))
+	e.Until("it is tried again", func() bool { all := trials(e); return len(all) == 1 && all[0].UID != pod.UID })
+
+	report(func(s *corev1.PodStatus) {
+		s.Phase = corev1.PodRunning
+		s.ContainerStatuses = []corev1.ContainerStatus{
+			{Name: "agent", State: ended},
+			{Name: "appview", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}}},
+			{Name: "proxy", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}}},
+		}
+	})
+	report(func(s *corev1.PodStatus) {
+		s.ContainerStatuses[1].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{FinishedAt: metav1.Now()}}
+	})
+	e.Until("the image is rolled out", func() bool { return imageOf(e) == controltest.Slow })
+	e.AppView("registry", "Ready=True")
+}
+
+// A webhook puts a mirror in front of every image.
+func TestAnImageThatAMirrorHasIsNotTriedForever(t *testing.T) {
+	t.Parallel()
+	var requests controltest.Counter
+	e, av := running(t, appView("registry"), controltest.Counted(&requests), controltest.Mirrored("registry.test/", "mirror.test/"))
+	require.Equal(t, "mirror.test/atcr-appview:v0", imageOf(e))
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Image = "registry.test/atcr-appview:v1" })
+	e.Until("the image is rolled out", func() bool { return imageOf(e) == "mirror.test/atcr-appview:v1" })
+	e.AppView("registry", "Ready=True")
+	e.Until("nothing is tried any more", func() bool { return len(trials(e)) == 0 })
+	noHotLoop(t, &requests)
+}
+
+// A policy answers with any code of a client's error; none says anything about the server's own pods.
+func TestAPolicyAgainstThePodThatTriesAnImageKeepsNoImageFromBeingRolledOut(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{http.StatusBadRequest, http.StatusForbidden, http.StatusNotAcceptable} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			t.Parallel()
+			denied := &controltest.Fault{Method: http.MethodPost, Path: "/pods", Status: code}
+			e, av := running(t, appView("registry"), controltest.With(denied))
+			controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Image = "registry.test/atcr-appview:v1" })
+			e.Until("the image is rolled out", func() bool { return imageOf(e) == "registry.test/atcr-appview:v1" })
+			e.AppView("registry", "Ready=True")
+			require.Contains(t, e.Event("registry", "ImageNotTried").Note, "refuses pod")
+			require.Equal(t, 1, e.Told("registry", "ImageNotTried"))
+		})
+	}
+}
+
+// What keeps the API server from making that pod may keep it from making the server's.
+func TestAnErrorOfTheAPIServerReplacesNoServerAndKeepsUpNothingElse(t *testing.T) {
+	t.Parallel()
+	broken := &controltest.Fault{Method: http.MethodPost, Path: "/pods"}
+	e, av := running(t, appView("registry"), controltest.With(broken))
+	before := deployment(e).Spec
+	controltest.Update(e, av, func(av *v1alpha1.AppView) {
+		av.Spec.Image = "registry.test/atcr-appview:v1"
+		av.Spec.Exposure.Ingress = &v1alpha1.Ingress{}
+	})
+	e.AppView("registry", "Available=False/RollingOut", "Ready=False/RollingOut")
+	e.Eventually("a later step", func() error {
+		return e.Client.Get(t.Context(), client.ObjectKeyFromObject(av), &networkingv1.Ingress{})
+	})
+	require.Equal(t, before, deployment(e).Spec)
+	broken.Off()
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Annotations = map[string]string{v1alpha1.AnnotationReconcile: "now"} })
+	e.Until("the image is rolled out", func() bool { return imageOf(e) == "registry.test/atcr-appview:v1" })
+	e.AppView("registry", "Ready=True")
 }
 
 // A limit that takes no small pod, or a quota that takes no second one, must not keep an image from being rolled out.

@@ -85,11 +85,13 @@ func (t faulty) RoundTrip(r *http.Request) (*http.Response, error) {
 	} else if r.Body != nil {
 		r.Body.Close()
 	}
-	status, reason := http.StatusInternalServerError, metav1.StatusReasonInternalError
-	if t.f.Status == http.StatusConflict {
-		status, reason = http.StatusConflict, metav1.StatusReasonConflict
+	switch t.f.Status {
+	case 0:
+		return refusal(r, http.StatusInternalServerError, metav1.StatusReasonInternalError), nil
+	case http.StatusConflict:
+		return refusal(r, http.StatusConflict, metav1.StatusReasonConflict), nil
 	}
-	return refusal(r, status, reason), nil
+	return refusal(r, t.f.Status, metav1.StatusReasonUnknown), nil // as webhooks answer
 }
 
 // refusal is an answer of the API server.

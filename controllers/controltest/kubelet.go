@@ -17,10 +17,12 @@ import (
 	"atcr.io/operator/controllers/render"
 )
 
-// Unpullable is an image that [Env.Kubelet] cannot pull, and NoServer one that ends with an error.
+// Unpullable is an image that [Env.Kubelet] cannot pull, NoServer one that ends with an error, and Slow one that no node has
+// begun to pull.
 const (
 	Unpullable = "registry.test/nowhere:v1"
 	NoServer   = "registry.test/no-server:v1"
+	Slow       = "registry.test/slow:v1"
 )
 
 // Kubelet stands in for the controller-manager and the kubelet in the test's namespace from now on: claims are bound,
@@ -80,6 +82,7 @@ func Run(d *appsv1.Deployment) {
 	}
 	d.Status = appsv1.DeploymentStatus{
 		ObservedGeneration: d.Generation, Replicas: n, UpdatedReplicas: n, ReadyReplicas: n, AvailableReplicas: n,
+		Conditions: []appsv1.DeploymentCondition{{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionTrue, Reason: "NewReplicaSetAvailable"}},
 	}
 }
 
@@ -87,6 +90,8 @@ func Run(d *appsv1.Deployment) {
 func try(p *corev1.Pod) {
 	c := corev1.ContainerStatus{Name: p.Spec.Containers[0].Name, Image: p.Spec.Containers[0].Image}
 	switch c.Image {
+	case Slow:
+		return
 	case Unpullable:
 		c.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ErrImagePull"}
 	case NoServer:

@@ -157,6 +157,7 @@ func (l *lean) pod(o any) (any, error) {
 		Spec: corev1.PodSpec{NodeName: p.Spec.NodeName},
 		Status: corev1.PodStatus{
 			Phase:                 p.Status.Phase,
+			Reason:                p.Status.Reason,
 			PodIP:                 p.Status.PodIP,
 			Conditions:            p.Status.Conditions,
 			InitContainerStatuses: p.Status.InitContainerStatuses,

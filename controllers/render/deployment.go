@@ -21,6 +21,9 @@ import (
 	"atcr.io/operator/appview/config/names"
 )
 
+// ServerContainer is the server's container in its pods. Others may be put there beside it.
+const ServerContainer = "appview"
+
 const (
 	serverUser = 65532 // user and group of the image
 
@@ -54,7 +57,7 @@ const (
 func Deployment(av *v1alpha1.AppView, s Settings, consumed string) *appsv1ac.DeploymentApplyConfiguration {
 	return appsv1ac.Deployment(av.Name, av.Namespace).
 		WithLabels(Labels(av)).
-		WithAnnotations(annotations(av, nil)).
+		WithAnnotations(annotations(av, map[string]string{v1alpha1.AnnotationImage: s.Image})).
 		WithOwnerReferences(owner(av)).
 		WithSpec(appsv1ac.DeploymentSpec().
 			WithReplicas(s.Replicas).
@@ -131,7 +134,7 @@ func container(av *v1alpha1.AppView, s Settings) *corev1ac.ContainerApplyConfigu
 		return corev1ac.HTTPGetAction().WithPath(path).WithPort(intstr.FromString(debugPortName))
 	}
 	c := corev1ac.Container().
-		WithName("appview").
+		WithName(ServerContainer).
 		WithImage(s.Image).
 		WithArgs("serve").
 		WithPorts(

@@ -26,14 +26,16 @@ func IsTrial(p *corev1.Pod) bool { return p.Labels[labelName] == trialName }
 func TrialName(name, image string) string { return name + "-trial-" + ConsumedHash([]byte(image))[:8] }
 
 // Trial is a pod that pulls an image, if it can be where the server runs, and has it say its version. It has no volumes and
-// no secret but those to pull with.
+// no secret but those to pull with, and the labels and annotations of the server's pods: policies and what injects
+// containers go by them.
 func Trial(av *v1alpha1.AppView, s Settings, node string) *corev1.Pod {
-	labels := maps.Clone(Labels(av))
-	maps.Copy(labels, TrialSelector(av.Name))
-	spec := podTemplate(av, s, "").Spec
+	template := podTemplate(av, s, "")
+	maps.Copy(template.Labels, TrialSelector(av.Name))
+	delete(template.Annotations, v1alpha1.AnnotationConsumedHash)
+	spec := template.Spec
 	spec.Volumes, spec.TopologySpreadConstraints = nil, nil
 	spec.WithRestartPolicy(corev1.RestartPolicyNever).WithTerminationGracePeriodSeconds(1)
-	c := corev1ac.Container().WithName("appview").WithImage(s.Image).WithArgs("--version").
+	c := corev1ac.Container().WithName(ServerContainer).WithImage(s.Image).WithArgs("--version").
 		WithSecurityContext(spec.Containers[0].SecurityContext).
 		WithResources(corev1ac.ResourceRequirements().
 			WithRequests(corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("32Mi")}).
@@ -41,7 +43,7 @@ func Trial(av *v1alpha1.AppView, s Settings, node string) *corev1.Pod {
 	spec.Containers = []corev1ac.ContainerApplyConfiguration{*c}
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: TrialName(av.Name, s.Image), Namespace: av.Namespace, Labels: labels, Annotations: annotations(av, nil),
+			Name: TrialName(av.Name, s.Image), Namespace: av.Namespace, Labels: template.Labels, Annotations: template.Annotations,
 			OwnerReferences: []metav1.OwnerReference{*same[metav1.OwnerReference](owner(av))},
 		},
 		Spec: *same[corev1.PodSpec](spec),
