@@ -115,8 +115,7 @@ func (s *Server) sweepUnnamed(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// releaseUnused takes the blobs of manifests that are gone, and blobs of no manifest, from a user, if the user's PDS can
-// be read and agrees.
+// releaseUnused is release and removeUnnamed of many, for a user whose PDS can be read.
 func (s *Server) releaseUnused(ctx context.Context, did syntax.DID, dead, unnamed []digest.Digest, used, reserved time.Time) error {
 	public, err := s.reader.read(ctx, did)
 	if err != nil {

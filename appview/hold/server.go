@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	lru "github.com/hashicorp/golang-lru/v2"
 
 	"atcr.io/operator/appview/atproto"
 	"atcr.io/operator/appview/atproto/diddoc"
@@ -66,11 +65,10 @@ type Server struct {
 	statsMu     sync.Mutex
 	scanMu      sync.Mutex // one look at all statistics at a time
 	tids        *syntax.TIDClock
-	uploadLocks *keyed                            // by upload id
-	userLocks   *keyed                            // by DID: one change of a user's layer records at a time
-	blobLocks   *keyed                            // by digest: completions share, a removal is alone
-	spaceLocks  *keyed                            // by DID: one look for space at a time
-	spaced      *lru.Cache[syntax.DID, time.Time] // the last ones
+	uploadLocks *keyed // by upload id
+	userLocks   *keyed // by DID: one change of a user's layer records at a time
+	blobLocks   *keyed // by digest: completions share, a removal is alone
+	spaceLocks  *keyed // by DID: one look for space at a time
 
 	draining atomic.Bool
 	stop     context.CancelFunc
@@ -102,7 +100,6 @@ func newServer(cfg Config, deps Deps) (*Server, error) {
 	}
 	s.tiers, _ = parseTiers(cfg) // it is valid
 	s.pulls = newPulls()
-	s.spaced, _ = lru.New[syntax.DID, time.Time](10_000)
 	if s.log == nil {
 		s.log = slog.Default()
 	}

@@ -3,6 +3,7 @@ package hold
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -21,10 +22,8 @@ const spaceMultiple = 3
 const (
 	// spaceAfter is how long blobs that no manifest needs lie here in any case.
 	spaceAfter = time.Hour
-	// spaceTime is how long a request waits for the look whether there are such.
-	spaceTime = 10 * time.Second
-	// spaceEvery is how often that is looked for one user.
-	spaceEvery = time.Minute
+	// spaceTime is how long one look whether there are such takes at most, waiting for others included.
+	spaceTime = time.Minute
 )
 
 // space is how many bytes a user may have here; 0: no limit.
@@ -43,10 +42,10 @@ func (s *Server) underQuota(ctx context.Context, did syntax.DID) error {
 	if q.TotalSize > q.Limit {
 		return s.overQuota(did, q.TotalSize, 0, q.Limit)
 	}
-	linked, err := s.ledger.LinkedBytes(ctx, did)
+	linked, err := s.ledger.LinkedBytes(ctx, did, "")
 	if err == nil && linked >= space {
-		s.makeSpace(ctx, did)
-		linked, err = s.ledger.LinkedBytes(ctx, did)
+		s.makeSpace(ctx, did, "", space-1)
+		linked, err = s.ledger.LinkedBytes(ctx, did, "")
 	}
 	if err == nil && linked >= space {
 		err = s.noSpace(did, linked, 0, space)
@@ -60,7 +59,7 @@ func (s *Server) link(ctx context.Context, u ledger.Upload) error {
 	err := s.ledger.CompleteUpload(ctx, u, space, s.now())
 	var over *ledger.OverQuota
 	if errors.As(err, &over) {
-		s.makeSpace(ctx, u.DID)
+		s.makeSpace(ctx, u.DID, u.Digest, space-u.Size)
 		err = s.ledger.CompleteUpload(ctx, u, space, s.now())
 	}
 	if errors.As(err, &over) {
@@ -76,29 +75,33 @@ func (s *Server) link(ctx context.Context, u ledger.Upload) error {
 func (s *Server) noSpace(did syntax.DID, linked, needed, space int64) error {
 	s.metrics.refusals.Inc()
 	return xrpc.Errorf(http.StatusForbidden, "QuotaExceeded",
-		"%s has %s of blobs in this hold, named by manifests or not, and no more than %s are kept; push the manifests that need them, or try again in an hour: the others are removed then.",
+		"%s has %s of blobs in this hold, named by manifests or not, and no more than %s are kept; push the manifests that need them, or try again in an hour: the others are removed then, if your PDS can be read.",
 		did, humanize.IBytes(uint64(linked)), humanize.IBytes(uint64(space))).With("totalSize", linked).With("needed", needed).With("limit", space)
 }
 
-// makeSpace does for one user what sweeps do, but for blobs that were used within spaceAfter only.
-func (s *Server) makeSpace(ctx context.Context, did syntax.DID) {
+// makeSpace does for one user what sweeps do, but for what was not used within spaceAfter, and only until the user's other
+// blobs have at most so many bytes. A client that hangs up ends it not: the next one finds the space.
+func (s *Server) makeSpace(ctx context.Context, did syntax.DID, other digest.Digest, most int64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), spaceTime)
+	defer cancel()
 	unlock := s.spaceLocks.lock(did.String())
 	defer unlock()
-	now := s.now()
-	if last, ok := s.spaced.Get(did); ok && now.Sub(last) < spaceEvery {
-		return
+	fits := func() (bool, error) {
+		linked, err := s.ledger.LinkedBytes(ctx, did, other)
+		return linked <= most, err
 	}
-	s.spaced.Add(did, now)
-	ctx, cancel := context.WithTimeout(ctx, spaceTime)
-	defer cancel()
-	if err := s.releaseOf(ctx, did, now.Add(-spaceAfter)); err != nil {
+	if err := s.releaseUntil(ctx, did, s.now().Add(-spaceAfter), fits); err != nil {
 		s.log.WarnContext(ctx, "making space for a user", "did", did, "error", err)
 	}
 }
 
-// releaseOf takes from a user what was not used since the time and no manifest needs. A manifest that was reserved
-// before and is not at the user's PDS does not come any more.
-func (s *Server) releaseOf(ctx context.Context, did syntax.DID, since time.Time) error {
+// releaseUntil takes from a user what was not used since the time and no manifest needs: first the blobs of all manifests
+// that are gone, then those of none, which may be of a push that still runs, the oldest first. A manifest that was reserved
+// before and is not at the user's PDS does not come any more. What it has looked at is not there to be looked at again.
+func (s *Server) releaseUntil(ctx context.Context, did syntax.DID, since time.Time, fits func() (bool, error)) error {
+	if ok, err := fits(); ok || err != nil { // somebody else has just looked
+		return err
+	}
 	dead, err := s.ledger.DeadManifests(ctx, did, since, since)
 	if err != nil {
 		return err
@@ -107,12 +110,22 @@ func (s *Server) releaseOf(ctx context.Context, did syntax.DID, since time.Time)
 	if err != nil || len(dead)+len(unnamed) == 0 {
 		return err
 	}
-	var manifests, blobs []digest.Digest
+	public, err := s.reader.read(ctx, did)
+	if err != nil {
+		return fmt.Errorf("the user's manifests cannot be read: %w", err)
+	}
 	for _, m := range dead {
-		manifests = append(manifests, m.Manifest)
+		if err := s.release(ctx, did, m.Manifest, public, since, since); err != nil {
+			return err
+		}
 	}
 	for _, u := range unnamed {
-		blobs = append(blobs, u.Digest)
+		if ok, err := fits(); ok || err != nil {
+			return err
+		}
+		if err := s.removeUnnamed(ctx, did, u.Digest, public, since, since); err != nil {
+			return err
+		}
 	}
-	return s.releaseUnused(ctx, did, manifests, blobs, since, since)
+	return nil
 }

@@ -2,8 +2,11 @@ package hold_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,7 +97,8 @@ func TestBlobsThatNoManifestNamesFillNoDisk(t *testing.T) {
 		// What nobody needs makes space when somebody asks, not only at the next sweep.
 		now.add(2 * time.Minute)
 		w.push(bob, tenth("new"))
-		require.Equal(t, "BlobNotFound", w.getBlob(bob, bob, digest.FromBytes(tenth("two"))).errorName())
+		require.Equal(t, "BlobNotFound", w.getBlob(bob, bob, digest.FromBytes(tenth("one"))).errorName(), "its manifest was reserved, and did not come")
+		require.Equal(t, http.StatusTemporaryRedirect, w.getBlob(bob, bob, digest.FromBytes(tenth("two"))).status, "it need not go")
 		w.join(carol)
 		w.push(carol, tenth("one"))
 	})
@@ -148,4 +152,109 @@ func TestWhatNobodyToldOfCountsOnceItIsSeen(t *testing.T) {
 	require.NoError(t, w.hold.Sweep(t.Context()))
 	require.EqualValues(t, 4, w.quotaOf(bob).TotalSize)
 	require.Equal(t, http.StatusTemporaryRedirect, w.getBlob(bob, bob, digest.FromString("config")).status)
+}
+
+// A notification may leave out what the reservation listed, which keeps those blobs all the same.
+func TestWhatWasReservedCountsWhateverTheNotificationLists(t *testing.T) {
+	w := newWorld(t, tiered)
+	w.join(bob)
+	six := []byte("sixsix")
+	w.push(bob, six)
+	require.Equal(t, http.StatusOK, w.reserve(bob, "m", six).status)
+	w.pushed(bob, "m", "")
+	require.Equal(t, quota{w.did(bob).String(), 1, 6, 10, "swabbie"}, w.quotaOf(bob))
+	w.pushed(bob, "m", "", six)
+	require.Equal(t, quota{w.did(bob).String(), 1, 6, 10, "swabbie"}, w.quotaOf(bob), "the layer record is of the same blob")
+	w.deleted(bob, "m", "")
+	require.Zero(t, w.quotaOf(bob).TotalSize)
+}
+
+func TestDeletedImagesMakeSpaceBeforeTheLayersOfAPushThatTakesLong(t *testing.T) {
+	w, now := at(t, tiered)
+	w.join(bob)
+	image := func(name string, layer []byte) {
+		w.push(bob, layer)
+		require.Equal(t, http.StatusOK, w.reserve(bob, name, layer).status)
+		w.pushed(bob, name, "", layer)
+	}
+	for _, layer := range [][]byte{tenth("one"), tenth("two"), []byte("2b")} {
+		image(string(layer), layer)
+		w.deleted(bob, string(layer), "")
+	}
+	image("live", []byte("live"))
+	first, second := []byte("1st"), []byte("2nd")
+	w.push(bob, first)
+	now.add(2 * time.Hour)
+	w.push(bob, second)
+	require.False(t, w.has(bob, string(tenth("one"))))
+	require.Equal(t, http.StatusOK, w.reserve(bob, "m", first, second).status)
+}
+
+func TestBlobsOfNoManifestMakeSpaceTheOldestFirstAndOnlyUntilItIsEnough(t *testing.T) {
+	w, now := at(t, tiered)
+	w.join(bob)
+	first, second := []byte("first"), []byte("second")
+	for _, b := range [][]byte{tenth("one"), tenth("two"), first} {
+		w.push(bob, b)
+		now.add(2 * time.Hour)
+	}
+	w.push(bob, second)
+	require.False(t, w.has(bob, string(tenth("one"))))
+	require.True(t, w.has(bob, string(tenth("two"))))
+	require.True(t, w.has(bob, string(first)))
+	w.push(bob, []byte("seven b"))
+	w.push(bob, []byte("eight b8"))
+	require.False(t, w.has(bob, string(tenth("two"))), "a look that was enough for one blob keeps none from the next")
+	require.Equal(t, http.StatusOK, w.reserve(bob, "m", first).status)
+}
+
+// crowded is a world in which bob has no space but what blobs of no manifest take.
+func crowded(t *testing.T) *world {
+	w, now := at(t, tiered)
+	w.join(bob)
+	for _, name := range []string{"one", "two", "three"} {
+		w.push(bob, tenth(name))
+	}
+	now.add(2 * time.Hour)
+	return w
+}
+
+func TestAPDSThatCouldNotBeReadIsReadAgainByTheNextRequest(t *testing.T) {
+	w := crowded(t)
+	down := func(rw http.ResponseWriter, r *http.Request, next http.Handler) {
+		if strings.HasSuffix(r.URL.Path, "listRecords") {
+			panic(http.ErrAbortHandler)
+		}
+		next.ServeHTTP(rw, r)
+	}
+	w.between.Store(&down)
+	w.startRefused(bob)
+	w.between.Store(nil)
+	w.push(bob, tenth("four"))
+}
+
+func TestAClientThatHangsUpLeavesTheSpaceToTheNext(t *testing.T) {
+	w := crowded(t)
+	token := w.token(bob)
+	ctx, hangUp := context.WithCancel(t.Context())
+	hook := func(rw http.ResponseWriter, r *http.Request, next http.Handler) {
+		if strings.HasSuffix(r.URL.Path, "listRecords") {
+			hangUp()
+		}
+		next.ServeHTTP(rw, r)
+	}
+	w.between.Store(&hook)
+	req := httptest.NewRequestWithContext(ctx, http.MethodPost, w.url+"/xrpc/io.atcr.hold.initiateUpload", strings.NewReader(`{"digest":"x"}`))
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	w.hold.Handler().ServeHTTP(httptest.NewRecorder(), req)
+	require.Error(t, ctx.Err())
+	w.between.Store(nil)
+	gone := 0
+	for _, name := range []string{"one", "two", "three"} {
+		if !w.has(bob, string(tenth(name))) {
+			gone++
+		}
+	}
+	require.Equal(t, 1, gone)
 }

@@ -130,9 +130,10 @@ func (l *Ledger) TouchUpload(ctx context.Context, id string, now time.Time) erro
 	return nil
 }
 
-// LinkedBytes is the size of all blobs that the DID has, whether or not a manifest names them.
-func (l *Ledger) LinkedBytes(ctx context.Context, did syntax.DID) (bytes int64, err error) {
-	if err := l.read.QueryRowContext(ctx, `SELECT coalesce(sum(size), 0) FROM links WHERE did = ?`, string(did)).Scan(&bytes); err != nil {
+// LinkedBytes is the size of all other blobs that the DID has, whether or not a manifest names them.
+func (l *Ledger) LinkedBytes(ctx context.Context, did syntax.DID, except digest.Digest) (bytes int64, err error) {
+	row := l.read.QueryRowContext(ctx, `SELECT coalesce(sum(size), 0) FROM links WHERE did = ? AND digest <> ?`, string(did), string(except))
+	if err := row.Scan(&bytes); err != nil {
 		return 0, fmt.Errorf("sum up blobs: %w", err)
 	}
 	return bytes, nil

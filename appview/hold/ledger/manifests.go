@@ -99,8 +99,8 @@ func keepBlob(ctx context.Context, tx *sql.Tx, did syntax.DID, manifest digest.D
 // other makes count layer records alone, of which configs have none.
 const freeConfig = 1 << 20
 
-// used is what the manifests of a DID name here, every blob once: layers by their records, large configs by the manifests
-// that were notified, and both by those that were reserved since the time.
+// used is what the manifests of a DID name here, every blob once: layers by their records, and layers and large configs by
+// the manifests that were notified, or reserved since the time. A notification need not list what the reservation did.
 func used(ctx context.Context, db interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }, did syntax.DID, reserved time.Time) (blobs, bytes int64, err error) {
@@ -111,7 +111,7 @@ func used(ctx context.Context, db interface {
 			SELECT b.digest, k.size FROM manifests m
 				JOIN manifest_blobs b ON b.did = m.did AND b.manifest = m.digest
 				JOIN links k ON k.did = b.did AND k.digest = b.digest
-				WHERE m.did = ?1 AND (m.notified_at > 0 AND b.layer = 0 OR m.reserved_at > ?2) AND (b.layer = 1 OR k.size > ?3)
+				WHERE m.did = ?1 AND (m.notified_at > 0 OR m.reserved_at > ?2) AND (b.layer = 1 OR k.size > ?3)
 		) GROUP BY digest)`, string(did), millis(reserved), freeConfig).Scan(&blobs, &bytes)
 	return blobs, bytes, err
 }
@@ -241,12 +241,13 @@ type Unnamed struct {
 	Digest digest.Digest
 }
 
-// UnnamedBlobs are at most 1000 blobs, of one DID unless that is empty, that were not used since the time, and that no
-// manifest and no layer record names; another choice each time.
+// UnnamedBlobs are at most 1000 blobs that were not used since the time, and that no manifest and no layer record names: those
+// of one DID in the order of their last use, or with none those of all DIDs, another choice each time.
 func (l *Ledger) UnnamedBlobs(ctx context.Context, of syntax.DID, used time.Time) ([]Unnamed, error) {
 	return collect(ctx, l.read, "list blobs without a manifest", func(rows *sql.Rows, u *Unnamed) error { return rows.Scan(&u.DID, &u.Digest) },
 		`SELECT did, digest FROM links WHERE used_at < ?1 AND (?2 = '' OR did = ?2) AND NOT `+keptByLayer+` AND NOT EXISTS (
-			SELECT 1 FROM manifest_blobs b WHERE b.did = links.did AND b.digest = links.digest) ORDER BY random() LIMIT 1000`, millis(used), string(of))
+			SELECT 1 FROM manifest_blobs b WHERE b.did = links.did AND b.digest = links.digest)
+			ORDER BY CASE WHEN ?2 = '' THEN random() ELSE used_at END LIMIT 1000`, millis(used), string(of))
 }
 
 // Use notes that a blob of a DID is in use.
