@@ -43,6 +43,8 @@ func (r *Reconciler) deleteCertificates(ctx context.Context, av *v1alpha1.AppVie
 		o := optional.Certificate.New()
 		err := r.options.Kinds.Get(ctx, optional.Certificate, client.ObjectKey{Namespace: av.Namespace, Name: name}, o)
 		switch {
+		case errors.Is(err, optional.ErrUnsure):
+			return false, fmt.Errorf("reading Certificate %s: the kind %w", name, err)
 		case apierrors.IsNotFound(err), errors.Is(err, optional.ErrNotServed), errors.Is(err, optional.ErrForbidden):
 			continue
 		case err != nil:

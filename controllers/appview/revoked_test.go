@@ -53,7 +53,12 @@ func TestConsentThatIsTakenBackLeavesTheServersAsTheyAre(t *testing.T) {
 	e.AppView("registry", "Ready=False/NotPermitted", "Available=True")
 	require.Equal(t, before, deployment(e).Spec, "no pod is replaced")
 
-	resolution(metav1.ConditionTrue, "Resolved", holdDID)
+	// Consent is back, and the hold does not answer yet.
+	resolution(metav1.ConditionFalse, "FetchFailed", "")
+	e.AppView("registry", "DefaultHoldResolved=False/DIDUnresolved")
+
+	// Whether there is consent cannot be read: the hold is still the default.
+	resolution(metav1.ConditionFalse, "RefNotPermitted", holdDID)
 	e.AppView("registry", "Ready=True")
 	require.NotEqual(t, before, deployment(e).Spec, "the change is made up for")
 }

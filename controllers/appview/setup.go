@@ -13,6 +13,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -272,9 +273,18 @@ func linkChanged() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 		a, b := e.ObjectOld.(*v1alpha1.HoldLink), e.ObjectNew.(*v1alpha1.HoldLink)
 		return a.Generation != b.Generation || a.Status.ObservedGeneration != b.Status.ObservedGeneration || a.Status.DID != b.Status.DID || a.Status.Endpoint != b.Status.Endpoint ||
-			a.Status.Download != b.Status.Download || a.Status.Health.State != b.Status.Health.State ||
+			a.Status.Download != b.Status.Download || resolution(a) != resolution(b) || a.Status.Health.State != b.Status.Health.State ||
 			!equality.Semantic.DeepEqual(a.Status.Health.Since, b.Status.Health.Since)
 	}}
+}
+
+// resolution is the reason of a HoldLink's condition Resolved, by which a default hold counts as taken back.
+func resolution(l *v1alpha1.HoldLink) string {
+	c := meta.FindStatusCondition(l.Status.Conditions, v1alpha1.ConditionResolved)
+	if c == nil {
+		return ""
+	}
+	return c.Reason
 }
 
 // podTroubleChanged lets through a pod whose trouble, or lack of it, is news. All else about pods is in the

@@ -18,7 +18,10 @@ import (
 )
 
 // refusal is why a hold may not be called; the zero value is none.
-type refusal struct{ reason, message string }
+type refusal struct {
+	reason, message string
+	denied          bool // consent was looked for, and there is none: what is known of the hold goes, too
+}
 
 // consent looks for what the operator needs before it calls the hold: a grant for a Service in another namespace, and the
 // certificates that the hold's own is verified with.
@@ -43,7 +46,7 @@ func (r *Reconciler) consent(ctx context.Context, sc *scope) error {
 	sc.lookAgain(again)
 	var invalid trust.Invalid
 	if errors.As(err, &invalid) {
-		sc.refused = refusal{v1alpha1.ReasonCABundleInvalid, invalid.Error()}
+		sc.refused = refusal{reason: v1alpha1.ReasonCABundleInvalid, message: invalid.Error()}
 		return nil
 	}
 	sc.access.bundle = bundle
@@ -53,14 +56,16 @@ func (r *Reconciler) consent(ctx context.Context, sc *scope) error {
 // granted says whether a Service of another namespace may be named.
 func (r *Reconciler) granted(ctx context.Context, link *v1alpha1.HoldLink, service types.NamespacedName) (refusal, error) {
 	refuse := func(format string, args ...any) (refusal, error) {
-		return refusal{v1alpha1.ReasonRefNotPermitted, fmt.Sprintf("spec.hold.serviceRef names Service %s of namespace %s, ", service.Name, service.Namespace) +
-			fmt.Sprintf(format, args...)}, nil
+		return refusal{reason: v1alpha1.ReasonRefNotPermitted, message: fmt.Sprintf(
+			"spec.hold.serviceRef names Service %s of namespace %s, ", service.Name, service.Namespace) + fmt.Sprintf(format, args...)}, nil
 	}
 	if watched := r.options.Namespaces; len(watched) > 0 && !slices.Contains(watched, service.Namespace) {
 		return refuse("which this operator does not watch: add it to --watch-namespaces, or move the HoldLink there")
 	}
 	grants, err := r.options.Kinds.List(ctx, optional.ReferenceGrant, client.InNamespace(service.Namespace))
 	switch {
+	case errors.Is(err, optional.ErrUnsure):
+		return refusal{}, fmt.Errorf("listing ReferenceGrants: the kind %w", err)
 	case errors.Is(err, optional.ErrNotServed):
 		return refuse("and this cluster does not serve ReferenceGrants, by which it could consent: install the Gateway API, or move the HoldLink there")
 	case errors.Is(err, optional.ErrForbidden):
@@ -73,8 +78,10 @@ func (r *Reconciler) granted(ctx context.Context, link *v1alpha1.HoldLink, servi
 			return refusal{}, nil
 		}
 	}
-	return refuse("which does not consent: create a ReferenceGrant there from kind HoldLink, group %s, namespace %s, to kind Service",
+	refused, err := refuse("which does not consent: create a ReferenceGrant there from kind HoldLink, group %s, namespace %s, to kind Service",
 		v1alpha1.SchemeGroupVersion.Group, link.Namespace)
+	refused.denied = true
+	return refused, err
 }
 
 // lets says whether one ReferenceGrant lets HoldLinks of a namespace name a Service of its own.

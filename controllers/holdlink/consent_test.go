@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"math/big"
 	"strings"
@@ -15,9 +16,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
+	apiac "atcr.io/operator/api/v1alpha1/applyconfiguration/api/v1alpha1"
 	"atcr.io/operator/controllers/controltest"
+	"atcr.io/operator/controllers/internal/apply"
 	"atcr.io/operator/controllers/internal/optional"
 )
 
@@ -47,7 +51,8 @@ func grant(namespace, from, service string) *unstructured.Unstructured {
 
 func TestAServiceOfAnotherNamespaceNeedsItsConsent(t *testing.T) {
 	e := controltest.New(t)
-	e.Operator(controltest.Everywhere())
+	var reconciles controltest.Reconciles
+	e.Operator(controltest.Everywhere(), reconciles.Watch)
 	storage := e.OtherNamespace(nil)
 	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "hold", Namespace: storage}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}}
 	link := &v1alpha1.HoldLink{ObjectMeta: metav1.ObjectMeta{Name: "hold"}}
@@ -65,9 +70,13 @@ func TestAServiceOfAnotherNamespaceNeedsItsConsent(t *testing.T) {
 	for name, wrong := range map[string]*unstructured.Unstructured{
 		"of another namespace": grant(storage, "elsewhere", ""), "to another Service": grant(storage, e.Namespace, "other"),
 	} {
+		before := reconciles.Of("holdlink", "hold")
 		e.Create(wrong)
-		require.Contains(t, reason(e.HoldLink("hold", "Resolved=False/RefNotPermitted"), "Resolved"), "create a ReferenceGrant there", name)
-		require.NoError(t, e.Client.Delete(t.Context(), wrong))
+		e.Until("the grant was looked at", func() bool { return reconciles.Of("holdlink", "hold") > before })
+		before = reconciles.Of("holdlink", "hold")
+		require.NoError(t, e.Client.Delete(t.Context(), wrong)) // by then, what it was taken for is written
+		e.Until("and its end", func() bool { return reconciles.Of("holdlink", "hold") > before })
+		require.Zero(t, e.Told("hold", "FetchFailed"), "%s: the hold was not called", name)
 	}
 
 	// No name resolves here: with the grant the hold is looked for, and not found.
@@ -79,10 +88,31 @@ func TestAServiceOfAnotherNamespaceNeedsItsConsent(t *testing.T) {
 	e.HoldLink("hold", "Resolved=False/RefNotPermitted")
 	e.Create(grant(storage, e.Namespace, "")) // to every Service
 	e.HoldLink("hold", "Resolved=False/FetchFailed")
+
+	// It was found once. That nobody can read grants is no word about them; that there is none is.
+	did := "did:web:hold." + storage + ".svc.cluster.local"
+	e.Eventually("the hold was found", func() error {
+		e.Get("hold", link)
+		link.Status.DID = did
+		raw, err := json.Marshal(link.Status)
+		require.NoError(t, err)
+		var status apiac.HoldLinkStatusApplyConfiguration
+		require.NoError(t, json.Unmarshal(raw, &status))
+		// As the operator would have written it, so that it may take it away.
+		return e.Client.Status().Apply(t.Context(), apiac.HoldLink("hold", e.Namespace).WithResourceVersion(link.ResourceVersion).WithStatus(&status),
+			apply.FieldOwner, client.ForceOwnership)
+	})
 	require.NoError(t, e.Client.Delete(t.Context(), e.Definition(optional.ReferenceGrant)))
 	e.Until("the remedy", func() bool {
 		return strings.Contains(reason(e.HoldLink("hold", "Resolved=False/RefNotPermitted"), "Resolved"), "does not serve ReferenceGrants")
 	})
+	require.Equal(t, did, e.HoldLink("hold").Status.DID)
+	e.Install(optional.ReferenceGrant)
+	e.Until("consent is looked for", func() bool {
+		return strings.Contains(reason(e.HoldLink("hold", "Resolved=False/RefNotPermitted"), "Resolved"), "create a ReferenceGrant there")
+	})
+	require.Empty(t, e.HoldLink("hold").Status.DID)
+	require.NoError(t, e.Client.Delete(t.Context(), e.Definition(optional.ReferenceGrant)))
 }
 
 func TestAnOperatorThatDoesNotWatchTheOtherNamespaceSaysSo(t *testing.T) {

@@ -473,3 +473,34 @@ func TestABecomingDefaultIsAnnouncedOnceItIsWritten(t *testing.T) {
 	refused.Off()
 	e.Event("hold", "DefaultHold")
 }
+
+// Whoever upgrades the operator while an AppView is in trouble, or suspended, keeps what its servers were told.
+func TestWhatServersWereToldCountsForALinkOfWhichNoGenerationIsKnown(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Create(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "registry"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}})
+	av := appView()
+	l := &v1alpha1.HoldLink{ObjectMeta: metav1.ObjectMeta{Name: "hold"}}
+	l.Spec.AppViewRef.Name = v1alpha1.ObjectName(av.Name)
+	l.Spec.Hold.DID, l.Spec.Endpoint = "did:web:hold.example.com", "http://127.0.0.1:1"
+	e.Create(av, l)
+	e.AppView(av.Name, "Ready=False/NotPermitted") // somebody else's Service: no server is looked at
+	e.HoldLink("hold", "Accepted=True", "Programmed=False/Pending")
+	told := func(generation int64) {
+		t.Helper()
+		e.Eventually("what the servers were told", func() error {
+			e.Get(av.Name, av)
+			av.Status.Links = []v1alpha1.LinkStatus{{Namespace: e.Namespace, Name: "hold", DID: string(l.Spec.Hold.DID), Health: v1alpha1.Unknown, ObservedGeneration: generation}}
+			return e.Client.Status().Update(t.Context(), av)
+		})
+	}
+	told(0)
+	e.HoldLink("hold", "Programmed=True")
+
+	told(1)
+	controltest.Update(e, l, func(l *v1alpha1.HoldLink) { l.Spec.DisplayName = "Hold" })
+	e.HoldLink("hold", "Programmed=False/Pending")
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Reconciliation = v1alpha1.Suspended })
+	e.HoldLink("hold", "Programmed=True")
+}

@@ -191,7 +191,7 @@ func (r *Reconciler) programmed(_ context.Context, sc *scope) error {
 	if av := sc.appView; av != nil {
 		for _, l := range av.Status.Links {
 			told = told || l.Namespace == sc.link.Namespace && l.Name == sc.link.Name && l.DID == sc.status.DID && l.DID != "" &&
-				l.ObservedGeneration == sc.link.Generation
+				asTold(av, l.ObservedGeneration, sc.link.Generation)
 		}
 		if d := av.Status.DefaultHold; told && d != nil && d.DID == sc.status.DID {
 			sc.status.IsDefaultFor = av.Namespace + "/" + av.Name
@@ -206,4 +206,10 @@ func (r *Reconciler) programmed(_ context.Context, sc *scope) error {
 		sc.conditions.True(v1alpha1.ConditionProgrammed, v1alpha1.ReasonNotDefault, "the server knows this hold; users choose it in their profile")
 	}
 	return nil
+}
+
+// asTold says whether what servers were told of a link counts for one of that generation. An operator that knew no
+// generations wrote none, and of a suspended AppView they stay as they are.
+func asTold(av *v1alpha1.AppView, told, generation int64) bool {
+	return told == generation || told == 0 || av.Spec.Reconciliation == v1alpha1.Suspended
 }

@@ -38,7 +38,7 @@ func (r *Reconciler) resolve(ctx context.Context, sc *scope) error {
 
 	if sc.refused != (refusal{}) {
 		sc.stalled = true
-		if sc.refused.reason == v1alpha1.ReasonRefNotPermitted { // a grant that is taken away takes the hold with it
+		if sc.refused.denied { // a grant that is taken away takes the hold with it, and one that cannot be read does not
 			sc.status.DID, sc.status.Endpoint, sc.status.LastResolvedTime = "", "", nil
 		}
 		r.resolver.Forget(links.Key(sc.link))

@@ -88,7 +88,7 @@ func onlyCandidate(all []v1alpha1.HoldLink, decided map[types.NamespacedName]Dec
 
 func ofLink(link *v1alpha1.HoldLink, source v1alpha1.DefaultHoldSource, why, lastKnown string) Choice {
 	if how := meta.FindStatusCondition(link.Status.Conditions, v1alpha1.ConditionResolved); how != nil &&
-		how.Reason == v1alpha1.ReasonRefNotPermitted {
+		how.Reason == v1alpha1.ReasonRefNotPermitted && link.Status.DID == "" {
 		c := unresolved(v1alpha1.ReasonNotPermitted, lastKnown, fmt.Sprintf("HoldLink %s: %s", Key(link), how.Message))
 		c.HoldLink, c.Revoked = Key(link), true
 		if lastKnown != "" {

@@ -44,6 +44,8 @@ func (k Kind) New() *unstructured.Unstructured {
 var (
 	ErrNotServed = errors.New("is not served by this cluster")
 	ErrForbidden = errors.New("may not be read by the operator: its role has no rule for it")
+	// ErrUnsure is an [ErrNotServed] that may be the API server's trouble only: it is looked again soon.
+	ErrUnsure = fmt.Errorf("%w, as far as can be told now", ErrNotServed)
 )
 
 const (
@@ -222,12 +224,15 @@ func (k *Kinds) look(ctx context.Context, gvk schema.GroupVersionKind) error {
 	k.mu.Unlock()
 
 	found, again := k.readable(ctx, kind)
+	if again != nil && was == nil {
+		return again // it is watched, until it is known to be gone
+	}
 	if found == nil && !k.defined(ctx, s) {
 		found = ErrNotServed // its event brings it back
 	}
 	if found == nil && was != nil {
 		if err := k.watch(ctx, kind); err != nil {
-			found, again = ErrNotServed, err
+			found, again = ErrUnsure, err
 		}
 	}
 	if found != nil && was == nil {
@@ -250,7 +255,7 @@ func (k *Kinds) readable(ctx context.Context, kind Kind) (found, again error) {
 	if _, err := k.mapper.RESTMapping(kind.GroupKind(), kind.Version); meta.IsNoMatchError(err) {
 		return ErrNotServed, k.installed(ctx, kind)
 	} else if err != nil {
-		return ErrNotServed, fmt.Errorf("looking for %s: %w", kind.Kind, err)
+		return ErrUnsure, fmt.Errorf("looking for %s: %w", kind.Kind, err)
 	}
 	namespaces := k.options.Namespaces
 	if len(namespaces) == 0 {
@@ -266,7 +271,7 @@ func (k *Kinds) readable(ctx context.Context, kind Kind) (found, again error) {
 		case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
 			return ErrNotServed, k.installed(ctx, kind) // the mapper remembers what is gone
 		case err != nil:
-			return ErrNotServed, fmt.Errorf("listing %s: %w", kind.Plural, err)
+			return ErrUnsure, fmt.Errorf("listing %s: %w", kind.Plural, err)
 		}
 	}
 	return nil, nil
@@ -319,7 +324,8 @@ func (k *Kinds) watch(ctx context.Context, kind Kind) error {
 	return nil
 }
 
-// Readable is nil when objects of the kind can be read, else [ErrNotServed] or [ErrForbidden].
+// Readable is nil when objects of the kind can be read, else [ErrNotServed], which may be [ErrUnsure], or
+// [ErrForbidden].
 func (k *Kinds) Readable(ctx context.Context, kind Kind) error {
 	select {
 	case <-k.started:

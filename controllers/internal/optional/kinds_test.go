@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"testing"
 
@@ -95,6 +96,9 @@ func TestAKindIsFollowedFromWhenItIsInstalledUntilItIsRemoved(t *testing.T) {
 	var requests controltest.Counter
 	cfg := rest.CopyConfig(e.Config)
 	requests.Count(cfg)
+	trouble := &controltest.Fault{Method: http.MethodGet, Path: "/" + optional.Certificate.Plural}
+	trouble.Off()
+	controltest.With(trouble)(cfg, nil)
 	everywhere := watch(e, cfg, optional.Options{})
 	key := client.ObjectKey{Namespace: e.Namespace, Name: "a"}
 
@@ -116,6 +120,27 @@ func TestAKindIsFollowedFromWhenItIsInstalledUntilItIsRemoved(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, all, 1, "those of others are not kept")
 	require.Empty(t, requests.Requests(), "reads come from the cache")
+
+	// A change of its definition has it looked for again: that the API server cannot say now does not make it gone.
+	trouble.On()
+	again := func(n int) {
+		t.Helper()
+		from := len(trouble.Times())
+		e.Until("it was looked for", func() bool { return len(trouble.Times()) >= from+n })
+	}
+	crd := e.Definition(optional.Certificate)
+	controltest.Update(e, crd, func(o *unstructured.Unstructured) { o.SetAnnotations(map[string]string{"test": "changed"}) })
+	again(2) // the second only when the first is over
+	require.NoError(t, everywhere.kinds.Readable(t.Context(), optional.Certificate))
+	require.NoError(t, everywhere.kinds.Get(t.Context(), optional.Certificate, key, optional.Certificate.New()))
+
+	// One that starts meanwhile does not know.
+	unsure := watch(e, cfg, optional.Options{})
+	require.ErrorIs(t, unsure.kinds.Readable(t.Context(), optional.Certificate), optional.ErrUnsure)
+	require.NotErrorIs(t, unsure.kinds.Readable(t.Context(), optional.HTTPRoute), optional.ErrUnsure)
+	trouble.Off()
+	unsure.until(e, "Certificate/served")
+	require.NoError(t, unsure.kinds.Readable(t.Context(), optional.Certificate))
 
 	// Another operator, for one namespace, which may not look at definitions.
 	namespaced := watch(e, rest.CopyConfig(e.Config), optional.Options{Namespaces: []string{e.Namespace}})
