@@ -1,26 +1,41 @@
 package holdlink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/types"
+
+	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/atproto/diddoc"
 )
 
+// directory is where documents of a did:plc are. It is configured by whoever writes the AppView: what it may be at is the
+// AppView's, and no certificate of a HoldLink counts for it.
+type directory struct {
+	url    string
+	client *http.Client
+}
+
+func (r *Resolver) directory(av *v1alpha1.AppView) directory {
+	at := cmp.Or(string(av.Spec.Identity.PLCURL), defaultPLC)
+	return directory{at, r.clients(types.NamespacedName{}, access{namespace: av.Namespace}).trusted}
+}
+
 // document reads a DID document: a did:web at its host, a did:plc from the directory.
-func (*Resolver) document(ctx context.Context, c clients, did, plc string) (*diddoc.Document, error) {
+func (*Resolver) document(ctx context.Context, c clients, did string, plc directory) (*diddoc.Document, error) {
 	if !strings.HasPrefix(did, "did:plc:") {
 		return diddoc.FetchWebDocument(ctx, c.public, did, "")
 	}
-	// The directory is configured by whoever writes the AppView, like an endpoint.
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, plc+"/"+did, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, plc.url+"/"+did, nil)
 	if err != nil {
 		return nil, fmt.Errorf("asking the PLC directory: %w", err)
 	}
-	resp, err := c.trusted.Do(req)
+	resp, err := plc.client.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("asking the PLC directory: %w", err)
 	}

@@ -158,8 +158,8 @@ func (r *Resolver) Resolve(ctx context.Context, key types.NamespacedName, from s
 	m, known := r.known[key]
 	r.mu.Unlock()
 	now := r.now()
-	plc := cmp.Or(string(av.Spec.Identity.PLCURL), defaultPLC)
-	from += fmt.Sprintf(" by %s\n%+v", plc, a) // another directory, or trust in another certificate, may know better
+	plc := r.directory(av)
+	from += fmt.Sprintf(" by %s\n%+v", plc.url, a) // another directory, or trust in another certificate, may know better
 	if known && m.from == from && now.Before(m.until) {
 		return m.found, m.until.Sub(now)
 	}
@@ -182,7 +182,7 @@ func (r *Resolver) Resolve(ctx context.Context, key types.NamespacedName, from s
 	return m.found, wait
 }
 
-func (r *Resolver) look(ctx context.Context, c clients, plc string, link *v1alpha1.HoldLink) Found {
+func (r *Resolver) look(ctx context.Context, c clients, plc directory, link *v1alpha1.HoldLink) Found {
 	if found, refused := r.elsewhere(ctx, link, c.access); refused {
 		return found
 	}
@@ -276,7 +276,7 @@ func choosePort(svc *corev1.Service, asked int32) (int32, bool) {
 }
 
 // byDID reads the DID document where the DID's method says, and takes the hold's endpoint from it.
-func (r *Resolver) byDID(ctx context.Context, c clients, did, plc string) Found {
+func (r *Resolver) byDID(ctx context.Context, c clients, did string, plc directory) Found {
 	did = diddoc.Canonical(did)
 	doc, err := r.document(ctx, c, did, plc)
 	if err != nil {

@@ -59,15 +59,15 @@ func TestADIDInTheDirectoryIsLookedUpThere(t *testing.T) {
 	var did atomic.Value
 	did.Store(plcDID)
 	plc, _ := document(t, &did, "https://hold.example.com/")
-	found := resolver().look(t.Context(), resolver().clients(types.NamespacedName{}, access{}), plc, byDID(plcDID))
+	found := resolver().look(t.Context(), resolver().clients(types.NamespacedName{}, access{}), resolver().directory(appView(plc)), byDID(plcDID))
 	require.Equal(t, Found{DID: plcDID, Endpoint: "https://hold.example.com"}, found)
 
 	did.Store("did:plc:zzzzzzzzzzzzzzzzzzzzzzzz")
-	found = resolver().look(t.Context(), resolver().clients(types.NamespacedName{}, access{}), plc, byDID(plcDID))
+	found = resolver().look(t.Context(), resolver().clients(types.NamespacedName{}, access{}), resolver().directory(appView(plc)), byDID(plcDID))
 	require.Equal(t, v1alpha1.ReasonDIDMismatch, found.Reason)
 	require.False(t, found.Passing)
 
-	found = resolver().look(t.Context(), resolver().clients(types.NamespacedName{}, access{}), "http://127.0.0.1:1", byDID(plcDID))
+	found = resolver().look(t.Context(), resolver().clients(types.NamespacedName{}, access{}), resolver().directory(appView("http://127.0.0.1:1")), byDID(plcDID))
 	require.Equal(t, v1alpha1.ReasonFetchFailed, found.Reason)
 	require.True(t, found.Passing)
 }
@@ -77,7 +77,7 @@ func TestADIDOfTheWebIsLookedUpAtItsHost(t *testing.T) {
 	base, _ := document(t, &did, "https://hold.example.com")
 	id := "did:web:127.0.0.1%3A" + base[strings.LastIndex(base, ":")+1:]
 	did.Store(id)
-	require.Equal(t, Found{DID: id, Endpoint: "https://hold.example.com"}, resolver().look(t.Context(), resolver().clients(types.NamespacedName{}, access{}), "", byDID(id)))
+	require.Equal(t, Found{DID: id, Endpoint: "https://hold.example.com"}, resolver().look(t.Context(), resolver().clients(types.NamespacedName{}, access{}), resolver().directory(appView("")), byDID(id)))
 }
 
 func TestAServiceIsReachedByItsFullNameAndPort(t *testing.T) {
@@ -193,6 +193,23 @@ func TestPrivateAddressesAreThoseOfTheNamespacesServices(t *testing.T) {
 	require.NoError(t, policy.Check("hold.example.com", netip.MustParseAddrPort("127.1.2.3:8080"), false), "a range that is allowed")
 }
 
+// The directory is what the AppView names, wherever the HoldLink is and whatever it trusts.
+func TestTheDirectoryIsTheAppViews(t *testing.T) {
+	r := NewResolver(fake.NewClientBuilder().Build(), "cluster.local", nil, "")
+	av := appView("http://plc.prod.svc.cluster.local")
+	av.Namespace = "prod"
+	mine := r.clients(types.NamespacedName{Namespace: "tenant", Name: "hold"}, access{namespace: "tenant", bundle: "PEM"})
+	got := r.directory(av)
+	require.Equal(t, "http://plc.prod.svc.cluster.local", got.url)
+	require.Same(t, r.clients(types.NamespacedName{Namespace: "prod", Name: "hold"}, access{namespace: "prod"}).trusted, got.client, "as a HoldLink beside it has its hold called")
+	require.NotSame(t, mine.trusted, got.client)
+
+	// No name resolves here; that of an address does.
+	av.Spec.Identity.PLCURL = "http://10.1.2.3"
+	found, _ := r.Resolve(t.Context(), types.NamespacedName{}, "", av, byDID(plcDID), access{namespace: "tenant"})
+	require.Equal(t, v1alpha1.ReasonBlockedAddress, found.Reason)
+}
+
 func TestTheAPIServerIsNeverCalled(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -231,7 +248,7 @@ func TestAnEndpointThatNoStatusHoldsIsRefused(t *testing.T) {
 	var did atomic.Value
 	did.Store(plcDID)
 	plc, _ := document(t, &did, "https://"+strings.Repeat("a", 300)+".example.com")
-	found := resolver().look(t.Context(), resolver().clients(types.NamespacedName{}, access{}), plc, byDID(plcDID))
+	found := resolver().look(t.Context(), resolver().clients(types.NamespacedName{}, access{}), resolver().directory(appView(plc)), byDID(plcDID))
 	require.Equal(t, v1alpha1.ReasonInvalidDocument, found.Reason)
 	require.Contains(t, found.Message, "300")
 }

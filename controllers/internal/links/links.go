@@ -168,6 +168,11 @@ func foreign(av *v1alpha1.AppView, link *v1alpha1.HoldLink, ok Decision) Decisio
 			"spec.endpoint is not where %s itself answers by https, and AppView %s/%s takes another from HoldLinks in its own namespace only: leave endpoint out, or create the HoldLink in namespace %s",
 			did, av.Namespace, av.Name, av.Namespace)}
 	}
+	if link.Spec.Trust.CABundleSecretRef != nil && !ownService(link.Namespace, hostOf(link, did)) {
+		return Decision{Reason: v1alpha1.ReasonNotAllowedByAppView, Message: fmt.Sprintf(
+			"spec.trust.caBundleSecretRef lets its authorities answer for a hold that is no Service of namespace %s, and AppView %s/%s takes that from HoldLinks in its own namespace only: leave trust out, name a Service of namespace %s, or create the HoldLink in namespace %s",
+			link.Namespace, av.Namespace, av.Name, link.Namespace, av.Namespace)}
+	}
 	if at := string(link.Spec.Hold.URL); at != "" && !vouched(link.Namespace, at) {
 		return Decision{Reason: v1alpha1.ReasonNotAllowedByAppView, Message: fmt.Sprintf(
 			"spec.hold.url is plain HTTP, by which anybody on the way may answer for the did:web of its host, and AppView %s/%s takes that from HoldLinks in its own namespace only: use https, a Service of namespace %s, or create the HoldLink in namespace %s",
@@ -190,18 +195,36 @@ func ownHost(did, endpoint string) bool {
 	return strings.EqualFold(strings.TrimSuffix(u.Host, own), strings.TrimSuffix(w.HostPort(), own))
 }
 
-// vouched says whether who answers at a URL is its host: by TLS, or since it is a Service of the namespace itself. An
-// address is nobody's name.
+// vouched says whether who answers at a URL is its host: by TLS, since it is a Service of the namespace itself, or since
+// nobody is on the way.
 func vouched(namespace, at string) bool {
 	u, err := url.Parse(at)
 	if err != nil {
 		return false
 	}
-	if _, err := netip.ParseAddr(u.Hostname()); err == nil || u.Scheme == "https" {
-		return true
-	}
-	_, zone, _ := strings.Cut(strings.ToLower(u.Hostname()), ".")
+	ip, err := netip.ParseAddr(u.Hostname())
+	return u.Scheme == "https" || err == nil && ip.IsLoopback() || ownService(namespace, u.Hostname())
+}
+
+// ownService says whether a host is that of a Service in the namespace.
+func ownService(namespace, host string) bool {
+	_, zone, _ := strings.Cut(strings.ToLower(host), ".")
 	return zone == namespace+".svc" || strings.HasPrefix(zone, namespace+".svc.")
+}
+
+// hostOf is the host that a link has called; empty: it is not known by the link.
+func hostOf(link *v1alpha1.HoldLink, did string) string {
+	if ref := link.Spec.Hold.ServiceRef; ref != nil {
+		return string(ref.Name) + "." + cmp.Or(string(ref.Namespace), link.Namespace) + ".svc"
+	}
+	if u, err := url.Parse(cmp.Or(string(link.Spec.Endpoint), string(link.Spec.Hold.URL))); err == nil && u.Host != "" {
+		return u.Hostname()
+	}
+	if w, err := diddoc.ParseWebDID(did); err == nil {
+		host, _, _ := strings.Cut(w.HostPort(), ":")
+		return host
+	}
+	return ""
 }
 
 // NamespaceLabels reads the labels of the namespaces that all come from. The cache holds only their metadata.

@@ -100,12 +100,38 @@ func TestALinkOfAnotherNamespaceMayNotSayWhereSomebodyElsesHoldIs(t *testing.T) 
 	}
 	for url, accepted := range map[string]bool{
 		"http://hold.example.com": false, "http://hold.example.com:443": false, "https://hold.example.com": true,
-		"http://hold.tenant.svc": true, "http://hold.tenant.svc.cluster.local:8080": true, "http://hold.prod.svc": false, "http://10.0.0.1": true,
+		"http://hold.tenant.svc": true, "http://hold.tenant.svc.cluster.local:8080": true, "http://hold.prod.svc": false, "http://10.0.0.1": false,
+		"https://10.0.0.1": true, "http://127.0.0.1:8080": true, "http://[::1]": true,
 	} {
 		foreign, own := link("tenant", "l", "", 0), link("prod", "l", "", 0)
 		foreign.Spec.Hold.URL, own.Spec.Hold.URL = v1alpha1.Origin(url), v1alpha1.Origin(url)
 		require.Equal(t, accepted, links.Decide(av, []v1alpha1.HoldLink{foreign}, nil)[key("tenant", "l")].Accepted, url)
 		require.True(t, links.Decide(av, []v1alpha1.HoldLink{own}, nil)[key("prod", "l")].Accepted, "%s, in the AppView's own namespace", url)
+	}
+	for name, c := range map[string]struct {
+		hold     v1alpha1.HoldSource
+		endpoint v1alpha1.Origin
+		accepted bool
+	}{
+		"somebody's host":             {hold: v1alpha1.HoldSource{URL: "https://hold.example.com"}},
+		"its Service":                 {hold: v1alpha1.HoldSource{URL: "https://hold.tenant.svc"}, accepted: true},
+		"its Service, in full":        {hold: v1alpha1.HoldSource{URL: "https://hold.tenant.svc.cluster.local:8443"}, accepted: true},
+		"another one's Service":       {hold: v1alpha1.HoldSource{URL: "https://hold.prod.svc"}},
+		"its Service, by reference":   {hold: v1alpha1.HoldSource{ServiceRef: &v1alpha1.ServiceReference{Name: "hold"}}, accepted: true},
+		"another one's, by reference": {hold: v1alpha1.HoldSource{ServiceRef: &v1alpha1.ServiceReference{Name: "hold", Namespace: "prod"}}},
+		"somebody's did:web":          {hold: v1alpha1.HoldSource{DID: "did:web:hold.example.com"}},
+		"somebody's, on its host":     {hold: v1alpha1.HoldSource{DID: "did:web:hold.example.com"}, endpoint: "https://hold.example.com"},
+		"its Service's did:web":       {hold: v1alpha1.HoldSource{DID: "did:web:hold.tenant.svc%3A8443"}, accepted: true},
+		"somebody's in the directory": {hold: v1alpha1.HoldSource{DID: plc}},
+	} {
+		foreign, own := link("tenant", "l", "", 0), link("prod", "l", "", 0)
+		for _, l := range []*v1alpha1.HoldLink{&foreign, &own} {
+			l.Spec.Hold, l.Spec.Endpoint = c.hold, c.endpoint
+			l.Spec.Trust.CABundleSecretRef = &v1alpha1.CASecretReference{Name: "ca"}
+		}
+		got := links.Decide(av, []v1alpha1.HoldLink{foreign}, nil)[key("tenant", "l")]
+		require.Equal(t, c.accepted, got.Accepted, "%s, by an authority of the link's: %s", name, got.Message)
+		require.True(t, links.Decide(av, []v1alpha1.HoldLink{own}, nil)[key("prod", "l")].Accepted, "%s, in the AppView's own namespace", name)
 	}
 	// A url has the DID of its host, which is known when it was found.
 	require.False(t, links.Decide(av, []v1alpha1.HoldLink{link("tenant", "l", "did:web:central.example.com", 0)}, nil)[key("tenant", "l")].Accepted)
