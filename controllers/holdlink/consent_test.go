@@ -89,6 +89,11 @@ func TestAServiceOfAnotherNamespaceNeedsItsConsent(t *testing.T) {
 	e.Create(grant(storage, e.Namespace, "")) // to every Service
 	e.HoldLink("hold", "Resolved=False/FetchFailed")
 
+	require.NoError(t, e.Client.Delete(t.Context(), e.Definition(optional.ReferenceGrant)))
+	e.Until("the remedy", func() bool {
+		return strings.Contains(reason(e.HoldLink("hold", "Resolved=False/RefNotPermitted"), "Resolved"), "does not serve ReferenceGrants")
+	})
+
 	// It was found once. That nobody can read grants is no word about them; that there is none is.
 	did := "did:web:hold." + storage + ".svc.cluster.local"
 	e.Eventually("the hold was found", func() error {
@@ -102,10 +107,8 @@ func TestAServiceOfAnotherNamespaceNeedsItsConsent(t *testing.T) {
 		return e.Client.Status().Apply(t.Context(), apiac.HoldLink("hold", e.Namespace).WithResourceVersion(link.ResourceVersion).WithStatus(&status),
 			apply.FieldOwner, client.ForceOwnership)
 	})
-	require.NoError(t, e.Client.Delete(t.Context(), e.Definition(optional.ReferenceGrant)))
-	e.Until("the remedy", func() bool {
-		return strings.Contains(reason(e.HoldLink("hold", "Resolved=False/RefNotPermitted"), "Resolved"), "does not serve ReferenceGrants")
-	})
+	controltest.Update(e, link, func(l *v1alpha1.HoldLink) { l.Spec.DisplayName = "Hold" })
+	e.HoldLink("hold", "Resolved=False/RefNotPermitted")
 	require.Equal(t, did, e.HoldLink("hold").Status.DID)
 	e.Install(optional.ReferenceGrant)
 	e.Until("consent is looked for", func() bool {
