@@ -76,6 +76,13 @@ func TestAnotherBaseURLKeepsTheNameInTokens(t *testing.T) {
 	e, av := running(t, appView("registry", func(s *v1alpha1.AppViewSpec) { s.BaseURL = "https://one.example.com" }))
 	service := func() string { return variable(deployment(e), names.ServiceName) }
 	require.Equal(t, "one.example.com", service())
+	secret := &corev1.Secret{}
+	e.Get("registry-signing", secret)
+	controltest.Update(e, secret, func(s *corev1.Secret) { delete(s.Annotations, v1alpha1.AnnotationServiceName) }) // as a former operator left it
+	e.Until("the name is kept", func() bool {
+		e.Get("registry-signing", secret)
+		return secret.Annotations[v1alpha1.AnnotationServiceName] == "one.example.com"
+	})
 	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.BaseURL = "https://two.example.com" })
 	e.Until("the server has its URL", func() bool { return e.AppView("registry", "Ready=True").Status.URL == "https://two.example.com" })
 	require.Equal(t, "one.example.com", service())

@@ -34,6 +34,9 @@ const maxActions = 8
 // signing brings the signing keys one write after the other to where [keyset.Decide] wants them. Each state in between
 // can be gone on from, by this operator or another.
 func (r *Reconciler) signing(ctx context.Context, sc *scope) error {
+	if err := r.recallServiceName(ctx, sc); err != nil {
+		return err
+	}
 	provided := r.signingSource(ctx, sc)
 	if provided.err != nil {
 		return provided.err
@@ -62,7 +65,7 @@ func (r *Reconciler) signing(ctx context.Context, sc *scope) error {
 		if plan.Action == keyset.Nothing || len(behind) > 0 {
 			sc.again(plan.After)
 			sc.reportSigning(state, plan, provided, behind)
-			return nil
+			return r.keepServiceName(ctx, sc, held.signing)
 		}
 		if err := r.carry(ctx, sc, state, held, plan.Action); movedOn(err) {
 			break
@@ -94,9 +97,6 @@ func (r *Reconciler) keyState(ctx context.Context, sc *scope, provided provided)
 		return nil, nil, err
 	}
 	if s := held.signing; s != nil {
-		if first := s.Annotations[v1alpha1.AnnotationServiceName]; first != "" && sc.appView.Spec.ServiceName == "" {
-			sc.settings.ServiceName = first
-		}
 		set, err := keyset.Parse(s.Data)
 		if err != nil {
 			sc.keysFailed(true, v1alpha1.ReasonKeyInvalid,
