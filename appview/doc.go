@@ -8,6 +8,7 @@
 //   - oci: the route table of the Distribution API, then one file per noun
 //   - hold: the XRPC endpoints of a hold, then its storage drivers
 //   - atproto, auth, store, index, holdclient: identity and PDS, registry tokens, SQL, the record mirror, the way to a hold
+//   - sqlitedb: SQLite for store, hold and pds, without what statements cost besides
 //   - background, framing: loops and goroutines that outlive a bug; connections that two servers cannot read differently
 //   - pds, devnet: the repository engine that a hold embeds, and a PLC + PDS for development and tests only
 //

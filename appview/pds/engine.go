@@ -20,9 +20,9 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // the database driver
 
 	"atcr.io/operator/appview/background"
+	"atcr.io/operator/appview/sqlitedb"
 )
 
 //go:embed migrations/*.sql
@@ -110,16 +110,16 @@ func (e *Engine) openDatabase(ctx context.Context) error {
 	f.Close()
 
 	dsn := func(pragmas ...string) string {
-		q := url.Values{"_pragma": append([]string{"busy_timeout(10000)"}, pragmas...), "_txlock": {"immediate"}}
+		q := url.Values{"_pragma": append([]string{"busy_timeout(10000)"}, pragmas...)}
 		return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
 	}
 	// FULL: in WAL mode NORMAL would lose the last commits in a power cut.
-	e.writer, err = sql.Open("sqlite", dsn("journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)"))
+	e.writer, err = sqlitedb.Open(dsn("journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)"))
 	if err != nil {
 		return fmt.Errorf("open the database: %w", err)
 	}
 	e.writer.SetMaxOpenConns(1)
-	e.reader, err = sql.Open("sqlite", dsn("query_only(ON)"))
+	e.reader, err = sqlitedb.Open(dsn("query_only(ON)"))
 	if err != nil {
 		return fmt.Errorf("open the database for reading: %w", err)
 	}

@@ -11,8 +11,10 @@ import (
 	"path/filepath"
 	"runtime"
 
-	"modernc.org/sqlite" // and the driver "sqlite"
+	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"atcr.io/operator/appview/sqlitedb"
 )
 
 // openSQLite opens the file, or a database in memory.
@@ -76,8 +78,6 @@ func open(path string, readOnly bool, conns int) (*sql.DB, error) {
 	if readOnly {
 		q.Add("_pragma", "query_only(1)")
 	} else {
-		// A write transaction takes its lock at the start, so it never fails half-way because another process wrote.
-		q.Set("_txlock", "immediate")
 		q.Add("_pragma", "journal_mode(wal)")
 		// NORMAL would lose the last commits in a power cut: a refresh token that the PDS has already replaced, a
 		// notification that was promised to a hold.
@@ -87,7 +87,7 @@ func open(path string, readOnly bool, conns int) (*sql.DB, error) {
 	if path[:min(5, len(path))] != "file:" {
 		name = "file:" + (&url.URL{Path: path}).EscapedPath()
 	}
-	db, err := sql.Open("sqlite", name+"?"+q.Encode())
+	db, err := sqlitedb.Open(name + "?" + q.Encode())
 	if err != nil {
 		return nil, fmt.Errorf("opening the database: %w", err)
 	}

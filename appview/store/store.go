@@ -13,7 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"atcr.io/operator/appview/sqlitesoon"
+	"atcr.io/operator/appview/sqlitedb"
 )
 
 // ErrRefused: the database takes neither user, password nor its own name. Trying later may help once they are changed.
@@ -61,8 +61,6 @@ type DB struct {
 	pool   *pgxpool.Pool // nil: SQLite
 	lock   *os.File
 	log    *slog.Logger
-
-	prepared *prepared // nil with PostgreSQL
 }
 
 // Open opens or creates the store and brings its schema up to date. An error never holds the password of the URL.
@@ -82,9 +80,6 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
-	if d.pool == nil {
-		d.prepared = newPrepared(d.reader)
-	}
 	return d, nil
 }
 
@@ -99,13 +94,14 @@ const (
 
 // Read runs fn against a consistent snapshot. fn must not call Write or Read: in memory there is one connection.
 func (d *DB) Read(ctx context.Context, fn func(Querier) error) error {
-	o := sql.TxOptions{ReadOnly: true}
-	if d.pool != nil {
-		o.Isolation = sql.LevelRepeatableRead
-	}
 	limited, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
-	tx, err := d.reader.BeginTx(limited, &o)
+	if d.pool == nil {
+		return d.classify(ctx, sqlitedb.On(limited, d.reader, func(ctx context.Context, c *sql.Conn) error {
+			return sqlitedb.Transact(ctx, c, sqlitedb.ReadOnly, func() error { return fn(bound{c, ctx}) })
+		}))
+	}
+	tx, err := d.reader.BeginTx(limited, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead})
 	if err != nil {
 		return d.classify(ctx, fmt.Errorf("reading the store: %w", err))
 	}
@@ -118,8 +114,8 @@ func (d *DB) Read(ctx context.Context, fn func(Querier) error) error {
 func (d *DB) ReadOne(ctx context.Context, fn func(Querier) error) error {
 	limited, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
-	if d.prepared != nil {
-		return d.classify(ctx, fn(bound{d.prepared, limited}))
+	if d.pool == nil {
+		return d.classify(ctx, sqlitedb.On(limited, d.reader, func(ctx context.Context, c *sql.Conn) error { return fn(bound{c, ctx}) }))
 	}
 	return d.classify(ctx, fn(bound{d.reader, limited}))
 }
@@ -132,18 +128,30 @@ const writeTries = 6
 // it (READ COMMITTED), and fn runs again when PostgreSQL could not serialize it or broke a deadlock: fn must not rely
 // on what an earlier run left in its variables. See [DB.WriteAlone].
 func (d *DB) Write(ctx context.Context, fn func(Tx) error) error {
-	return d.retried(ctx, func(ctx context.Context) error { return transact(ctx, d.writer, d.log, fn) })
+	return d.retried(ctx, func(ctx context.Context) error {
+		if d.pool != nil {
+			return transact(ctx, d.writer, d.log, fn)
+		}
+		return sqlitedb.On(ctx, d.writer, writing(fn))
+	})
+}
+
+// writing is fn in a transaction of SQLite.
+func writing(fn func(Tx) error) func(context.Context, *sql.Conn) error {
+	return func(ctx context.Context, c *sql.Conn) error {
+		return sqlitedb.Transact(ctx, c, sqlitedb.Writing, func() error { return fn(boundTx{bound{c, ctx}, c}) })
+	}
 }
 
 // WriteSoon is Write for what a power cut may take back, though the end of this process may not: with SQLite it does not
-// wait for the disk, see package sqlitesoon. A PostgreSQL may end, or hand over to another, while its clients go on, and
+// wait for the disk, see [sqlitedb.Soon]. A PostgreSQL may end, or hand over to another, while its clients go on, and
 // what it said would be gone: it is waited for.
 func (d *DB) WriteSoon(ctx context.Context, fn func(Tx) error) error {
 	if d.pool != nil || d.reader == d.writer { // the latter in memory
 		return d.Write(ctx, fn)
 	}
 	return d.retried(ctx, func(ctx context.Context) error {
-		return sqlitesoon.Do(ctx, d.writer, func(c *sql.Conn) error { return transact(ctx, c, d.log, fn) })
+		return sqlitedb.Soon(ctx, d.writer, writing(fn))
 	})
 }
 
@@ -180,11 +188,9 @@ func (d *DB) WriteAlone(ctx context.Context, name string, fn func(Tx) error) err
 	})
 }
 
-// transact runs fn in a transaction of a handle or connection.
-func transact(ctx context.Context, on interface {
-	BeginTx(ctx context.Context, o *sql.TxOptions) (*sql.Tx, error)
-}, log *slog.Logger, fn func(Tx) error) error {
-	tx, err := on.BeginTx(ctx, nil)
+// transact runs fn in a transaction of PostgreSQL.
+func transact(ctx context.Context, db *sql.DB, log *slog.Logger, fn func(Tx) error) error {
+	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("writing the store: %w", err)
 	}
@@ -213,7 +219,7 @@ func pause(ctx context.Context, try int) error {
 	}
 }
 
-// bound puts every statement under the limit of its Read or Write.
+// bound puts every statement under the limit of its Read or Write; with SQLite they have none, see package sqlitedb.
 type bound struct {
 	q   Querier
 	ctx context.Context
@@ -274,9 +280,6 @@ func (d *DB) Ping(ctx context.Context) error {
 // Close waits for what runs.
 func (d *DB) Close() error {
 	var errs []error
-	if d.prepared != nil {
-		d.prepared.close()
-	}
 	if d.reader != nil && d.reader != d.writer {
 		errs = append(errs, d.reader.Close())
 	}

@@ -10,13 +10,12 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
 
-	"atcr.io/operator/appview/sqlitesoon"
+	"atcr.io/operator/appview/sqlitedb"
 )
 
 // Linked is the size of a blob that the DID may have read from here, or [ErrNotFound].
 func (l *Ledger) Linked(ctx context.Context, did syntax.DID, d digest.Digest) (size int64, err error) {
-	row := l.read.QueryRowContext(ctx, `SELECT size FROM links WHERE did = ? AND digest = ?`, string(did), string(d))
-	if err := row.Scan(&size); err != nil {
+	if err := one(ctx, l.read, `SELECT size FROM links WHERE did = ? AND digest = ?`, string(did), string(d))(&size); err != nil {
 		return 0, fmt.Errorf("look up blob: %w", notFound(err))
 	}
 	return size, nil
@@ -48,8 +47,7 @@ func (e *BlobInUse) Error() string { return "the manifest " + string(e.Manifest)
 
 // HasLinks says whether anybody has the blob. It asks the writing connection: its answer decides about deletion.
 func (l *Ledger) HasLinks(ctx context.Context, d digest.Digest) (yes bool, err error) {
-	row := l.write.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM links WHERE digest = ?)`, string(d))
-	if err := row.Scan(&yes); err != nil {
+	if err := one(ctx, l.write, `SELECT EXISTS (SELECT 1 FROM links WHERE digest = ?)`, string(d))(&yes); err != nil {
 		return false, fmt.Errorf("look up blob: %w", err)
 	}
 	return yes, nil
@@ -69,7 +67,7 @@ var ErrTooMany = errors.New("too many uploads in progress")
 // soon runs a statement about an upload in progress. It does not wait for the disk, as the parts do not: after a power
 // cut clients start again, and the sweeper finds parts without a row.
 func (l *Ledger) soon(ctx context.Context, statement string, args ...any) (res sql.Result, err error) {
-	err = sqlitesoon.Do(ctx, l.write, func(c *sql.Conn) error {
+	err = sqlitedb.Soon(ctx, l.write, func(ctx context.Context, c *sql.Conn) error {
 		res, err = c.ExecContext(ctx, statement, args...)
 		return err
 	})
@@ -106,8 +104,7 @@ func (l *Ledger) OldestUpload(ctx context.Context, did syntax.DID, before time.T
 // Upload is the upload of that id if it belongs to the DID, else [ErrNotFound].
 func (l *Ledger) Upload(ctx context.Context, id string, did syntax.DID) (Upload, error) {
 	u := Upload{ID: id, DID: did}
-	row := l.read.QueryRowContext(ctx, `SELECT digest, size FROM uploads WHERE id = ? AND did = ?`, id, string(did))
-	if err := row.Scan(&u.Digest, &u.Size); err != nil {
+	if err := one(ctx, l.read, `SELECT digest, size FROM uploads WHERE id = ? AND did = ?`, id, string(did))(&u.Digest, &u.Size); err != nil {
 		return Upload{}, fmt.Errorf("look up upload: %w", notFound(err))
 	}
 	return u, nil

@@ -15,7 +15,8 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // the driver
+
+	"atcr.io/operator/appview/sqlitedb"
 )
 
 //go:embed migrations/*.sql
@@ -54,8 +55,8 @@ func Open(ctx context.Context, path string) (*Ledger, error) {
 }
 
 func open(path string, conns int, pragmas ...string) (*sql.DB, error) {
-	q := url.Values{"_txlock": {"immediate"}, "_pragma": append([]string{"busy_timeout(5000)"}, pragmas...)}
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: q.Encode()}).String())
+	q := url.Values{"_pragma": append([]string{"busy_timeout(5000)"}, pragmas...)}
+	db, err := sqlitedb.Open((&url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: q.Encode()}).String())
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
@@ -89,6 +90,15 @@ func (l *Ledger) Ping(ctx context.Context) error {
 		return fmt.Errorf("read ledger: %w", err)
 	}
 	return nil
+}
+
+// one reads the only row of a query that is asked for in every push or pull; see package sqlitedb.
+func one(ctx context.Context, db *sql.DB, query string, args ...any) func(into ...any) error {
+	return func(into ...any) error {
+		return sqlitedb.On(ctx, db, func(ctx context.Context, c *sql.Conn) error {
+			return c.QueryRowContext(ctx, query, args...).Scan(into...)
+		})
+	}
 }
 
 func millis(t time.Time) int64 { return t.UnixMilli() }

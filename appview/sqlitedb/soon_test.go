@@ -1,4 +1,4 @@
-package sqlitesoon_test
+package sqlitedb_test
 
 import (
 	"context"
@@ -8,14 +8,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	_ "modernc.org/sqlite"
 
-	"atcr.io/operator/appview/sqlitesoon"
+	"atcr.io/operator/appview/sqlitedb"
 )
 
 func open(t *testing.T) *sql.DB {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "x.db")+"?_pragma=journal_mode(wal)&_pragma=synchronous(full)")
+	db, err := sqlitedb.Open("file:" + filepath.Join(t.TempDir(), "x.db") + "?_pragma=journal_mode(wal)&_pragma=synchronous(full)")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	db.SetMaxOpenConns(1)
@@ -38,7 +37,7 @@ func TestOnlyTheCommitsThatAskForItDoNotWaitForTheDisk(t *testing.T) {
 	require.Equal(t, 2, level(t, db))
 	failed := errors.New("failed")
 	for _, want := range []error{nil, failed} {
-		require.ErrorIs(t, sqlitesoon.Do(t.Context(), db, func(c *sql.Conn) error {
+		require.ErrorIs(t, sqlitedb.Soon(t.Context(), db, func(_ context.Context, c *sql.Conn) error {
 			require.Equal(t, 1, level(t, c))
 			_, err := c.ExecContext(t.Context(), "INSERT INTO t VALUES (1)")
 			require.NoError(t, err)
@@ -54,10 +53,10 @@ func TestOnlyTheCommitsThatAskForItDoNotWaitForTheDisk(t *testing.T) {
 func TestACallerThatGoesAwayOrLeavesATransactionOpenChangesNoLaterCommit(t *testing.T) {
 	db := open(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	require.NoError(t, sqlitesoon.Do(ctx, db, func(*sql.Conn) error { cancel(); return nil }))
+	require.NoError(t, sqlitedb.Soon(ctx, db, func(context.Context, *sql.Conn) error { cancel(); return nil }))
 	require.Equal(t, 2, level(t, db))
 
-	require.Error(t, sqlitesoon.Do(t.Context(), db, func(c *sql.Conn) error {
+	require.Error(t, sqlitedb.Soon(t.Context(), db, func(_ context.Context, c *sql.Conn) error {
 		_, err := c.ExecContext(t.Context(), "BEGIN IMMEDIATE")
 		require.NoError(t, err)
 		_, err = c.ExecContext(t.Context(), "INSERT INTO t VALUES (1)")
@@ -69,6 +68,6 @@ func TestACallerThatGoesAwayOrLeavesATransactionOpenChangesNoLaterCommit(t *test
 	require.NoError(t, db.QueryRow("SELECT count(*) FROM t").Scan(&n))
 	require.Zero(t, n)
 
-	require.Panics(t, func() { _ = sqlitesoon.Do(t.Context(), db, func(*sql.Conn) error { panic("f") }) })
+	require.Panics(t, func() { _ = sqlitedb.Soon(t.Context(), db, func(context.Context, *sql.Conn) error { panic("f") }) })
 	require.Equal(t, 2, level(t, db))
 }
