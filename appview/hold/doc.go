@@ -5,7 +5,7 @@
 //   - identity.go: the hold's DID, its key and its DID document; plc.go: a did:plc, made and kept up to date
 //   - token.go, access.go: who calls (service tokens), and what captain and crew may do
 //   - crew.go: captain and crew records; bootstrap at start, requestCrew, updateCrewTier
-//   - upload.go, blob.go: the way of a blob in and out; sweep.go ends uploads without
+//   - upload.go, blob.go: the way of a blob in (in parts, or whole) and out; sweep.go ends uploads without
 //     progress, and removes stray parts
 //   - quota.go: tiers and reservations; space.go: what one user may have here, named by manifests or not
 //   - notify.go, delete.go: layer records of manifests pushed and deleted; stats.go: pushes counted, and pulls (pulls.go)

@@ -217,6 +217,9 @@ func (s *Server) routes() *http.ServeMux {
 			mux.Handle(pattern, s.metrics.measured(label(pattern), s.touching(h)))
 		}
 	}
+	if _, ok := s.driver.(storage.Receiver); ok {
+		mux.Handle("POST "+x+methodUploadBlob, s.metrics.measured(methodUploadBlob, s.touching(s.answer(s.uploadBlob))))
+	}
 	mux.Handle(x, s.metrics.measured("pds", s.reloading(s.repo)))
 	mux.Handle("/", s.metrics.measured("other", http.HandlerFunc(notFound)))
 	return mux

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"atcr.io/operator/appview/hold/ledger"
+	"atcr.io/operator/appview/hold/slow"
 	"atcr.io/operator/appview/hold/storage"
 	"atcr.io/operator/appview/hold/xrpc"
 )
@@ -25,9 +26,14 @@ var (
 		"Part numbers are 1 to %d, each once and in ascending order; number the parts anew.", storage.MaxParts)
 )
 
+func wrongDigest(err error) error {
+	return xrpc.Errorf(http.StatusBadRequest, "InvalidDigest", "The digest must be sha256: or sha512: and its lower-case hex; compute it anew.").Because(err)
+}
+
 // initiateUpload answers io.atcr.hold.initiateUpload. The digest is the client's guess or any temporary name; only
 // its algorithm is used. Beyond the lexicon the answer names the preferred part size, whether one part may have any
-// length and be sent in chunks, that the digest will be verified here, and the URL of the first part.
+// length and be sent in chunks, that the digest will be verified here, whether uploadBlob takes a whole blob, and the
+// URL of the first part.
 func (s *Server) initiateUpload(w http.ResponseWriter, r *http.Request) error {
 	did, err := s.need(r, "io.atcr.hold.initiateUpload", blobWrite)
 	if err != nil {
@@ -75,7 +81,8 @@ func (s *Server) initiateUpload(w http.ResponseWriter, r *http.Request) error {
 	}
 	s.metrics.uploads.WithLabelValues("started").Inc()
 	traits := s.driver.Traits()
-	out := map[string]any{"uploadId": id, "partSize": traits.PartSize, "streaming": traits.Streaming, "verifies": true}
+	_, whole := s.driver.(storage.Receiver)
+	out := map[string]any{"uploadId": id, "partSize": traits.PartSize, "streaming": traits.Streaming, "verifies": true, "whole": whole}
 	if u, err := s.driver.PartURL(r.Context(), id, 1); err == nil { // else whoever asks for it learns why
 		out["firstPart"] = map[string]string{"url": u.URL, "method": u.Method}
 	}
@@ -162,7 +169,7 @@ func (s *Server) completeUpload(w http.ResponseWriter, r *http.Request) error {
 	}
 	d, err := storage.ParseDigest(in.Digest)
 	if err != nil {
-		return xrpc.Errorf(http.StatusBadRequest, "InvalidDigest", "The digest must be sha256: or sha512: and its lower-case hex; compute it anew.").Because(err)
+		return wrongDigest(err)
 	}
 	parts, err := partsOf(in.Parts)
 	if err != nil {
@@ -171,9 +178,14 @@ func (s *Server) completeUpload(w http.ResponseWriter, r *http.Request) error {
 	if !storage.ValidUploadID(in.UploadID) {
 		return errUploadID
 	}
-	unlock := s.uploadLocks.lock(in.UploadID) // another request may complete or abort it
+	return s.completed(w, r, did, in.UploadID, d, parts)
+}
+
+// completed answers with the completion of an upload, which may have been before.
+func (s *Server) completed(w http.ResponseWriter, r *http.Request, did syntax.DID, id string, d digest.Digest, parts []storage.Part) error {
+	unlock := s.uploadLocks.lock(id) // another request may complete or abort it
 	defer unlock()
-	u, err := s.upload(r.Context(), in.UploadID, did)
+	u, err := s.upload(r.Context(), id, did)
 	if err != nil {
 		return err
 	}
@@ -188,6 +200,47 @@ func (s *Server) completeUpload(w http.ResponseWriter, r *http.Request) error {
 	}
 	xrpc.WriteJSON(w, http.StatusOK, map[string]any{"status": "completed", "digest": d, "size": u.Size})
 	return nil
+}
+
+// methodUploadBlob takes the bytes of an upload and completes it: one request and one look at the caller's rights instead
+// of two, for storage that the bytes pass through the hold to in any case.
+const methodUploadBlob = "io.atcr.hold.uploadBlob"
+
+const (
+	wholePart = storage.MaxParts // the part that it makes: not one that an AppView has numbered, so that none is lost
+	bodyIdle  = time.Minute      // how long its bytes may stand still
+)
+
+// uploadBlob answers it. The upload and the digest are in the query, the body is the blob.
+func (s *Server) uploadBlob(w http.ResponseWriter, r *http.Request) error {
+	did, err := s.need(r, methodUploadBlob, blobWrite)
+	if err != nil {
+		return err
+	}
+	q := r.URL.Query()
+	id := q.Get("upload")
+	d, err := storage.ParseDigest(q.Get("digest"))
+	if err != nil {
+		return wrongDigest(err)
+	}
+	u, err := s.upload(r.Context(), id, did)
+	if err != nil {
+		return err
+	}
+	var parts []storage.Part
+	if u.Digest == "" {
+		etag, err := s.driver.(storage.Receiver).Receive(id, wholePart, slow.Reader(w, r.Body, bodyIdle))
+		switch {
+		case errors.Is(err, storage.ErrNoUpload):
+			return errUploadID
+		case xrpc.DiskFull(err):
+			return err
+		case err != nil:
+			return xrpc.Errorf(http.StatusBadRequest, "UploadFailed", "The blob did not arrive whole; send it again.").Because(err)
+		}
+		parts = []storage.Part{{Number: wholePart, ETag: etag}}
+	}
+	return s.completed(w, r, did, id, d, parts)
 }
 
 func partsOf(named []namedPart) ([]storage.Part, error) {

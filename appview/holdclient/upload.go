@@ -2,10 +2,12 @@ package holdclient
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -33,6 +35,7 @@ type Upload struct {
 	MinPart   int64  `json:"minPart,omitempty"` // smallest part but the last; 0: any
 	Streaming bool   `json:"streaming,omitempty"`
 	Verifies  bool   `json:"verifies,omitempty"` // completion fails unless the bytes hash to the digest: an operator's hold says so
+	Whole     bool   `json:"whole,omitempty"`    // [Client.PutWhole] works
 }
 
 // Part is a part that a hold has acknowledged.
@@ -78,6 +81,7 @@ func (c *Client) Initiate(ctx context.Context, h *Hold, user syntax.DID, d diges
 		PartSize  int64  `json:"partSize"`
 		Streaming bool   `json:"streaming"`
 		Verifies  bool   `json:"verifies"`
+		Whole     bool   `json:"whole"`
 		FirstPart target `json:"firstPart"`
 	}
 	const method = "io.atcr.hold.initiateUpload"
@@ -94,6 +98,7 @@ func (c *Client) Initiate(ctx context.Context, h *Hold, user syntax.DID, d diges
 	}
 	_, operated := c.Configured(string(h.DID)) // what any other hold claims is worth nothing
 	u := &Upload{ID: out.UploadID, PartSize: min(out.PartSize, MaxPartSize), Streaming: out.Streaming, Verifies: out.Verifies && operated}
+	u.Whole = out.Whole && u.Verifies
 	if u.PartSize <= 0 {
 		u.PartSize = defaultPartSize
 		if !u.Streaming {
@@ -152,44 +157,80 @@ func (c *Client) PutPart(ctx context.Context, h *Hold, user syntax.DID, uploadID
 	if err != nil {
 		return Part{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: err}
 	}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	lent := &lentBody{Reader: body, returned: make(chan struct{}), idle: c.partIdle}
-	lent.stalled = time.AfterFunc(c.partIdle, func() { stop(errStalled) })
-	defer lent.stalled.Stop()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, u.String(), lent)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, u.String(), nil)
 	if err != nil {
 		return Part{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: stripURL(err)}
 	}
-	req.ContentLength = size
 	if host != "" {
 		req.Host = host
 	}
 	if err := setHeaders(req.Header, to.Headers); err != nil {
 		return Part{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: err}
 	}
-	resp, err := client(c).Do(req)
+	const call = "part upload"
+	part := Part{Number: number}
+	err = c.send(client(c), h, call, req, body, size, func(resp *http.Response, ended bool) error {
+		if !ended {
+			return &Error{Kind: Unavailable, Hold: h.DID, Call: call, Status: resp.StatusCode,
+				Err: errors.New("the hold answered before it had the whole part")}
+		}
+		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
+		if part.ETag = resp.Header.Get("ETag"); part.ETag == "" {
+			return &Error{Kind: Misconfigured, Hold: h.DID, Call: call, Err: errors.New("no ETag in the answer")}
+		}
+		return nil
+	})
+	if err != nil {
+		return Part{}, err
+	}
+	return part, nil
+}
+
+// PutWhole sends all bytes of an upload and completes it, for which [Client.PutPart] and [Client.Complete] take two
+// requests. The body is read once; size is its length, or -1.
+func (c *Client) PutWhole(ctx context.Context, h *Hold, user syntax.DID, uploadID string, d digest.Digest, body io.Reader, size int64) error {
+	const method = "io.atcr.hold.uploadBlob"
+	query := url.Values{"upload": {uploadID}, "digest": {string(d)}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.Endpoint+"/xrpc/"+method+"?"+query.Encode(), nil)
+	if err != nil {
+		return &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: stripURL(err)}
+	}
+	req.Header.Set("Content-Type", "application/octet-stream")
+	if err := c.authorize(ctx, req, h, user, method); err != nil {
+		return err
+	}
+	return c.send(c.httpFor(h), h, method, req, body, size, func(resp *http.Response, _ bool) error {
+		var out completion
+		if json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&out) != nil || out.Digest == "" {
+			return &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Status: resp.StatusCode, Err: errors.New("the answer names no digest")}
+		}
+		return out.check(h, method, d)
+	})
+}
+
+// send sends the bytes of a body that belongs to another request, and has the answer read unless that is an error. ended
+// says whether the body was read to its end; nobody reads it any more when send returns.
+func (c *Client) send(client *http.Client, h *Hold, call string, req *http.Request, body io.Reader, size int64, read func(_ *http.Response, ended bool) error) error {
+	ctx, stop := context.WithCancelCause(req.Context())
+	defer stop(nil)
+	lent := &lentBody{Reader: body, returned: make(chan struct{}), idle: c.partIdle}
+	lent.stalled = time.AfterFunc(c.partIdle, func() { stop(errStalled) })
+	defer lent.stalled.Stop()
+	req = req.WithContext(ctx)
+	req.Body, req.ContentLength = lent, size
+	resp, err := client.Do(req)
 	<-lent.returned
 	if err != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, errStalled) {
 			err = cause
 		}
-		return Part{}, &Error{Kind: Unavailable, Hold: h.DID, Call: "part upload", Err: stripURL(err)}
+		return &Error{Kind: Unavailable, Hold: h.DID, Call: call, Err: stripURL(err)}
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return Part{}, answerError(h, "part upload", resp)
+		return answerError(h, call, resp)
 	}
-	if !lent.ended {
-		return Part{}, &Error{Kind: Unavailable, Hold: h.DID, Call: "part upload", Status: resp.StatusCode,
-			Err: errors.New("the hold answered before it had the whole part")}
-	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
-	etag := resp.Header.Get("ETag")
-	if etag == "" {
-		return Part{}, &Error{Kind: Misconfigured, Hold: h.DID, Call: "part upload", Err: errors.New("no ETag in the answer")}
-	}
-	return Part{number, etag}, nil
+	return read(resp, lent.ended)
 }
 
 // maxPartHeaders is how many headers a hold may want sent with a part.
@@ -251,16 +292,22 @@ func (c *Client) Complete(ctx context.Context, h *Hold, user syntax.DID, uploadI
 	if parts == nil {
 		parts = []Part{}
 	}
-	var out struct {
-		Status string `json:"status"`
-		Digest string `json:"digest"`
-	}
+	var out completion
 	const method = "io.atcr.hold.completeUpload"
 	in := map[string]any{"uploadId": uploadID, "digest": string(d), "parts": parts}
 	if err := c.call(ctx, h, user, method, in, &out); err != nil {
 		return err
 	}
-	if out.Digest != "" && out.Digest != string(d) {
+	return out.check(h, method, d)
+}
+
+// completion is a hold's answer that the blob is there.
+type completion struct {
+	Digest string `json:"digest"`
+}
+
+func (o completion) check(h *Hold, method string, d digest.Digest) error {
+	if o.Digest != "" && o.Digest != string(d) {
 		return &Error{Kind: Misconfigured, Hold: h.DID, Call: method,
 			Err: fmt.Errorf("asked to complete %s, it completed another digest", d)}
 	}

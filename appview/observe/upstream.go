@@ -26,6 +26,7 @@ var methods = func() map[string]bool {
 		"com.atproto.server.refreshSession", "com.atproto.sync.getBlob", "com.atproto.sync.getLatestCommit",
 		"io.atcr.hold.abortUpload", "io.atcr.hold.completeUpload", "io.atcr.hold.deleteBlob", "io.atcr.hold.getPartUploadUrl",
 		"io.atcr.hold.getQuota", "io.atcr.hold.initiateUpload", "io.atcr.hold.notifyManifest", "io.atcr.hold.requestCrew",
+		"io.atcr.hold.uploadBlob",
 	} {
 		known[m] = true
 	}

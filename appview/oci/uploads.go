@@ -3,6 +3,7 @@ package oci
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strconv"
 
@@ -54,11 +55,7 @@ func (r *Registry) startUpload(w http.ResponseWriter, q *request) error {
 		w.WriteHeader(http.StatusAccepted)
 		return nil
 	}
-	err = r.Uploads.AppendLast(q.Context(), s, r.moving(w, q.Request), q.ContentLength)
-	if err == nil {
-		err = r.finish(q, s, d)
-	}
-	if err != nil {
+	if err := r.finish(q, s, r.moving(w, q.Request), d); err != nil {
 		r.discard(q, s, err)
 		return err
 	}
@@ -163,11 +160,8 @@ func (r *Registry) finishUpload(w http.ResponseWriter, q *request) error {
 	if s.Offset == 0 { // nothing is hashed yet: hash what the client has named
 		s.Algorithm = d.Algorithm()
 	}
-	if err := r.Uploads.AppendLast(q.Context(), s, r.chunk(w, q.Request), q.ContentLength); err != nil {
+	if err := r.finish(q, s, r.chunk(w, q.Request), d); err != nil {
 		return r.appendError(w, q, s, err)
-	}
-	if err := r.finish(q, s, d); err != nil {
-		return err
 	}
 	return r.blobCreated(w, q, d)
 }
@@ -191,9 +185,14 @@ func (r *Registry) became(q *request, d digest.Digest) (bool, error) {
 	return err == nil, err
 }
 
-// finish makes the blob visible.
-func (r *Registry) finish(q *request, s *upload.Session, d digest.Digest) error {
-	err := r.Uploads.Finish(q.Context(), s, d)
+// finish appends the last bytes and makes the blob visible.
+func (r *Registry) finish(q *request, s *upload.Session, last io.Reader, d digest.Digest) error {
+	var err error
+	if s.TakesWhole(q.ContentLength) {
+		err = r.Uploads.PutWhole(q.Context(), s, last, q.ContentLength, d)
+	} else if err = r.Uploads.AppendLast(q.Context(), s, last, q.ContentLength); err == nil {
+		err = r.Uploads.Finish(q.Context(), s, d)
+	}
 	if errors.Is(err, upload.ErrDigest) {
 		return wrongDigest(map[string]string{"digest": string(d)}).because(err)
 	}

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"io"
 	"iter"
 	"net/http"
 	"time"
@@ -64,6 +65,13 @@ type Driver interface {
 type Handler interface {
 	// Routes are patterns of [http.ServeMux] and their handlers.
 	Routes() map[string]http.Handler
+}
+
+// Receiver is a driver that takes the bytes of a part from the hold itself, not from a client at a URL.
+type Receiver interface {
+	// Receive stores part n of an upload as a PUT to its URL would, and returns its ETag. Errors: [ErrNoUpload], and those
+	// of the body.
+	Receive(id string, n int, body io.Reader) (etag string, err error)
 }
 
 // Traits says how clients should upload to a driver.

@@ -85,6 +85,24 @@ func (u *Uploader) AppendLast(ctx context.Context, s *Session, body io.Reader, s
 	return u.pass(ctx, s, body, size, true)
 }
 
+// TakesWhole says whether [Uploader.PutWhole] takes a body of so many bytes: all of the blob, for a hold that can.
+func (s *Session) TakesWhole(size int64) bool { return s.Upload.Whole && s.Offset == 0 && size > 0 }
+
+// PutWhole passes a blob on and makes it visible under d, as AppendLast and Finish do, in one request to the hold, which
+// hashes it. It needs no part's number of its own: the hold keeps its bytes apart from all parts.
+func (u *Uploader) PutWhole(ctx context.Context, s *Session, body io.Reader, size int64, d digest.Digest) error {
+	hold, err := u.Holds.Resolve(ctx, s.Hold)
+	if err != nil {
+		return err
+	}
+	in := &bodyReader{r: body, hash: io.Discard}
+	err = u.Holds.PutWhole(ctx, hold, s.DID, s.Upload.ID, d, in, size)
+	if err != nil && in.err != nil {
+		return &BodyError{in.err}
+	}
+	return u.completed(ctx, hold, s, d, err)
+}
+
 func (u *Uploader) pass(ctx context.Context, s *Session, body io.Reader, size int64, last bool) error {
 	if size == 0 || body == nil {
 		return nil
@@ -211,7 +229,11 @@ func (u *Uploader) Finish(ctx context.Context, s *Session, d digest.Digest) erro
 			return ErrDigest
 		}
 	}
-	err = u.Holds.Complete(ctx, hold, s.DID, s.Upload.ID, d, s.Parts)
+	return u.completed(ctx, hold, s, d, u.Holds.Complete(ctx, hold, s.DID, s.Upload.ID, d, s.Parts))
+}
+
+// completed ends an upload that the hold has completed, or never will.
+func (u *Uploader) completed(ctx context.Context, hold *holdclient.Hold, s *Session, d digest.Digest, err error) error {
 	switch kind, _ := holdclient.KindOf(err); {
 	case err == nil:
 	case kind == holdclient.InvalidDigest:

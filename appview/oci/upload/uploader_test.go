@@ -41,6 +41,7 @@ type hold struct {
 	differs   bool    // what came does not hash to the digest, as the hold finds
 	asked     int     // for the place of a part
 	completed []byte
+	whole     []byte
 	aborted   int
 }
 
@@ -74,6 +75,20 @@ func (h *hold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			h.completed = append(h.completed, h.parts[p.ETag]...)
 		}
 		fmt.Fprint(w, `{"status":"completed"}`)
+	case "/xrpc/io.atcr.hold.uploadBlob":
+		if h.unwilling > 0 {
+			h.unwilling--
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		d := r.URL.Query().Get("digest")
+		if err != nil || digest.FromBytes(body) != digest.Digest(d) {
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(w, `{"error":"InvalidDigest"}`)
+			return
+		}
+		h.whole = body
+		fmt.Fprintf(w, `{"status":"completed","digest":%q}`, d)
 	case "/xrpc/io.atcr.hold.abortUpload":
 		h.aborted++
 		fmt.Fprint(w, `{"status":"aborted"}`)
@@ -191,6 +206,44 @@ func TestAHoldThatTellsWhereTheFirstPartGoesIsNotAskedForIt(t *testing.T) {
 	require.NoError(t, u.Finish(t.Context(), s, digest.FromBytes(blob)))
 	require.Zero(t, h.asked)
 	require.Equal(t, blob, h.parts["/first"])
+}
+
+func TestAHoldThatTakesAWholeBlobGetsItInOneRequest(t *testing.T) {
+	const whole = `,"streaming":true,"verifies":true,"whole":true`
+	blob := bytesOf(1000)
+	h, u, s := startAt(t, whole, true)
+	require.True(t, s.TakesWhole(1000))
+	require.False(t, s.TakesWhole(-1), "it may turn out to be empty")
+	require.False(t, s.TakesWhole(0))
+	h.unwilling = 1
+	kind, _ := holdclient.KindOf(u.PutWhole(t.Context(), s, bytes.NewReader(blob), 1000, digest.FromBytes(blob)))
+	require.Equal(t, holdclient.Unavailable, kind)
+	var broken *upload.BodyError
+	require.ErrorAs(t, u.PutWhole(t.Context(), s, iotest.ErrReader(errors.New("the client is gone")), 1000, digest.FromBytes(blob)), &broken)
+	again, err := u.Sessions.Get(t.Context(), alice, "app", s.ID)
+	require.NoError(t, err)
+	require.True(t, again.TakesWhole(1000), "the upload is as it was: a client repeats its request")
+	require.NoError(t, u.PutWhole(t.Context(), again, bytes.NewReader(blob), 1000, digest.FromBytes(blob)))
+	require.Equal(t, blob, h.whole)
+	require.Empty(t, h.lengths, "no part")
+	_, err = u.Sessions.Get(t.Context(), alice, "app", s.ID)
+	require.ErrorIs(t, err, upload.ErrUnknown)
+	at, err := u.Sessions.Ended(t.Context(), alice, "app", s.ID, digest.FromBytes(blob))
+	require.NoError(t, err)
+	require.Equal(t, s.Hold, at)
+
+	_, u, s = startAt(t, whole, true)
+	require.ErrorIs(t, u.PutWhole(t.Context(), s, bytes.NewReader(blob), 1000, digest.FromString("other")), upload.ErrDigest)
+	_, err = u.Sessions.Get(t.Context(), alice, "app", s.ID)
+	require.ErrorIs(t, err, upload.ErrUnknown)
+
+	_, u, s = startAt(t, whole, true)
+	require.NoError(t, u.Append(t.Context(), s, bytes.NewReader(blob[:500]), 500))
+	require.False(t, s.TakesWhole(500), "these are the last bytes, not all")
+	_, _, s = startAt(t, `,"streaming":true,"whole":true`, true)
+	require.False(t, s.TakesWhole(1000), "a hold that does not say that it hashes is not left to it")
+	_, _, s = startAt(t, whole, false)
+	require.False(t, s.TakesWhole(1000), "nor is one that no operator configured")
 }
 
 func TestOurHoldsGetChunksOfAnySize(t *testing.T) {

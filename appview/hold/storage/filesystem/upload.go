@@ -60,8 +60,8 @@ func (d *Driver) Begin(_ context.Context, id string, guess digest.Algorithm) err
 	return nil
 }
 
-// putPart stores one part and returns its ETag.
-func (d *Driver) putPart(id string, n int, body io.Reader) (string, error) {
+// Receive implements [storage.Receiver].
+func (d *Driver) Receive(id string, n int, body io.Reader) (string, error) {
 	dir := d.uploadPath(id)
 	if _, err := os.Stat(dir); err != nil {
 		return "", storage.ErrNoUpload
