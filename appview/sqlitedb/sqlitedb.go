@@ -4,7 +4,8 @@
 //
 //   - compiling the statement: a connection keeps what it has compiled (conn.go), as pgx does for PostgreSQL
 //   - watching for the end of a context: the driver and database/sql start a goroutine each, and wake a thread for it.
-//     A statement here runs to its end; what the context bounds is the wait for a connection, see [On]
+//     A statement here runs to its end; what the context bounds is the wait for a connection, see [On], and in package
+//     store whether another statement begins
 package sqlitedb
 
 import (

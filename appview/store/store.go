@@ -98,7 +98,7 @@ func (d *DB) Read(ctx context.Context, fn func(Querier) error) error {
 	defer cancel()
 	if d.pool == nil {
 		return d.classify(ctx, sqlitedb.On(limited, d.reader, func(ctx context.Context, c *sql.Conn) error {
-			return sqlitedb.Transact(ctx, c, sqlitedb.ReadOnly, func() error { return fn(bound{c, ctx}) })
+			return sqlitedb.Transact(ctx, c, sqlitedb.ReadOnly, func() error { return fn(bound{c, limited, true}) })
 		}))
 	}
 	tx, err := d.reader.BeginTx(limited, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead})
@@ -106,7 +106,7 @@ func (d *DB) Read(ctx context.Context, fn func(Querier) error) error {
 		return d.classify(ctx, fmt.Errorf("reading the store: %w", err))
 	}
 	defer tx.Rollback() //nolint:errcheck // nothing was written
-	return d.classify(ctx, fn(bound{tx, limited}))
+	return d.classify(ctx, fn(bound{tx, limited, false}))
 }
 
 // ReadOne is Read for an fn with one statement, or several that need not see the same moment: it saves a PostgreSQL
@@ -115,9 +115,9 @@ func (d *DB) ReadOne(ctx context.Context, fn func(Querier) error) error {
 	limited, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
 	if d.pool == nil {
-		return d.classify(ctx, sqlitedb.On(limited, d.reader, func(ctx context.Context, c *sql.Conn) error { return fn(bound{c, ctx}) }))
+		return d.classify(ctx, sqlitedb.On(limited, d.reader, func(_ context.Context, c *sql.Conn) error { return fn(bound{c, limited, true}) }))
 	}
-	return d.classify(ctx, fn(bound{d.reader, limited}))
+	return d.classify(ctx, fn(bound{d.reader, limited, false}))
 }
 
 // writeTries bounds the attempts of one Write that PostgreSQL rolled back for the sake of another.
@@ -132,14 +132,14 @@ func (d *DB) Write(ctx context.Context, fn func(Tx) error) error {
 		if d.pool != nil {
 			return transact(ctx, d.writer, d.log, fn)
 		}
-		return sqlitedb.On(ctx, d.writer, writing(fn))
+		return sqlitedb.On(ctx, d.writer, writing(ctx, fn))
 	})
 }
 
 // writing is fn in a transaction of SQLite.
-func writing(fn func(Tx) error) func(context.Context, *sql.Conn) error {
+func writing(limited context.Context, fn func(Tx) error) func(context.Context, *sql.Conn) error {
 	return func(ctx context.Context, c *sql.Conn) error {
-		return sqlitedb.Transact(ctx, c, sqlitedb.Writing, func() error { return fn(boundTx{bound{c, ctx}, c}) })
+		return sqlitedb.Transact(ctx, c, sqlitedb.Writing, func() error { return fn(boundTx{bound{c, limited, true}, c}) })
 	}
 }
 
@@ -151,7 +151,7 @@ func (d *DB) WriteSoon(ctx context.Context, fn func(Tx) error) error {
 		return d.Write(ctx, fn)
 	}
 	return d.retried(ctx, func(ctx context.Context) error {
-		return sqlitedb.Soon(ctx, d.writer, writing(fn))
+		return sqlitedb.Soon(ctx, d.writer, writing(ctx, fn))
 	})
 }
 
@@ -194,7 +194,7 @@ func transact(ctx context.Context, db *sql.DB, log *slog.Logger, fn func(Tx) err
 	if err != nil {
 		return fmt.Errorf("writing the store: %w", err)
 	}
-	if err := fn(boundTx{bound{tx, ctx}, tx}); err != nil {
+	if err := fn(boundTx{bound{tx, ctx, false}, tx}); err != nil {
 		if rerr := tx.Rollback(); rerr != nil && !errors.Is(rerr, sql.ErrTxDone) && !errors.Is(rerr, driver.ErrBadConn) {
 			log.DebugContext(ctx, "rolling back", "error", rerr)
 		}
@@ -219,18 +219,26 @@ func pause(ctx context.Context, try int) error {
 	}
 }
 
-// bound puts every statement under the limit of its Read or Write; with SQLite they have none, see package sqlitedb.
+// bound puts every statement under the limit of its Read or Write.
 type bound struct {
-	q   Querier
-	ctx context.Context
+	q     Querier
+	ctx   context.Context
+	whole bool // a statement that has begun runs to its end, see package sqlitedb: none begins after the limit
+}
+
+func (b bound) context() context.Context {
+	if b.whole && b.ctx.Err() == nil {
+		return context.WithoutCancel(b.ctx)
+	}
+	return b.ctx
 }
 
 func (b bound) QueryContext(_ context.Context, query string, args ...any) (*sql.Rows, error) {
-	return b.q.QueryContext(b.ctx, query, args...)
+	return b.q.QueryContext(b.context(), query, args...)
 }
 
 func (b bound) QueryRowContext(_ context.Context, query string, args ...any) *sql.Row {
-	return b.q.QueryRowContext(b.ctx, query, args...)
+	return b.q.QueryRowContext(b.context(), query, args...)
 }
 
 type boundTx struct {
@@ -239,7 +247,7 @@ type boundTx struct {
 }
 
 func (b boundTx) ExecContext(_ context.Context, query string, args ...any) (sql.Result, error) {
-	return b.tx.ExecContext(b.ctx, query, args...)
+	return b.tx.ExecContext(b.context(), query, args...)
 }
 
 // classify makes an [ErrUnavailable] of a failure that is not the statement's fault. ctx is the caller's: when it has
