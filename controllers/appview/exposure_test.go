@@ -236,6 +236,11 @@ func TestASigningKeyFromCertManagerIsRolledOverToLikeAnyOther(t *testing.T) {
 	e.AppView("registry", "Ready=True", "KeysReady=True/Provided")
 	e.Until("the issued key signs", func() bool { return currentKid(e, "registry") == key.Kid })
 
+	// Another base URL is no other service: cert-manager is asked for nothing.
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.BaseURL = "https://two.example.com" })
+	e.Until("the server has its URL", func() bool { return e.AppView("registry", "Ready=True").Status.URL == "https://two.example.com" })
+	require.Equal(t, certificate.GetGeneration(), e.Object(optional.Certificate, "registry-signing-source").GetGeneration())
+
 	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Keys.Signing = v1alpha1.SigningKey{} })
 	e.AppView("registry", "Ready=True", "KeysReady=True")
 	e.Until("the Certificate is gone", func() bool {
