@@ -169,7 +169,7 @@ func (c *Client) PutPart(ctx context.Context, h *Hold, user syntax.DID, uploadID
 	}
 	const call = "part upload"
 	part := Part{Number: number}
-	err = c.send(client(c), h, call, req, body, size, func(resp *http.Response, ended bool) error {
+	err = c.send(client(c), h, call, req, body, size, c.partIdle, func(resp *http.Response, ended bool) error {
 		if !ended {
 			return &Error{Kind: Unavailable, Hold: h.DID, Call: call, Status: resp.StatusCode,
 				Err: errors.New("the hold answered before it had the whole part")}
@@ -199,7 +199,7 @@ func (c *Client) PutWhole(ctx context.Context, h *Hold, user syntax.DID, uploadI
 	if err := c.authorize(ctx, req, h, user, method); err != nil {
 		return err
 	}
-	return c.send(c.httpFor(h), h, method, req, body, size, func(resp *http.Response, _ bool) error {
+	return c.send(c.httpFor(h), h, method, req, body, size, completeTimeout, func(resp *http.Response, _ bool) error {
 		var out completion
 		if json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&out) != nil || out.Digest == "" {
 			return &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Status: resp.StatusCode, Err: errors.New("the answer names no digest")}
@@ -209,11 +209,13 @@ func (c *Client) PutWhole(ctx context.Context, h *Hold, user syntax.DID, uploadI
 }
 
 // send sends the bytes of a body that belongs to another request, and has the answer read unless that is an error. ended
-// says whether the body was read to its end; nobody reads it any more when send returns.
-func (c *Client) send(client *http.Client, h *Hold, call string, req *http.Request, body io.Reader, size int64, read func(_ *http.Response, ended bool) error) error {
+// says whether the body was read to its end; nobody reads it any more when send returns. The hold has the time given to
+// answer after the last byte.
+func (c *Client) send(client *http.Client, h *Hold, call string, req *http.Request, body io.Reader, size int64, answer time.Duration,
+	read func(_ *http.Response, ended bool) error) error {
 	ctx, stop := context.WithCancelCause(req.Context())
 	defer stop(nil)
-	lent := &lentBody{Reader: body, returned: make(chan struct{}), idle: c.partIdle}
+	lent := &lentBody{Reader: body, returned: make(chan struct{}), idle: c.partIdle, answer: answer}
 	lent.stalled = time.AfterFunc(c.partIdle, func() { stop(errStalled) })
 	defer lent.stalled.Stop()
 	req = req.WithContext(ctx)
@@ -268,15 +270,19 @@ type lentBody struct {
 	once     sync.Once
 	returned chan struct{}
 	idle     time.Duration
+	answer   time.Duration // idle, after the last byte
 	stalled  *time.Timer
 	ended    bool // read to the end; for others once returned is closed
 }
 
 func (l *lentBody) Read(p []byte) (int, error) {
 	l.stalled.Stop()
-	defer l.stalled.Reset(l.idle)
 	n, err := l.Reader.Read(p)
-	l.ended = errors.Is(err, io.EOF)
+	if l.ended = errors.Is(err, io.EOF); l.ended {
+		l.stalled.Reset(l.answer)
+	} else {
+		l.stalled.Reset(l.idle)
+	}
 	return n, err
 }
 

@@ -71,6 +71,9 @@ func translate(err error) *Error {
 		return unknownUpload().because(err)
 	case errors.Is(err, upload.ErrDigest):
 		return wrongDigest(nil).because(err)
+	case errors.Is(err, upload.ErrAlgorithm):
+		return fail(errcode.ErrorCodeDigestInvalid, "The upload was begun for digests of another algorithm.",
+			"Start again, with digest-algorithm=sha512 in the query of POST for a sha512 digest.").because(err)
 	case errors.Is(err, upload.ErrTooMany):
 		return &Error{Code: errcode.ErrorCodeTooManyRequests, RetryAfter: 10 * time.Second, Err: err,
 			Sentence: "You have " + strconv.Itoa(upload.MaxOpen) + " uploads open already.",

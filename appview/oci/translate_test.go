@@ -59,6 +59,7 @@ var below = map[string]named{
 	"upload.ErrUnknown":   {upload.ErrUnknown, 404, "BLOB_UPLOAD_UNKNOWN"},
 	"upload.ErrConflict":  {upload.ErrConflict, 503, "UNAVAILABLE"},
 	"upload.ErrDigest":    {upload.ErrDigest, 400, "DIGEST_INVALID"},
+	"upload.ErrAlgorithm": {upload.ErrAlgorithm, 400, "DIGEST_INVALID"},
 	"upload.ErrShortPart": {upload.ErrShortPart, 400, "BLOB_UPLOAD_INVALID"},
 	"upload.ErrManyParts": {upload.ErrManyParts, 400, "BLOB_UPLOAD_INVALID"},
 	"upload.ErrTooMany":   {upload.ErrTooMany, 429, "TOOMANYREQUESTS"},

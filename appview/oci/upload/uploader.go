@@ -18,6 +18,9 @@ import (
 // ErrDigest says that the bytes do not hash to the digest that the client named.
 var ErrDigest = errors.New("the bytes do not hash to this digest")
 
+// ErrAlgorithm says that the bytes were hashed by another algorithm than that of the digest that the client names at the end.
+var ErrAlgorithm = errors.New("the upload was begun for another digest algorithm")
+
 // ErrShortPart says that the hold takes no part after one that was below its smallest size.
 var ErrShortPart = errors.New("an earlier chunk was smaller than the hold's smallest part")
 
@@ -219,7 +222,13 @@ func (u *Uploader) Finish(ctx context.Context, s *Session, d digest.Digest) erro
 	if err != nil {
 		return err
 	}
-	if d.Algorithm() == s.Algorithm && !s.trusted { // else the hold alone checks, as it does in any case
+	switch {
+	case s.trusted: // the hold checks, as it does in any case
+	case d.Algorithm() != s.Algorithm:
+		if !s.Upload.Verifies {
+			return ErrAlgorithm // nobody would check but a hold that a user chose
+		}
+	default:
 		got, err := s.Digest()
 		if err != nil {
 			return err

@@ -189,6 +189,17 @@ func TestAHoldOfTheOperatorThatVerifiesDigestsIsTheOneToHashAWholeBlob(t *testin
 	require.Nil(t, h.completed)
 }
 
+func TestOnlyAHoldOfTheOperatorIsBelievedForADigestOfAnotherAlgorithm(t *testing.T) {
+	const verifies = `,"streaming":true,"verifies":true`
+	blob := bytesOf(1000)
+	for operated, want := range map[bool]error{true: nil, false: upload.ErrAlgorithm} {
+		h, u, s := startAt(t, verifies, operated)
+		require.NoError(t, u.Append(t.Context(), s, bytes.NewReader(blob), 1000))
+		require.ErrorIs(t, u.Finish(t.Context(), s, digest.SHA512.FromBytes(blob)), want)
+		require.Equal(t, operated, h.completed != nil)
+	}
+}
+
 func TestAHoldThatTellsWhereTheFirstPartGoesIsNotAskedForIt(t *testing.T) {
 	h, u, s := start(t, `,"streaming":true,"firstPart":{"url":"$HOLD/first","method":"PUT"}`)
 	blob := bytesOf(1000)
