@@ -131,31 +131,51 @@ func (s *Server) deleteBlob(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// removeTime is how long the removal of a blob may take; whoever waits to push the same one waits for it.
-const removeTime = 30 * time.Second
+const (
+	// removeTime is how long the removal of a blob is waited for, also by whoever pushes the same one.
+	removeTime = 30 * time.Second
+	// removeLimit is when it is given up. Until then it keeps the blob's lock: a storage that hangs may still carry it out.
+	removeLimit = 15 * time.Minute
+)
 
 // collect removes a blob that nobody has, unless an upload completes it now: that one collects at its end. A storage that
 // fails keeps it until it is pushed and deleted again, or garbage is collected.
 func (s *Server) collect(ctx context.Context, d digest.Digest) {
-	ctx, cancel := context.WithTimeout(ctx, removeTime)
-	defer cancel()
 	unlock, ok := s.blobLocks.tryLock(d.String())
 	if !ok {
 		return
 	}
-	defer unlock()
-	if err := s.removeUnlinked(ctx, d); err != nil {
+	linked, err := s.ledger.HasLinks(ctx, d)
+	if err != nil || linked {
+		unlock()
+	} else {
+		err = s.remove(ctx, d, unlock)
+	}
+	if err != nil {
 		s.log.ErrorContext(ctx, "removing a blob that nobody has", "digest", d, "error", err)
 	}
 }
 
-func (s *Server) removeUnlinked(ctx context.Context, d digest.Digest) error {
-	linked, err := s.ledger.HasLinks(ctx, d)
-	if err != nil || linked {
-		return err
+// remove takes a blob from the storage, and releases its lock when the storage has answered. It waits for that no longer
+// than removeTime.
+func (s *Server) remove(ctx context.Context, d digest.Digest, unlock func()) error {
+	driver, answer := s.driver, make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeLimit)
+		defer cancel()
+		err := driver.Delete(ctx, d)
+		unlock()
+		answer <- err
+	}()
+	wait, cancel := context.WithTimeout(ctx, s.removeTime)
+	defer cancel()
+	select {
+	case err := <-answer:
+		if err != nil {
+			return fmt.Errorf("remove blob: %w", err)
+		}
+		return nil
+	case <-wait.Done():
+		return fmt.Errorf("remove blob: the storage has not answered yet: %w", wait.Err())
 	}
-	if err := s.driver.Delete(ctx, d); err != nil {
-		return fmt.Errorf("remove blob: %w", err)
-	}
-	return nil
 }

@@ -42,5 +42,8 @@ func (s *Server) Methods() (queries, procedures []string) {
 	return slices.Collect(maps.Keys(s.queries())), slices.Collect(maps.Keys(s.procedures()))
 }
 
+// WaitForRemovals is how long the removal of a blob is waited for.
+func (s *Server) WaitForRemovals(d time.Duration) { s.removeTime = d }
+
 // LimitReading limits how long one user's PDS is read, and how many bytes of records.
 func (s *Server) LimitReading(d time.Duration, bytes int) { s.reader.time, s.reader.bytes = d, bytes }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -319,20 +320,13 @@ func (c *collection) object(ctx context.Context, d digest.Digest) (went bool, er
 	if !ok {
 		return false, nil
 	}
-	defer unlock()
 	owners, err := c.ledger.OwnersOf(ctx, d)
-	if err != nil {
-		return false, err
+	kept := err != nil || slices.ContainsFunc(owners, func(did syntax.DID) bool { return !c.freed[d][did] })
+	if kept || c.DryRun {
+		unlock()
+		return !kept, err
 	}
-	for _, did := range owners {
-		if !c.freed[d][did] {
-			return false, nil
-		}
-	}
-	if c.DryRun {
-		return true, nil
-	}
-	return true, c.driver.Delete(ctx, d)
+	return true, c.remove(ctx, d, unlock)
 }
 
 // untoldAfter is how long a registry has to tell of a manifest that it reserved, before the hold looks itself.

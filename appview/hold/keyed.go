@@ -1,6 +1,9 @@
 package hold
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // keyed is a read-write lock for each key that is in use.
 type keyed struct {
@@ -22,11 +25,16 @@ func (k *keyed) lock(key string) (unlock func()) {
 	return func() { l.Unlock(); k.release(key, l) }
 }
 
-// rlock waits until nobody has the key by lock.
-func (k *keyed) rlock(key string) (unlock func()) {
+// rlockWithin waits for a while until nobody has the key by lock. It asks now and then: that is rare.
+func (k *keyed) rlockWithin(key string, most time.Duration) (unlock func(), ok bool) {
 	l := k.use(key)
-	l.RLock()
-	return func() { l.RUnlock(); k.release(key, l) }
+	for end := time.Now().Add(most); !l.TryRLock(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			k.release(key, l)
+			return nil, false
+		}
+	}
+	return func() { l.RUnlock(); k.release(key, l) }, true
 }
 
 // tryLock is lock when nobody has the key now.

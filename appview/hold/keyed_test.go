@@ -8,10 +8,12 @@ import (
 
 func TestLocksAreByKeyAndLeaveNothingBehind(t *testing.T) {
 	k := newKeyed()
-	a := k.rlock("a")
-	again := k.rlock("a")
+	a, ok := k.rlockWithin("a", 0)
+	require.True(t, ok)
+	again, ok := k.rlockWithin("a", 0)
+	require.True(t, ok)
 	b := k.lock("b")
-	_, ok := k.tryLock("a")
+	_, ok = k.tryLock("a")
 	require.False(t, ok)
 	a()
 	_, ok = k.tryLock("a")
@@ -27,6 +29,8 @@ func TestLocksAreByKeyAndLeaveNothingBehind(t *testing.T) {
 	}()
 	a()
 	<-waited
+	_, ok = k.rlockWithin("b", 0)
+	require.False(t, ok)
 	b()
 	require.Empty(t, k.locks)
 }

@@ -142,3 +142,27 @@ func TestARequestEndsWhenItsClientGivesUpOnAnS3EndpointThatHangs(t *testing.T) {
 	require.Equal(t, http.StatusOK, w.complete(alice, id, d, part).status)
 	require.True(t, bytes.Equal(blob, w.pull(nobody, alice, d, nil).body))
 }
+
+// What an endpoint was asked for it may do late: a blob that is pushed again meanwhile must not go with it.
+func TestABlobIsNotPushedWhileAnEndpointThatHangsMayStillRemoveIt(t *testing.T) {
+	w, p, _ := onFaultyS3(t)
+	w.hold.WaitForRemovals(50 * time.Millisecond)
+	blob := storagetest.Bytes(1, 1000)
+	d := w.push(alice, blob)
+	goOn := make(chan struct{})
+	p.Spoil(func(rw http.ResponseWriter, r *http.Request, server http.Handler) {
+		if r.Method == http.MethodDelete && strings.Contains(r.URL.Path, d.Encoded()) {
+			<-goOn
+		}
+		server.ServeHTTP(rw, r)
+	})
+	require.Equal(t, http.StatusOK, w.call(alice, "io.atcr.hold.deleteBlob", object{"digest": d}).status)
+	id := w.begin(alice)
+	part := w.part(alice, id, 1, blob)
+	unavailable(t, w.complete(alice, id, d, part), "CompletionFailed")
+	other := w.push(alice, []byte("another blob"))
+	require.Equal(t, http.StatusTemporaryRedirect, w.getBlob(nobody, alice, other).status)
+	close(goOn)
+	require.Eventually(t, func() bool { return w.complete(alice, id, d, part).status == http.StatusOK }, 30*time.Second, 10*time.Millisecond)
+	require.True(t, bytes.Equal(blob, w.pull(nobody, alice, d, nil).body))
+}

@@ -69,6 +69,8 @@ type Server struct {
 	userLocks   *keyed // by DID: one change of a user's layer records at a time
 	blobLocks   *keyed // by digest: completions share, a removal is alone
 	spaceLocks  *keyed // by DID: one look for space at a time
+	arriving    *arriving
+	removeTime  time.Duration
 
 	draining atomic.Bool
 	stop     context.CancelFunc
@@ -96,7 +98,8 @@ func newServer(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, version: deps.Version, log: deps.Logger, now: deps.Now, tracing: deps.Tracing,
-		tids: syntax.NewTIDClock(0), uploadLocks: newKeyed(), userLocks: newKeyed(), blobLocks: newKeyed(), spaceLocks: newKeyed(), stop: func() {},
+		tids: syntax.NewTIDClock(0), uploadLocks: newKeyed(), userLocks: newKeyed(), blobLocks: newKeyed(), spaceLocks: newKeyed(),
+		arriving: newArriving(), removeTime: removeTime, stop: func() {},
 	}
 	s.tiers, _ = parseTiers(cfg) // it is valid
 	s.pulls = newPulls()

@@ -79,6 +79,12 @@ func (s *Server) noSpace(did syntax.DID, linked, needed, space int64) error {
 		did, humanize.IBytes(uint64(linked)), humanize.IBytes(uint64(space))).With("totalSize", linked).With("needed", needed).With("limit", space)
 }
 
+func (s *Server) tooMuchInProgress(did syntax.DID, space int64) error {
+	return xrpc.Errorf(http.StatusForbidden, "QuotaExceeded",
+		"%s has uploads in progress in this hold of all the %s that they may have; complete or abort one, or leave it to expire.",
+		did, humanize.IBytes(uint64(space))).With("limit", space)
+}
+
 // makeSpace does for one user what sweeps do, but for what was not used within spaceAfter, and only until the user's other
 // blobs have at most so many bytes. A client that hangs up ends it not: the next one finds the space.
 func (s *Server) makeSpace(ctx context.Context, did syntax.DID, other digest.Digest, most int64) {

@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -107,9 +111,75 @@ func TestBlobsThatNoManifestNamesFillNoDisk(t *testing.T) {
 func TestAnEndlessBlobIsNotKept(t *testing.T) {
 	w := newWorld(t, tiered)
 	w.join(bob)
-	w.pushRefused(bob, bytes.Repeat([]byte("x"), 31))
+	require.Equal(t, http.StatusForbidden, w.put(bob, w.begin(bob), 1, bytes.Repeat([]byte("x"), 31)))
 	w.push(bob, bytes.Repeat([]byte("x"), 30))
 	w.push(alice, bytes.Repeat([]byte("x"), 31)) // the captain has no limit
+}
+
+// put sends one part and returns the status.
+func (w *world) put(handle, id string, n int, b []byte) int {
+	w.t.Helper()
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPut, w.partURL(handle, id, n), bytes.NewReader(b))
+	require.NoError(w.t, err)
+	a := w.do(req)
+	if a.status != http.StatusOK {
+		require.Equal(w.t, "QuotaExceeded", a.errorName())
+	}
+	return a.status
+}
+
+func TestUploadsInProgressFillNoDisk(t *testing.T) {
+	w := newWorld(t, tiered)
+	w.join(bob)
+	w.join(carol)
+	one, two := w.begin(bob), w.begin(bob)
+	twenty := bytes.Repeat([]byte("x"), 20)
+	require.Equal(t, http.StatusOK, w.put(bob, one, 1, twenty))
+	require.Equal(t, http.StatusForbidden, w.put(bob, two, 1, twenty), "all of them together have 30 bytes")
+	require.Equal(t, http.StatusOK, w.put(carol, w.begin(carol), 1, twenty), "others have their own")
+	require.Equal(t, http.StatusOK, w.put(bob, two, 1, twenty[:10]), "what was refused is not kept, and does not count")
+	require.Equal(t, http.StatusForbidden, w.put(bob, two, 2, twenty[:1]))
+	parts, err := filepath.Glob(filepath.Join(w.cfg.StorageRootDir, "uploads", "*", "*"))
+	require.NoError(t, err)
+	require.Len(t, parts, 3)
+
+	require.Equal(t, http.StatusOK, w.call(bob, "io.atcr.hold.abortUpload", object{"uploadId": one}).status)
+	require.Equal(t, http.StatusOK, w.put(bob, two, 2, twenty))
+	d := digest.FromBytes(append(twenty[:10:10], twenty...))
+	require.Equal(t, http.StatusOK, w.complete(bob, two, d, object{"partNumber": 1}, object{"partNumber": 2}).status)
+	require.Equal(t, http.StatusOK, w.call(bob, "io.atcr.hold.deleteBlob", object{"digest": d}).status)
+	three := w.begin(bob)
+	require.Equal(t, http.StatusOK, w.put(bob, three, 1, twenty), "completed and aborted ones take nothing")
+
+	// A part that breaks off is not kept.
+	u, err := url.Parse(w.partURL(bob, three, 2))
+	require.NoError(t, err)
+	conn, err := net.Dial("tcp", u.Host)
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = fmt.Fprintf(conn, "PUT %s HTTP/1.1\r\nHost: %s\r\nContent-Length: 100\r\nConnection: close\r\n\r\n%s", u.RequestURI(), u.Host, twenty[:10])
+	require.NoError(t, err)
+	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+	answer, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Contains(t, string(answer), "UploadFailed")
+	require.Equal(t, http.StatusOK, w.put(bob, three, 2, twenty[:10]))
+}
+
+// An upload lives while bytes come: who only asks where to send them holds nothing up.
+func TestAskingForURLsKeepsNoUploadOnADisk(t *testing.T) {
+	w, now := at(t, public)
+	w.hold.Quiet()
+	idle, moving := w.begin(alice), w.begin(alice)
+	w.part(alice, idle, 1, []byte("idle"))
+	w.part(alice, moving, 1, []byte("moving"))
+	now.add(23 * time.Hour)
+	w.part(alice, moving, 2, []byte("moving"))
+	require.Equal(t, http.StatusOK, w.put(alice, idle, 2, nil))
+	now.add(2 * time.Hour)
+	require.NoError(t, w.hold.Sweep(t.Context()))
+	require.Equal(t, http.StatusBadRequest, w.call(alice, "io.atcr.hold.getPartUploadUrl", object{"uploadId": idle, "partNumber": 3}).status)
+	w.partURL(alice, moving, 3)
 }
 
 // A registry that fails between the reservation and the manifest leaves reservations behind; so do clients that give up.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -90,8 +89,8 @@ func (s *Server) initiateUpload(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// roomAfter is how long an upload must have stood still to make room for another of its user: no URL of a part that was
-// handed out is still good then. A registry that died right after it began an upload leaves one that nobody can abort.
+// roomAfter is how long an upload must have stood still to make room for another of its user: URLs of parts that were
+// handed out at its last progress are no longer good then. A registry that died right after it began an upload leaves one that nobody can abort.
 const roomAfter = time.Hour
 
 // makeRoom ends the upload of a user that has stood still the longest, if that is long enough.
@@ -137,8 +136,10 @@ func (s *Server) getPartUploadURL(w http.ResponseWriter, r *http.Request) error 
 	if in.PartNumber < 1 || in.PartNumber > storage.MaxParts {
 		return errPartNumber
 	}
-	if err := s.ledger.TouchUpload(r.Context(), in.UploadID, s.now()); err != nil {
-		return err
+	if _, here := s.driver.(storage.Handler); !here { // else the bytes tell of progress, see touching
+		if err := s.ledger.TouchUpload(r.Context(), in.UploadID, s.now()); err != nil {
+			return err
+		}
 	}
 	u, err := s.driver.PartURL(r.Context(), in.UploadID, in.PartNumber)
 	if err != nil {
@@ -258,7 +259,11 @@ func partsOf(named []namedPart) ([]storage.Part, error) {
 // can be repeated. The caller holds the upload's lock; the blob's is held against a deletion of the same digest.
 func (s *Server) complete(ctx context.Context, u ledger.Upload, d digest.Digest, parts []storage.Part) (int64, error) {
 	defer s.collect(context.WithoutCancel(ctx), d) // runs after the lock is released
-	unlock := s.blobLocks.rlock(d.String())
+	unlock, ok := s.blobLocks.rlockWithin(d.String(), s.removeTime)
+	if !ok {
+		return 0, xrpc.Errorf(http.StatusServiceUnavailable, "CompletionFailed",
+			"The storage is about to remove an earlier copy of the blob and does not come to an end; the parts are kept, so complete the upload again in a minute.")
+	}
 	defer unlock()
 	if err := s.ledger.TouchUpload(ctx, u.ID, s.now()); err != nil {
 		return 0, err
@@ -276,6 +281,8 @@ func (s *Server) complete(ctx context.Context, u ledger.Upload, d digest.Digest,
 	}
 	if err := s.driver.Abort(ctx, u.ID); err != nil {
 		s.log.WarnContext(ctx, "the parts of a completed upload stay until the next sweep", "error", err)
+	} else {
+		s.arriving.forget(u.ID)
 	}
 	s.metrics.uploads.WithLabelValues("completed").Inc()
 	s.metrics.uploadedBytes.Add(float64(size))
@@ -346,6 +353,7 @@ func (s *Server) abandon(ctx context.Context, id string) error {
 	if err := s.driver.Abort(ctx, id); err != nil {
 		return err
 	}
+	defer s.arriving.forget(id)
 	return s.ledger.ForgetUpload(ctx, id)
 }
 
@@ -362,44 +370,4 @@ func (s *Server) upload(ctx context.Context, id string, did syntax.DID) (ledger.
 		return ledger.Upload{}, fmt.Errorf("upload: %w", err)
 	}
 	return u, nil
-}
-
-// touching notes progress of an upload while the hold itself takes a part, and after it.
-func (s *Server) touching(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := r.URL.Query().Get("upload")
-		if !storage.ValidUploadID(id) {
-			next.ServeHTTP(w, r)
-			return
-		}
-		touch := func() {
-			if err := s.ledger.TouchUpload(context.WithoutCancel(r.Context()), id, s.now()); err != nil {
-				s.log.ErrorContext(r.Context(), "noting progress of an upload", "error", err)
-			}
-		}
-		if r.Body != http.NoBody {
-			r.Body = &touchingBody{ReadCloser: r.Body, now: s.now, noted: s.now(), touch: touch}
-		}
-		next.ServeHTTP(w, r)
-		touch()
-	})
-}
-
-// touchingBody notes now and then that a body still comes.
-type touchingBody struct {
-	io.ReadCloser
-	now   func() time.Time
-	noted time.Time
-	touch func()
-}
-
-const bodyNote = time.Minute
-
-func (b *touchingBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if now := b.now(); n > 0 && now.Sub(b.noted) >= bodyNote {
-		b.noted = now
-		b.touch()
-	}
-	return n, err
 }

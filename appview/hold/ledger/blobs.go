@@ -110,6 +110,15 @@ func (l *Ledger) Upload(ctx context.Context, id string, did syntax.DID) (Upload,
 	return u, nil
 }
 
+// Uploader is whose an upload in progress is, or [ErrNotFound].
+func (l *Ledger) Uploader(ctx context.Context, id string) (did syntax.DID, err error) {
+	row := l.read.QueryRowContext(ctx, `SELECT did FROM uploads WHERE id = ? AND digest = ''`, id)
+	if err := row.Scan(&did); err != nil {
+		return "", fmt.Errorf("look up upload: %w", notFound(err))
+	}
+	return did, nil
+}
+
 // touchEvery is how far the time of an upload's progress may be behind: most uploads end sooner, and each note of it
 // waits for the disk. Uploads live for a minute without progress at least.
 const touchEvery = 10 * time.Second

@@ -41,7 +41,7 @@ func (d *Driver) servePart(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, storage.ErrNoUpload):
 		xrpc.WriteError(w, xrpc.Errorf(http.StatusNotFound, "InvalidUploadId",
 			"The upload is completed, aborted or expired; start a new one."))
-	case xrpc.DiskFull(err):
+	case xrpc.DiskFull(err), errors.As(err, new(*xrpc.Error)): // the hold ends a body that is too long
 		xrpc.WriteError(w, err)
 	case err != nil:
 		xrpc.WriteError(w, xrpc.Errorf(http.StatusBadRequest, "UploadFailed",
