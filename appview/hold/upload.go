@@ -232,16 +232,20 @@ func (s *Server) uploadBlob(w http.ResponseWriter, r *http.Request) error {
 	if u.Digest == "" {
 		etag, err := s.driver.(storage.Receiver).Receive(id, wholePart, slow.Reader(w, r.Body, bodyIdle))
 		switch {
-		case errors.Is(err, storage.ErrNoUpload):
-			return errUploadID
-		case xrpc.DiskFull(err):
+		case errors.Is(err, storage.ErrNoUpload): // it is gone, or another request has completed it just now
+		case xrpc.DiskFull(err), errors.As(err, new(*xrpc.Error)):
 			return err
 		case err != nil:
 			return xrpc.Errorf(http.StatusBadRequest, "UploadFailed", "The blob did not arrive whole; send it again.").Because(err)
 		}
 		parts = []storage.Part{{Number: wholePart, ETag: etag}}
 	}
-	return s.completed(w, r, did, id, d, parts)
+	err = s.completed(w, r, did, id, d, parts)
+	if errors.Is(err, storage.ErrMissingPart) {
+		return xrpc.Errorf(http.StatusServiceUnavailable, "CompletionFailed",
+			"Another request sends the same upload, and its bytes took the place of these; look whether the blob is there, or send it again.").Because(err)
+	}
+	return err
 }
 
 func partsOf(named []namedPart) ([]storage.Part, error) {

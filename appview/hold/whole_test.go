@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -93,4 +94,60 @@ func TestAWholeBlobThatBreaksOffLeavesTheUploadAndItsParts(t *testing.T) {
 	require.Contains(t, string(answer), "UploadFailed")
 	require.Equal(t, http.StatusOK, w.complete(alice, id, d, part).status)
 	require.Equal(t, blob, string(w.pull(nobody, alice, d, nil).body))
+}
+
+// meeting lets a test hold up what storage has received.
+type meeting struct {
+	storage.Driver
+	receive func(next func() (string, error)) (string, error)
+}
+
+func (m meeting) Receive(id string, n int, body io.Reader) (string, error) {
+	return m.receive(func() (string, error) { return m.Driver.(storage.Receiver).Receive(id, n, body) })
+}
+
+func TestOfTwoRequestsThatSendAnUploadAtOnceOneCompletesItAndTheOtherEndsNothing(t *testing.T) {
+	for name, late := range map[string]struct {
+		status int // of the first
+		whole  bool
+	}{"the second takes the place of the first": {http.StatusServiceUnavailable, true}, "the first is completed before the second is whole": {http.StatusOK, false}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, public)
+			var calls atomic.Int64
+			began, came, answered := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			w.hold.WrapDriver(func(d storage.Driver) storage.Driver {
+				return meeting{d, func(next func() (string, error)) (etag string, err error) {
+					if calls.Add(1) == 1 {
+						defer func() { <-came }()
+						defer close(began)
+						return next()
+					}
+					if late.whole {
+						defer func() { <-answered }()
+						defer close(came)
+						return next()
+					}
+					close(came)
+					<-answered
+					return next()
+				}}
+			})
+			id, blob := w.begin(alice), "blob"
+			d := digest.FromString(blob)
+			first := make(chan reply, 1)
+			go func() { first <- w.whole(alice, id, d, strings.NewReader(blob)) }()
+			<-began
+			second := make(chan reply, 1)
+			go func() { second <- w.whole(alice, id, d, strings.NewReader(blob)) }()
+			a := <-first
+			require.Equal(t, late.status, a.status, "%s", a.body)
+			if late.status != http.StatusOK {
+				unavailable(t, a, "CompletionFailed")
+			}
+			close(answered)
+			a = <-second
+			require.Equal(t, http.StatusOK, a.status, "%s", a.body)
+			require.Equal(t, blob, string(w.pull(nobody, alice, d, nil).body))
+		})
+	}
 }
