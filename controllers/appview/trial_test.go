@@ -263,7 +263,7 @@ func TestAnErrorOfTheAPIServerReplacesNoServerAndKeepsUpNothingElse(t *testing.T
 	before := deployment(e).Spec
 	controltest.Update(e, av, func(av *v1alpha1.AppView) {
 		av.Spec.Image = "registry.test/atcr-appview:v1"
-		av.Spec.Exposure.Ingress = &v1alpha1.Ingress{}
+		av.Spec.Exposure.Ingress = &v1alpha1.Ingress{Hosts: []v1alpha1.Hostname{"registry.example.com"}}
 	})
 	e.AppView("registry", "Available=False/RollingOut", "Ready=False/RollingOut")
 	e.Eventually("a later step", func() error {
