@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -150,6 +151,8 @@ func TestABlobIsNotPushedWhileAnEndpointThatHangsMayStillRemoveIt(t *testing.T) 
 	blob := storagetest.Bytes(1, 1000)
 	d := w.push(alice, blob)
 	goOn := make(chan struct{})
+	release := sync.OnceFunc(func() { close(goOn) })
+	defer release()
 	p.Spoil(func(rw http.ResponseWriter, r *http.Request, server http.Handler) {
 		if r.Method == http.MethodDelete && strings.Contains(r.URL.Path, d.Encoded()) {
 			<-goOn
@@ -162,7 +165,7 @@ func TestABlobIsNotPushedWhileAnEndpointThatHangsMayStillRemoveIt(t *testing.T) 
 	unavailable(t, w.complete(alice, id, d, part), "CompletionFailed")
 	other := w.push(alice, []byte("another blob"))
 	require.Equal(t, http.StatusTemporaryRedirect, w.getBlob(nobody, alice, other).status)
-	close(goOn)
+	release()
 	require.Eventually(t, func() bool { return w.complete(alice, id, d, part).status == http.StatusOK }, 30*time.Second, 10*time.Millisecond)
 	require.True(t, bytes.Equal(blob, w.pull(nobody, alice, d, nil).body))
 }

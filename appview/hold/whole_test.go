@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -115,6 +116,8 @@ func TestOfTwoRequestsThatSendAnUploadAtOnceOneCompletesItAndTheOtherEndsNothing
 			w := newWorld(t, public)
 			var calls atomic.Int64
 			began, came, answered := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			release := sync.OnceFunc(func() { close(answered) })
+			defer release()
 			w.hold.WrapDriver(func(d storage.Driver) storage.Driver {
 				return meeting{d, func(next func() (string, error)) (etag string, err error) {
 					if calls.Add(1) == 1 {
@@ -144,7 +147,7 @@ func TestOfTwoRequestsThatSendAnUploadAtOnceOneCompletesItAndTheOtherEndsNothing
 			if late.status != http.StatusOK {
 				unavailable(t, a, "CompletionFailed")
 			}
-			close(answered)
+			release()
 			a = <-second
 			require.Equal(t, http.StatusOK, a.status, "%s", a.body)
 			require.Equal(t, blob, string(w.pull(nobody, alice, d, nil).body))
