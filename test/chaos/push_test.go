@@ -217,9 +217,14 @@ func (p *pusher) pushBlob(ctx context.Context, b blob) error {
 	}
 	location := pathOf(a.header.Get("Location"))
 	if err := p.fill(ctx, b, &location); err != nil {
-		// An account may have 64 uploads open, which kills would use up: what this client does not come back to
-		// it cancels, when it can.
-		_, _ = p.do(ctx, http.MethodDelete, p.repo.name, location, nil, nil)
+		// An account may have 64 uploads open, of which one makes room after ten minutes. Kills would use them up: what
+		// this client does not come back to it cancels, once somebody is there to take it.
+		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		_ = p.again(ctx, func() error {
+			_, err := p.do(ctx, http.MethodDelete, p.repo.name, location, nil, nil)
+			return err
+		})
 		return err
 	}
 	p.w.count.add("uploads ended", 1)
