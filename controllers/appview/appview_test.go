@@ -207,13 +207,8 @@ func TestWhatTheServerCanReloadCausesNoRollout(t *testing.T) {
 
 func TestASpecThatCannotWorkStallsAndWhatRunsGoesOn(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
 	var requests controltest.Counter
-	e.Operator(controltest.Counted(&requests))
-	e.Kubelet()
-	av := appView("registry")
-	e.Create(av)
-	e.AppView("registry", "Ready=True")
+	e, av := running(t, appView("registry"), controltest.Counted(&requests))
 	d := &appsv1.Deployment{}
 	e.Get("registry", d)
 

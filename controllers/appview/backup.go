@@ -8,7 +8,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/config/names"
@@ -80,11 +79,11 @@ func (r *Reconciler) backups(ctx context.Context, sc *scope) error {
 			"no backups are made: spec.database.sqlite.backup asks for some")
 		return nil
 	}
-	var pods corev1.PodList
-	if err := r.client.List(ctx, &pods, client.InNamespace(sc.appView.Namespace), client.MatchingLabels(render.Selector(sc.appView.Name))); err != nil {
-		return fmt.Errorf("listing pods: %w", err)
+	pods, err := podsOf(ctx, r.client, sc)
+	if err != nil {
+		return err
 	}
-	state, asked := r.backupState(ctx, pods.Items)
+	state, asked := r.backupState(ctx, pods)
 	if state != nil {
 		sc.status.Database.LastBackupTime = nil
 		if !state.Last.IsZero() {
@@ -121,7 +120,7 @@ func (r *Reconciler) backups(ctx context.Context, sc *scope) error {
 // backupState is what the first server that makes backups says of them; asked: one runs.
 func (r *Reconciler) backupState(ctx context.Context, pods []corev1.Pod) (state *names.BackupState, asked bool) {
 	for i := range pods {
-		if p := &pods[i]; p.DeletionTimestamp.IsZero() && runs(p) {
+		if p := &pods[i]; stays(p) {
 			asked = true
 			if got, err := r.servers.readiness.Ready(ctx, p.Status.PodIP); err == nil && got.Backup != nil {
 				return got.Backup, true

@@ -223,12 +223,7 @@ func TestBackupsGoWithTheirAppViewAsItsPolicySays(t *testing.T) {
 	for policy, retained := range map[v1alpha1.Policy]bool{v1alpha1.Retain: true, v1alpha1.Delete: false} {
 		t.Run(string(policy), func(t *testing.T) {
 			t.Parallel()
-			e := controltest.New(t)
-			e.Operator()
-			e.Kubelet()
-			av := appView("registry", backups(v1alpha1.Backup{}), func(s *v1alpha1.AppViewSpec) { s.DeletionPolicy.Data = policy })
-			e.Create(av)
-			e.AppView("registry", "Ready=True")
+			e, av := running(t, appView("registry", backups(v1alpha1.Backup{}), func(s *v1alpha1.AppViewSpec) { s.DeletionPolicy.Data = policy }))
 			require.NoError(t, e.Client.Delete(t.Context(), av))
 			gone(e, av)
 			claim := &corev1.PersistentVolumeClaim{}

@@ -8,10 +8,8 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
-	"atcr.io/operator/controllers/render"
 )
 
 // observe looks at what the cluster makes of the Deployment.
@@ -29,13 +27,13 @@ func (r *Reconciler) observe(ctx context.Context, sc *scope) error {
 	sc.status.Replicas = d.Status.Replicas
 	sc.status.ReadyReplicas = d.Status.ReadyReplicas
 	sc.status.UpdatedReplicas = d.Status.UpdatedReplicas
-	var pods corev1.PodList
-	if err := r.client.List(ctx, &pods, client.InNamespace(d.Namespace), client.MatchingLabels(render.Selector(sc.appView.Name))); err != nil {
-		return fmt.Errorf("listing pods: %w", err)
+	pods, err := podsOf(ctx, r.client, sc)
+	if err != nil {
+		return err
 	}
-	a := availability(d, pods.Items)
+	a := availability(d, pods)
 	if sc.runtimeHash != "" {
-		l, err := r.loading(ctx, sc, pods.Items)
+		l, err := r.loading(ctx, sc, pods)
 		if err != nil {
 			return err
 		}
@@ -49,11 +47,11 @@ func (r *Reconciler) observe(ctx context.Context, sc *scope) error {
 		sc.stalled = sc.stalled || deploymentCondition(d, appsv1.DeploymentProgressing).Reason == deadlineExceeded
 	}
 	if !sc.settings.PostgreSQL {
-		r.space(ctx, sc, pods.Items)
-	} else if err := r.reportPostgres(ctx, sc, d, pods.Items); err != nil {
+		r.space(ctx, sc, pods)
+	} else if err := r.reportPostgres(ctx, sc, d, pods); err != nil {
 		return err
 	}
-	sc.reportLastWords(pods.Items)
+	sc.reportLastWords(pods)
 	return nil
 }
 

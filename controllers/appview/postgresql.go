@@ -152,7 +152,7 @@ func (r *Reconciler) reportPostgres(ctx context.Context, sc *scope, d *appsv1.De
 	}
 	waiting := 0
 	for _, p := range pods {
-		if !p.DeletionTimestamp.IsZero() || !runs(&p) || ready(&p) {
+		if !stays(&p) || ready(&p) {
 			continue
 		}
 		waiting++

@@ -85,13 +85,8 @@ func TestARotationWaitsForEveryServerAndRollsNoPod(t *testing.T) {
 
 func TestAServerThatHasNotLoadedTheNextKeyHoldsUpThePromotion(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
 	var servers controltest.Servers
-	e.Operator(servers.Asked(), propagation(10*time.Millisecond))
-	e.Kubelet()
-	av := appView("registry")
-	e.Create(av)
-	e.AppView("registry", "Ready=True")
+	e, av := running(t, appView("registry"), servers.Asked(), propagation(10*time.Millisecond))
 	d := &appsv1.Deployment{}
 	e.Get("registry", d)
 	servers.Load(e, "registry", "10.1.1.1")
@@ -131,13 +126,8 @@ func TestRevokingLeavesNoTokenOfTheCurrentKey(t *testing.T) {
 
 func TestARevocationIsNotReadyBeforeEveryServerHasLoadedIt(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
 	var servers controltest.Servers
-	e.Operator(servers.Asked())
-	e.Kubelet()
-	av := appView("registry")
-	e.Create(av)
-	e.AppView("registry", "Ready=True")
+	e, av := running(t, appView("registry"), servers.Asked())
 	d := &appsv1.Deployment{}
 	e.Get("registry", d)
 	leaked := currentKid(e, "registry")

@@ -57,7 +57,7 @@ func (l loading) told() bool { return l.running && len(l.behind) == 0 && !l.mute
 // server that starts has it as it is.
 func (r *Reconciler) loading(ctx context.Context, sc *scope, pods []corev1.Pod) (loading, error) {
 	key := types.NamespacedName{Namespace: sc.appView.Namespace, Name: sc.appView.Name}
-	running := slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return !runs(&p) || !p.DeletionTimestamp.IsZero() })
+	running := slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return !stays(&p) })
 	out := loading{running: len(running) > 0}
 	sc.file = r.servers.file(key, sc.runtimeHash, sc.now.Time)
 	if sc.file.loaded || !out.running {

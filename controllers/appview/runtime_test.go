@@ -17,12 +17,8 @@ var earlier = names.Ready{Status: names.StatusOK, RuntimeHash: names.RuntimeHash
 
 func TestAHoldIsProgrammedOnceEveryServerRunsWithIt(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
 	var servers controltest.Servers
-	e.Operator(servers.Asked())
-	e.Kubelet()
-	e.Create(appView("registry"))
-	e.AppView("registry", "Ready=True")
+	e, _ := running(t, appView("registry"), servers.Asked())
 	d := deployment(e)
 	servers.Answer("10.1.1.1", names.Ready{Status: names.StatusOK})
 	servers.Answer("10.1.1.2", earlier)
@@ -54,13 +50,8 @@ func TestAHoldIsProgrammedOnceEveryServerRunsWithIt(t *testing.T) {
 
 func TestReadyWaitsForServersToLoadTheRuntimeFileOfAChangedSpec(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
 	var servers controltest.Servers
-	e.Operator(servers.Asked())
-	e.Kubelet()
-	av := appView("registry")
-	e.Create(av)
-	e.AppView("registry", "Ready=True")
+	e, av := running(t, appView("registry"), servers.Asked())
 	servers.Answer("10.1.1.1", earlier)
 	pod := e.Serving(deployment(e), "10.1.1.1")
 	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Network.AllowedPrivatePorts = []int32{5443} })
@@ -72,12 +63,8 @@ func TestReadyWaitsForServersToLoadTheRuntimeFileOfAChangedSpec(t *testing.T) {
 
 func TestAServerThatNeverLoadsTheRuntimeFileIsNamed(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
 	var servers controltest.Servers
-	e.Operator(servers.Asked(), propagation(10*time.Millisecond))
-	e.Kubelet()
-	e.Create(appView("registry"))
-	e.AppView("registry", "Ready=True")
+	e, _ := running(t, appView("registry"), servers.Asked(), propagation(10*time.Millisecond))
 	servers.Answer("10.1.1.1", earlier)
 	pod := e.Serving(deployment(e), "10.1.1.1")
 	e.Create(link("hold", e.NewHold().URL))
@@ -93,12 +80,8 @@ func TestAServerThatNeverLoadsTheRuntimeFileIsNamed(t *testing.T) {
 // A server that cannot be asked, because a network policy is in the way, has its kubelet: that brings the file in time.
 func TestAServerThatCannotBeAskedHoldsNothingUp(t *testing.T) {
 	t.Parallel()
-	e := controltest.New(t)
 	var servers controltest.Servers
-	e.Operator(servers.Asked(), propagation(10*time.Millisecond))
-	e.Kubelet()
-	e.Create(appView("registry"))
-	e.AppView("registry", "Ready=True")
+	e, _ := running(t, appView("registry"), servers.Asked(), propagation(10*time.Millisecond))
 	e.Serving(deployment(e), "10.1.1.1")
 	e.Create(link("hold", e.NewHold().URL))
 	e.HoldLink("hold", "Ready=True")

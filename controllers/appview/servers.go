@@ -44,11 +44,11 @@ const askAtOnce = 16
 
 // behind names the pods whose server has not loaded the set as it is, as [keyset.Set.Behind] says.
 func (s *servers) behind(ctx context.Context, sc *scope, set *keyset.Set) ([]string, error) {
-	var pods corev1.PodList
-	if err := s.client.List(ctx, &pods, client.InNamespace(sc.appView.Namespace), client.MatchingLabels(render.Selector(sc.appView.Name))); err != nil {
-		return nil, fmt.Errorf("listing pods: %w", err)
+	pods, err := podsOf(ctx, s.client, sc)
+	if err != nil {
+		return nil, err
 	}
-	answers, err := s.ask(ctx, slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return !runs(&p) }))
+	answers, err := s.ask(ctx, slices.DeleteFunc(pods, func(p corev1.Pod) bool { return !runs(&p) }))
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +78,15 @@ func (s *servers) ask(ctx context.Context, pods []corev1.Pod) ([]keyset.Server, 
 	return answers, nil
 }
 
+// podsOf are the pods of the AppView's servers.
+func podsOf(ctx context.Context, from client.Reader, sc *scope) ([]corev1.Pod, error) {
+	var pods corev1.PodList
+	if err := from.List(ctx, &pods, client.InNamespace(sc.appView.Namespace), client.MatchingLabels(render.Selector(sc.appView.Name))); err != nil {
+		return nil, fmt.Errorf("listing pods: %w", err)
+	}
+	return pods.Items, nil
+}
+
 // runs says whether a server in a pod serves clients, or may in a moment: one that is not ready now, because its database
 // is away, has the keys that it has when it is ready again, and one that is ending answers what it has accepted. One that
 // has not started yet starts with the keys that are there then.
@@ -85,17 +94,20 @@ func runs(p *corev1.Pod) bool {
 	return p.Status.PodIP != "" && p.Status.Phase == corev1.PodRunning
 }
 
+// stays says whether a server runs in a pod that is not to end.
+func stays(p *corev1.Pod) bool { return runs(p) && p.DeletionTimestamp.IsZero() }
+
 // poke touches the pods, so that the kubelet brings the changed Secret to them now and not within a minute or two.
 // Nothing depends on it.
 func (s *servers) poke(ctx context.Context, sc *scope, changed *corev1.Secret) {
-	var pods corev1.PodList
-	if err := s.client.List(ctx, &pods, client.InNamespace(sc.appView.Namespace), client.MatchingLabels(render.Selector(sc.appView.Name))); err != nil {
-		log.FromContext(ctx).Error(err, "listing pods")
+	pods, err := podsOf(ctx, s.client, sc)
+	if err != nil {
+		log.FromContext(ctx).Error(err, "touching pods")
 		return
 	}
-	for i := range pods.Items {
-		if runs(&pods.Items[i]) {
-			s.touch(ctx, &pods.Items[i], changed.ResourceVersion)
+	for i := range pods {
+		if runs(&pods[i]) {
+			s.touch(ctx, &pods[i], changed.ResourceVersion)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 
 	"atcr.io/operator/api/v1alpha1"
@@ -36,7 +37,7 @@ func (r *Reconciler) space(ctx context.Context, sc *scope, pods []corev1.Pod) {
 	requested := sc.status.LastHandledReconcileAt != sc.appView.Status.LastHandledReconcileAt
 	for i := range pods {
 		p := &pods[i]
-		if !runs(p) || !p.DeletionTimestamp.IsZero() {
+		if !stays(p) {
 			continue
 		}
 		if requested || !now.Before(said.until) {
@@ -79,12 +80,8 @@ func full(s *names.DatabaseState, before bool) bool {
 
 // wasFull says whether the condition has said so.
 func (sc *scope) wasFull() bool {
-	for _, c := range sc.appView.Status.Conditions {
-		if c.Type == v1alpha1.ConditionDatabaseReady {
-			return c.Reason == v1alpha1.ReasonStorageFull
-		}
-	}
-	return false
+	was := meta.FindStatusCondition(sc.appView.Status.Conditions, v1alpha1.ConditionDatabaseReady)
+	return was != nil && was.Reason == v1alpha1.ReasonStorageFull
 }
 
 func (s *servers) space(appView types.NamespacedName) seenSpace {

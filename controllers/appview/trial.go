@@ -207,13 +207,13 @@ func (r *Reconciler) untried(ctx context.Context, sc *scope, why string) {
 
 // nodeOf is the node that the server runs on, where its volume is; empty: none.
 func (r *Reconciler) nodeOf(ctx context.Context, sc *scope) (string, error) {
-	var pods corev1.PodList
-	if err := r.client.List(ctx, &pods, client.InNamespace(sc.appView.Namespace), client.MatchingLabels(render.Selector(sc.appView.Name))); err != nil {
-		return "", fmt.Errorf("listing pods: %w", err)
+	pods, err := podsOf(ctx, r.client, sc)
+	if err != nil {
+		return "", err
 	}
-	for i := range pods.Items {
-		if runs(&pods.Items[i]) {
-			return pods.Items[i].Spec.NodeName, nil
+	for i := range pods {
+		if runs(&pods[i]) {
+			return pods[i].Spec.NodeName, nil
 		}
 	}
 	return "", nil

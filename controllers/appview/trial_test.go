@@ -42,13 +42,8 @@ func TestAnImageThatCannotRunReplacesNoServer(t *testing.T) {
 	for image, want := range map[string]string{controltest.Unpullable: "ImagePullFailed", controltest.NoServer: "CrashLooping"} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()
-			e := controltest.New(t)
 			var requests controltest.Counter
-			e.Operator(controltest.Counted(&requests))
-			e.Kubelet()
-			av := appView("registry")
-			e.Create(av)
-			e.AppView("registry", "Ready=True")
+			e, av := running(t, appView("registry"), controltest.Counted(&requests))
 			before := deployment(e)
 
 			controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Image = image })
