@@ -2,9 +2,9 @@ package appview
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"atcr.io/operator/api/v1alpha1"
@@ -17,6 +17,7 @@ type metrics struct {
 	rotations    *prometheus.CounterVec
 	rotation     *prometheus.GaugeVec
 	notAfter     *prometheus.GaugeVec
+	certificate  *prometheus.GaugeVec
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -36,8 +37,12 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Name: "atcr_appview_signing_key_not_after_timestamp_seconds",
 			Help: "When the certificate of a provided signing key ends, Unix time, by slot: current or next.",
 		}, []string{"namespace", "name", "slot"}),
+		certificate: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "atcr_appview_certificate_not_after_timestamp_seconds",
+			Help: "When a certificate in a Secret that the spec names ends, Unix time: status.secretExpirations.",
+		}, []string{"namespace", "name", "secret"}),
 	}
-	for _, c := range []prometheus.Collector{m.condition, m.statusWrites, m.rotations, m.rotation, m.notAfter} {
+	for _, c := range []prometheus.Collector{m.condition, m.statusWrites, m.rotations, m.rotation, m.notAfter, m.certificate} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("registering metrics: %w", err)
 		}
@@ -46,12 +51,10 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 }
 
 // knownTypes of conditions have a series.
-var knownTypes = append([]string{
-	v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionHoldsHealthy,
-	v1alpha1.ConditionExposed, v1alpha1.ConditionBackupCurrent, v1alpha1.ConditionMonitored,
-}, parts...)
+var knownTypes = append([]string{v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled}, evented...)
 
-func (m *metrics) observe(av *v1alpha1.AppView, now []metav1.Condition, keys v1alpha1.SigningKeyStatus) {
+func (m *metrics) observe(av *v1alpha1.AppView, now *v1alpha1.AppViewStatus) {
+	keys := now.Keys.Signing
 	if t := keys.NextRotationTime; t != nil {
 		m.rotation.WithLabelValues(av.Namespace, av.Name).Set(float64(t.Unix()))
 	} else {
@@ -64,11 +67,21 @@ func (m *metrics) observe(av *v1alpha1.AppView, now []metav1.Condition, keys v1a
 			m.notAfter.DeleteLabelValues(av.Namespace, av.Name, slot)
 		}
 	}
-	m.condition.Set(types.NamespacedName{Namespace: av.Namespace, Name: av.Name}, now)
+	for _, before := range av.Status.SecretExpirations {
+		if !slices.ContainsFunc(now.SecretExpirations, func(s v1alpha1.SecretExpiration) bool { return s.Name == before.Name }) {
+			m.certificate.DeleteLabelValues(av.Namespace, av.Name, before.Name)
+		}
+	}
+	for _, s := range now.SecretExpirations {
+		m.certificate.WithLabelValues(av.Namespace, av.Name, s.Name).Set(float64(s.NotAfter.Unix()))
+	}
+	m.condition.Set(types.NamespacedName{Namespace: av.Namespace, Name: av.Name}, now.Conditions)
 }
 
 func (m *metrics) forget(key types.NamespacedName) {
 	m.rotation.DeleteLabelValues(key.Namespace, key.Name)
-	m.notAfter.DeletePartialMatch(prometheus.Labels{"namespace": key.Namespace, "name": key.Name})
+	of := prometheus.Labels{"namespace": key.Namespace, "name": key.Name}
+	m.notAfter.DeletePartialMatch(of)
+	m.certificate.DeletePartialMatch(of)
 	m.condition.Forget(key)
 }

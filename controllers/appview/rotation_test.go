@@ -316,17 +316,45 @@ func TestARevocationThatWaitsOutlivesALostKeySet(t *testing.T) {
 func TestACertificateThatEndsSoonIsSaidToWhileItsKeySigns(t *testing.T) {
 	t.Parallel()
 	e := controltest.New(t)
-	e.Operator(propagation(10 * time.Millisecond))
+	op := e.Operator(propagation(10 * time.Millisecond))
 	e.Kubelet()
 	mine, _ := pair(t, "mine")
 	mine.Data = certified(t, time.Now().Add(48*time.Hour))
-	e.Create(mine, appView("registry", signedBy("mine")))
+	av := appView("registry", signedBy("mine"))
+	e.Create(mine, av)
 	got := e.AppView("registry", "Ready=True", "KeysReady=True/ExpiringSoon")
 	require.Contains(t, condition(got, "KeysReady").Message, "Secret mine")
 	require.Contains(t, condition(got, "KeysReady").Message, "renew it")
 	mine.Data = certifiedFor(t, 6*24*time.Hour, time.Now().Add(5*24*time.Hour)) // of a short one, the last quarter is soon
 	require.NoError(t, e.Client.Update(t.Context(), mine))
+	got = e.AppView("registry", "Ready=True", "KeysReady=True/Provided")
+
+	const series = "atcr_appview_certificate_not_after_timestamp_seconds ="
+	e.Until("its end is a metric", func() bool {
+		return seriesOf(t, op.Metrics, "registry")[series] == float64(got.Status.SecretExpirations[0].NotAfter.Unix())
+	})
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Keys.Signing = v1alpha1.SigningKey{} })
+	e.Until("a certificate that is not named any more has none", func() bool {
+		_, there := seriesOf(t, op.Metrics, "registry")[series]
+		return !there
+	})
+}
+
+func TestAKeyThatWaitsForItsTurnSaysWhenItsCertificateEnds(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator(propagation(time.Hour))
+	e.Kubelet()
+	mine, first := pair(t, "mine")
+	e.Create(mine, appView("registry", signedBy("mine")))
 	e.AppView("registry", "Ready=True", "KeysReady=True/Provided")
+	next, second := pair(t, "mine")
+	controltest.Update(e, mine, func(s *corev1.Secret) { s.Data = next.Data })
+	e.Until("the replaced key waits", func() bool {
+		keys := e.AppView("registry").Status.Keys.Signing
+		return keys.Next != nil && keys.Next.Kid == second.Kid && keys.Next.NotAfter != nil &&
+			keys.Current.Kid == first.Kid && keys.Current.NotAfter == nil
+	})
 }
 
 func TestAnUnlabelledSecretIsReadAtMostOnceInTenMinutes(t *testing.T) {

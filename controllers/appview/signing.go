@@ -248,13 +248,15 @@ func (sc *scope) reportSigning(state *keyset.State, plan keyset.Plan, provided p
 		LastRotationTime: &metav1.Time{Time: set.Since},
 		LastRequest:      set.Request,
 	}
-	if provided.key != nil && provided.key.Kid == set.Current.Kid && !provided.end.IsZero() {
-		st.Current.NotAfter = &metav1.Time{Time: provided.end}
-	}
 	if set.Next != nil {
 		st.Next = keyStatus(*set.Next, render.StagedSecretName(sc.appView.Name))
 		if p := sc.settings.Rotation; p.Interval > 0 && !provided.wanted {
 			st.NextRotationTime = &metav1.Time{Time: set.Since.Add(p.Interval)}
+		}
+	}
+	for _, k := range []*v1alpha1.KeyStatus{st.Current, st.Next} {
+		if k != nil && provided.key != nil && k.Kid == provided.key.Kid && !provided.end.IsZero() {
+			k.NotAfter = &metav1.Time{Time: provided.end}
 		}
 	}
 	for _, k := range set.Retired {

@@ -37,7 +37,7 @@ func (r *Reconciler) writeStatus(ctx context.Context, sc *scope) error {
 			r.warn(av, t.Reason, "%s: %s", t.Type, t.Message)
 		}
 	}
-	r.metrics.observe(av, after.Conditions, after.Keys.Signing)
+	r.metrics.observe(av, &after)
 	return nil
 }
 
