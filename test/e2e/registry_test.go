@@ -89,6 +89,10 @@ func TestRegistry(t *testing.T) {
 		w.upgradeOperator(t, "registry", w.address("registry", publicPort), "alice.test/hello:v1")
 	})
 
+	step("an image that cannot be pulled never takes the place of the one server on SQLite: no pull fails", func(t *testing.T) {
+		w.unpullable(t, "registry", w.address("registry", publicPort), "alice.test/hello")
+	})
+
 	step("the signing key rotates under a load of pulls, and none of them fails", func(t *testing.T) {
 		if !w.onThisMachine(t) {
 			t.Log("PostgreSQL cannot be a process on the node's address here: one replica, on SQLite")

@@ -82,6 +82,7 @@ func (w *world) rotateUnderLoad(t *testing.T, appView, address, repository strin
 	}
 	counts := noneFailed(t, running)
 	t.Logf("%d rotations, %d pods, %s: %s", count, len(before), counts.Took.Round(time.Second), counts)
+	require.Greater(t, counts.PerSecond(), float64(rotation.Stalled))
 	require.Equal(t, count+1, counts.SigningKeys, "every rotation brought another key")
 	require.Equal(t, before, w.serverPods(t, appView), "a rotation replaces and restarts no pod")
 }

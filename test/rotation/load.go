@@ -48,10 +48,16 @@ type Counts struct {
 	Took         time.Duration
 }
 
+// PerSecond is the rate of the pulls.
+func (c Counts) PerSecond() float64 { return float64(c.Pulls) / c.Took.Seconds() }
+
+// Stalled is a rate, in pulls per second, that no machine is too slow for: fewer prove nothing.
+const Stalled = 20
+
 // String implements fmt.Stringer.
 func (c Counts) String() string {
 	s := fmt.Sprintf("%d pulls (%.0f/s, %d requests) with %d tokens of %d keys: %d failed, %d unexpected 401s",
-		c.Pulls, float64(c.Pulls)/c.Took.Seconds(), c.Requests, c.Tokens, c.SigningKeys, c.Failed, c.Unexpected)
+		c.Pulls, c.PerSecond(), c.Requests, c.Tokens, c.SigningKeys, c.Failed, c.Unexpected)
 	if c.FirstFailure != "" {
 		s += "; the first failure: " + c.FirstFailure
 	}

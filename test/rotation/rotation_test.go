@@ -153,7 +153,7 @@ func TestTwentyRotationsFailNoPull(t *testing.T) {
 
 	require.Zero(t, counts.Failed, counts.FirstFailure)
 	require.Zero(t, counts.Unexpected)
-	require.Positive(t, counts.Pulls)
+	require.Greater(t, counts.PerSecond(), float64(rotation.Stalled))
 	require.Equal(t, rotations+1, counts.SigningKeys, "every rotation brought another key")
 }
 
