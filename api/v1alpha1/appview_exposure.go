@@ -149,6 +149,12 @@ type Service struct {
 	// +kubebuilder:validation:Maximum=65535
 	NodePort int32 `json:"nodePort,omitempty"`
 
+	// trafficDistribution has pulls stay near: PreferSameZone, PreferSameNode or, before Kubernetes 1.34, PreferClose.
+	// Default: any replica.
+	// +optional
+	// +kubebuilder:validation:Enum=PreferSameZone;PreferSameNode;PreferClose
+	TrafficDistribution string `json:"trafficDistribution,omitempty"`
+
 	// annotations of the Service, for example for a load balancer.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=32

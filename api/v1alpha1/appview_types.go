@@ -19,6 +19,7 @@ import (
 // +kubebuilder:printcolumn:name="Replicas",type=integer,JSONPath=`.status.replicas`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Version",type=string,priority=1,JSONPath=`.status.version`
+// +kubebuilder:printcolumn:name="Key Rotation",type=string,priority=1,JSONPath=`.status.keys.signing.nextRotationTime`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 52",message="metadata.name names the Service too: at most 52 lower-case letters, digits and hyphens, a letter first"
 type AppView struct {
@@ -272,6 +273,11 @@ type Logging struct {
 	// +optional
 	// +kubebuilder:validation:Enum=json;text
 	Format string `json:"format,omitempty"`
+
+	// access says which requests have a line at level info: all (default), errors, those of status 400 and above, or off.
+	// +optional
+	// +kubebuilder:validation:Enum=all;errors;off
+	Access string `json:"access,omitempty"`
 }
 
 // Network says which private addresses the server may call when a record, a DID document or a user names them.

@@ -18,6 +18,7 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Endpoint",type=string,priority=1,JSONPath=`.status.endpoint`
 // +kubebuilder:printcolumn:name="Since",type=date,priority=1,JSONPath=`.status.health.since`
+// +kubebuilder:printcolumn:name="Display Name",type=string,priority=1,JSONPath=`.spec.displayName`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 type HoldLink struct {
 	metav1.TypeMeta `json:",inline"`
@@ -66,7 +67,7 @@ type HoldLinkSpec struct {
 	// +optional
 	Download Download `json:"download,omitempty"`
 
-	// displayName of the hold for people, at most 128 characters.
+	// displayName of the hold for people who read kubectl get -o wide, at most 128 characters.
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
 	DisplayName string `json:"displayName,omitempty"`

@@ -220,6 +220,7 @@ func environment(av *v1alpha1.AppView, s Settings) []*corev1ac.EnvVarApplyConfig
 	set(names.RuntimeFile, names.DirRuntime+"/"+names.FileRuntime)
 	set(names.LogLevel, s.LogLevel)
 	set(names.LogFormatter, s.LogFormat)
+	set(names.AccessLog, av.Spec.Logging.Access)
 	set(names.PLCURL, string(av.Spec.Identity.PLCURL))
 	set(names.HandleResolverURL, string(av.Spec.Identity.HandleResolverURL))
 	set(names.ShutdownGrace, shutdownGrace.String())

@@ -115,6 +115,15 @@ func environment(t *testing.T, av *v1alpha1.AppView) map[string]string {
 	return env
 }
 
+func TestTheServiceKeepsPullsNearWhenAsked(t *testing.T) {
+	near := func(spec string) *string {
+		av := appView(t, spec)
+		return render.Service(av, render.Resolve(av, defaults)).Spec.TrafficDistribution
+	}
+	require.Nil(t, near("{}"))
+	require.Equal(t, "PreferSameZone", *near("{exposure: {service: {trafficDistribution: PreferSameZone}}}"))
+}
+
 func TestEveryFieldReachesTheServer(t *testing.T) {
 	for spec, want := range map[string]string{
 		"baseURL: https://r.example.com":                                     "ATCR_BASE_URL=https://r.example.com",
@@ -122,6 +131,7 @@ func TestEveryFieldReachesTheServer(t *testing.T) {
 		"tokens: {expiration: 10m}":                                          "ATCR_TOKEN_EXPIRATION=600",
 		"logging: {level: debug}":                                            "ATCR_LOG_LEVEL=debug",
 		"logging: {format: text}":                                            "ATCR_LOG_FORMATTER=text",
+		"logging: {access: errors}":                                          "ATCR_ACCESS_LOG=errors",
 		"identity: {plcURL: 'http://plc:2582'}":                              "ATCR_PLC_URL=http://plc:2582",
 		"identity: {handleResolverURL: 'http://pds:2583'}":                   "ATCR_HANDLE_RESOLVER_URL=http://pds:2583",
 		"development: Enabled":                                               "TEST_MODE=true",

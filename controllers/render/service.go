@@ -46,15 +46,19 @@ func Service(av *v1alpha1.AppView, s Settings) *corev1ac.ServiceApplyConfigurati
 	if n := av.Spec.Exposure.Service.NodePort; n != 0 {
 		port.WithNodePort(n)
 	}
+	spec := corev1ac.ServiceSpec().
+		WithType(s.ServiceType).
+		WithSelector(Selector(av.Name)).
+		WithPorts(port)
+	if near := av.Spec.Exposure.Service.TrafficDistribution; near != "" {
+		spec.WithTrafficDistribution(near)
+	}
 	own := maps.Clone(av.Spec.Exposure.Service.Annotations)
 	return corev1ac.Service(av.Name, av.Namespace).
 		WithLabels(Labels(av)).
 		WithAnnotations(annotations(av, own)).
 		WithOwnerReferences(owner(av)).
-		WithSpec(corev1ac.ServiceSpec().
-			WithType(s.ServiceType).
-			WithSelector(Selector(av.Name)).
-			WithPorts(port))
+		WithSpec(spec)
 }
 
 func hostOfURL(base string) string {

@@ -782,6 +782,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: io.atcr.operator.api.v1alpha1.Logging
   map:
     fields:
+    - name: access
+      type:
+        scalar: string
     - name: format
       type:
         scalar: string
@@ -1051,6 +1054,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: port
       type:
         scalar: numeric
+    - name: trafficDistribution
+      type:
+        scalar: string
     - name: type
       type:
         namedType: io.k8s.api.core.v1.ServiceType

@@ -21,7 +21,7 @@ type HoldLinkSpecApplyConfiguration struct {
 	// download says how clients get blobs: Redirect sends them to the hold, Proxy streams the bytes through the
 	// AppView, for a hold that clients cannot reach. Default: Proxy for a serviceRef, else Redirect.
 	Download *apiv1alpha1.Download `json:"download,omitempty"`
-	// displayName of the hold for people, at most 128 characters.
+	// displayName of the hold for people who read kubectl get -o wide, at most 128 characters.
 	DisplayName *string `json:"displayName,omitempty"`
 	// trust says whose certificate the hold may show. Default: that of a public authority.
 	Trust *TrustApplyConfiguration `json:"trust,omitempty"`

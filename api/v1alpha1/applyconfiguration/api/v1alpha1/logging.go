@@ -11,6 +11,8 @@ type LoggingApplyConfiguration struct {
 	Level *string `json:"level,omitempty"`
 	// format is json (default) or text.
 	Format *string `json:"format,omitempty"`
+	// access says which requests have a line at level info: all (default), errors, those of status 400 and above, or off.
+	Access *string `json:"access,omitempty"`
 }
 
 // LoggingApplyConfiguration constructs a declarative configuration of the Logging type for use with
@@ -32,5 +34,13 @@ func (b *LoggingApplyConfiguration) WithLevel(value string) *LoggingApplyConfigu
 // If called multiple times, the Format field is set to the value of the last call.
 func (b *LoggingApplyConfiguration) WithFormat(value string) *LoggingApplyConfiguration {
 	b.Format = &value
+	return b
+}
+
+// WithAccess sets the Access field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Access field is set to the value of the last call.
+func (b *LoggingApplyConfiguration) WithAccess(value string) *LoggingApplyConfiguration {
+	b.Access = &value
 	return b
 }

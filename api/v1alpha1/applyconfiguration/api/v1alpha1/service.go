@@ -17,6 +17,9 @@ type ServiceApplyConfiguration struct {
 	Port *int32 `json:"port,omitempty"`
 	// nodePort to ask for. Default: the cluster chooses.
 	NodePort *int32 `json:"nodePort,omitempty"`
+	// trafficDistribution has pulls stay near: PreferSameZone, PreferSameNode or, before Kubernetes 1.34, PreferClose.
+	// Default: any replica.
+	TrafficDistribution *string `json:"trafficDistribution,omitempty"`
 	// annotations of the Service, for example for a load balancer.
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
@@ -48,6 +51,14 @@ func (b *ServiceApplyConfiguration) WithPort(value int32) *ServiceApplyConfigura
 // If called multiple times, the NodePort field is set to the value of the last call.
 func (b *ServiceApplyConfiguration) WithNodePort(value int32) *ServiceApplyConfiguration {
 	b.NodePort = &value
+	return b
+}
+
+// WithTrafficDistribution sets the TrafficDistribution field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TrafficDistribution field is set to the value of the last call.
+func (b *ServiceApplyConfiguration) WithTrafficDistribution(value string) *ServiceApplyConfiguration {
+	b.TrafficDistribution = &value
 	return b
 }
 
