@@ -8,13 +8,15 @@ import (
 // Database of the server. A change of type leaves the old database as it is and begins with an empty one: data is not
 // moved. Users log in again, and their records are read from their own servers again.
 //
+// +kubebuilder:validation:XValidation:rule="!has(self.type) || self.type != 'None' || !has(self.sqlite) || !has(self.sqlite.backup)",message="sqlite.backup must be left out with type: None, which keeps nothing that a backup could bring back"
 // +kubebuilder:validation:XValidation:rule="(has(self.type) && self.type == 'PostgreSQL') == has(self.postgresql)",message="postgresql is needed with type: PostgreSQL, and only then"
 type Database struct {
-	// type is SQLite (default), one file on a claim, for one replica; or PostgreSQL, which replicas share.
+	// type is SQLite (default), one file on a claim, for one replica; PostgreSQL, which replicas share; or None, for one
+	// replica that begins empty whenever its pod is replaced.
 	// +optional
 	Type DatabaseType `json:"type,omitempty"`
 
-	// sqlite settings. With type PostgreSQL they say nothing, and may stay.
+	// sqlite settings. With another type they say nothing, and may stay, but for backup with None.
 	// +optional
 	SQLite SQLite `json:"sqlite,omitempty,omitzero"`
 
@@ -24,7 +26,7 @@ type Database struct {
 }
 
 // DatabaseType is a kind of database.
-// +kubebuilder:validation:Enum=SQLite;PostgreSQL
+// +kubebuilder:validation:Enum=SQLite;PostgreSQL;None
 type DatabaseType string
 
 const (
@@ -32,6 +34,8 @@ const (
 	DatabaseSQLite DatabaseType = "SQLite"
 	// DatabasePostgreSQL is a server that replicas share.
 	DatabasePostgreSQL DatabaseType = "PostgreSQL"
+	// DatabaseNone is a file that goes with its pod.
+	DatabaseNone DatabaseType = "None"
 )
 
 // PostgreSQL is a database that somebody else runs, version 13 or newer. The operator never connects to it.

@@ -42,7 +42,7 @@ const (
 	// ConditionKeysReady: the Secrets that the server needs are there and right.
 	ConditionKeysReady = "KeysReady"
 
-	// ConditionDatabaseReady: the server has a place for its SQLite database, or reaches its PostgreSQL.
+	// ConditionDatabaseReady: the server has a place for its SQLite database, or reaches its PostgreSQL, or needs neither.
 	ConditionDatabaseReady = "DatabaseReady"
 
 	// ConditionDefaultHoldResolved: it is clear which hold serves users whose profile names none.
@@ -82,7 +82,7 @@ const (
 	ReasonOverdue = "Overdue"
 	// ReasonFailed: the newest try failed, or the claim for backups cannot be used.
 	ReasonFailed = "Failed"
-	// ReasonNotConfigured: the spec asks for no backups, or the database is a PostgreSQL, which has its own.
+	// ReasonNotConfigured: the spec asks for no backups, or the database is a PostgreSQL, which has its own, or none is kept.
 	ReasonNotConfigured = "NotConfigured"
 )
 
@@ -153,7 +153,7 @@ const (
 const (
 	// ReasonClaimBound: the claim is bound to a volume.
 	ReasonClaimBound = "ClaimBound"
-	// ReasonStorageFull: the claim's volume has no room for another write.
+	// ReasonStorageFull: the claim's volume, or with type None the node's disk, has no room for another write.
 	ReasonStorageFull = "StorageFull"
 	// ReasonClaimPending: the claim waits for a volume; normal until a pod is scheduled. The condition is true while
 	// spec.replicas is 0.
@@ -174,6 +174,8 @@ const (
 	ReasonCredentialsNotFound = "CredentialsNotFound"
 	// ReasonCredentialsInvalid: the content of such a Secret cannot be used.
 	ReasonCredentialsInvalid = "CredentialsInvalid"
+	// ReasonNotRequired: with type None, what the server knows goes with its pod.
+	ReasonNotRequired = "NotRequired"
 	// ReasonSchemaTooNew: a newer release wrote the database.
 	ReasonSchemaTooNew = "SchemaTooNew"
 )

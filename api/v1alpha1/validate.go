@@ -47,7 +47,7 @@ func ValidateAppView(a *AppView) field.ErrorList {
 	if d, err := time.ParseDuration(string(s.Tokens.Expiration)); err == nil && d != d.Truncate(time.Second) {
 		errs = append(errs, field.Invalid(at.Child("tokens", "expiration"), s.Tokens.Expiration, "must be whole seconds"))
 	}
-	errs = append(errs, validateSQLite(&s.Database.SQLite, at.Child("database", "sqlite"))...)
+	errs = append(errs, validateSQLite(&s.Database.SQLite, s.Database.Type, at.Child("database", "sqlite"))...)
 	errs = append(errs, validatePostgreSQL(&s.Database, at.Child("database", "postgresql"))...)
 	if svc := s.Exposure.Service; svc.NodePort != 0 && svc.Type != "NodePort" && svc.Type != "LoadBalancer" {
 		errs = append(errs, field.Invalid(at.Child("exposure", "service", "nodePort"), svc.NodePort, "needs type NodePort or LoadBalancer"))
@@ -313,7 +313,7 @@ func validateReplicas(s *AppViewSpec, at *field.Path) field.ErrorList {
 	switch n := s.Replicas; {
 	case n != nil && !shared && (*n < 0 || *n > 1):
 		errs = append(errs, field.Invalid(at.Child("replicas"), *n,
-			"must be 0 or 1 with a SQLite database, which has one writer: several need database.type PostgreSQL"))
+			"must be 0 or 1 without a database that replicas share: several need database.type PostgreSQL"))
 	case n != nil && (*n < 0 || *n > 50):
 		errs = append(errs, field.Invalid(at.Child("replicas"), *n, "must be between 0 and 50"))
 	}
@@ -322,7 +322,7 @@ func validateReplicas(s *AppViewSpec, at *field.Path) field.ErrorList {
 		return errs
 	}
 	if !shared {
-		errs = append(errs, field.Invalid(p, "", "needs database.type PostgreSQL: SQLite has one writer"))
+		errs = append(errs, field.Invalid(p, "", "needs database.type PostgreSQL, which replicas share"))
 	}
 	least := a.Min
 	if least == 0 {
@@ -353,7 +353,7 @@ func validatePostgreSQL(d *Database, at *field.Path) field.ErrorList {
 	return errs
 }
 
-func validateSQLite(s *SQLite, at *field.Path) field.ErrorList {
+func validateSQLite(s *SQLite, kind DatabaseType, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if s.ExistingClaim != "" && (s.Size != nil || s.StorageClassName != "" || s.AccessMode != "") {
 		errs = append(errs, field.Invalid(at.Child("existingClaim"), s.ExistingClaim,
@@ -361,6 +361,9 @@ func validateSQLite(s *SQLite, at *field.Path) field.ErrorList {
 	}
 	if s.Size != nil && s.Size.Sign() <= 0 {
 		errs = append(errs, field.Invalid(at.Child("size"), s.Size.String(), "must be more than nothing"))
+	}
+	if s.Backup != nil && kind == DatabaseNone {
+		errs = append(errs, field.Forbidden(at.Child("backup"), "must be left out with type: None, which keeps nothing that a backup could bring back"))
 	}
 	return append(errs, validateBackup(s.Backup, at.Child("backup"))...)
 }

@@ -107,6 +107,7 @@ func TestEveryPodIsRestricted(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string][]func(*v1alpha1.AppViewSpec){
 		"with SQLite and backups": {everything, backups(v1alpha1.Backup{})},
+		"without a database":      {everything, onNothing},
 		"with PostgreSQL":         {everything, onPostgres, func(s *v1alpha1.AppViewSpec) { s.Replicas = new(int32(2)) }},
 	} {
 		t.Run(name, func(t *testing.T) {

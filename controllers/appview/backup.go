@@ -71,8 +71,11 @@ func (r *Reconciler) backupClaim(ctx context.Context, sc *scope) error {
 func (r *Reconciler) backups(ctx context.Context, sc *scope) error {
 	b, c := sc.settings.Backup, sc.conditions
 	switch {
-	case sc.settings.PostgreSQL:
+	case sc.settings.PostgreSQL():
 		c.False(v1alpha1.ConditionBackupCurrent, v1alpha1.ReasonNotConfigured, "a PostgreSQL has backups of its own: the operator makes none")
+		return nil
+	case !sc.settings.SQLite():
+		c.False(v1alpha1.ConditionBackupCurrent, v1alpha1.ReasonNotConfigured, "spec.database.type is None: nothing is kept that a backup could bring back")
 		return nil
 	case b == nil:
 		c.False(v1alpha1.ConditionBackupCurrent, v1alpha1.ReasonNotConfigured,

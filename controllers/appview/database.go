@@ -14,13 +14,17 @@ import (
 	"atcr.io/operator/controllers/render"
 )
 
-// database makes the claim for the SQLite file, or looks at what the spec names: a claim, or a PostgreSQL's Secrets.
+// database makes the claim for the SQLite file, or looks at what the spec names: a claim, or a PostgreSQL's Secrets. With
+// type None there is nothing to make.
 func (r *Reconciler) database(ctx context.Context, sc *scope) error {
 	s := sc.settings
-	if s.PostgreSQL {
+	switch {
+	case s.PostgreSQL():
 		return r.postgres(ctx, sc)
+	case !s.SQLite():
+		return r.noDatabase(ctx, sc)
 	}
-	sc.reportSwitch(r, v1alpha1.DatabaseSQLite)
+	sc.reportSwitch(r)
 	sc.status.Database = v1alpha1.DatabaseStatus{Type: v1alpha1.DatabaseSQLite, ClaimName: s.ClaimName}
 	if was := sc.appView.Status.Database; was.ClaimName == s.ClaimName {
 		sc.status.Database.Bytes = was.Bytes

@@ -31,7 +31,7 @@ func (r *Reconciler) networkPolicy(ctx context.Context, sc *scope) error {
 	if sc.appView.Spec.NetworkPolicy.Mode != v1alpha1.Enabled {
 		return r.withdraw(ctx, sc, "NetworkPolicy", r.client.Get, live)
 	}
-	if sc.settings.PostgreSQL && sc.databasePlace == "" {
+	if sc.settings.PostgreSQL() && sc.databasePlace == "" {
 		return nil // not known now: the one that there is stays
 	}
 	var to []render.Destination

@@ -19,7 +19,7 @@ func (r *Reconciler) observe(ctx context.Context, sc *scope) error {
 		sc.status.Replicas, sc.status.ReadyReplicas, sc.status.UpdatedReplicas = 0, 0, 0
 		sc.status.Links = nil
 		sc.conditions.False(v1alpha1.ConditionAvailable, v1alpha1.ReasonWaiting, "the server is started once its keys, its database, its certificate and its default hold are there")
-		if sc.settings.PostgreSQL {
+		if sc.settings.PostgreSQL() {
 			return r.reportPostgres(ctx, sc, nil, nil)
 		}
 		return nil
@@ -46,7 +46,7 @@ func (r *Reconciler) observe(ctx context.Context, sc *scope) error {
 		sc.conditions.False(v1alpha1.ConditionAvailable, a.reason, a.message)
 		sc.stalled = sc.stalled || deploymentCondition(d, appsv1.DeploymentProgressing).Reason == deadlineExceeded
 	}
-	if !sc.settings.PostgreSQL {
+	if !sc.settings.PostgreSQL() {
 		r.space(ctx, sc, pods)
 	} else if err := r.reportPostgres(ctx, sc, d, pods); err != nil {
 		return err

@@ -56,7 +56,7 @@ func (r *Reconciler) postgres(ctx context.Context, sc *scope) error {
 			return unfit(string(ca.Name), v1alpha1.ReasonCredentialsInvalid, "Secret %s, entry %s holds no certificate in PEM", ca.Name, render.CAEntry(ca))
 		}
 	}
-	sc.reportSwitch(r, v1alpha1.DatabasePostgreSQL)
+	sc.reportSwitch(r)
 	sc.status.Database = v1alpha1.DatabaseStatus{Type: v1alpha1.DatabasePostgreSQL}
 	sc.databasePlace = names.DatabasePlace(uri)
 	sc.settings.DatabaseFiles = usedFiles(data, entries)
@@ -113,30 +113,6 @@ func hasCertificate(b []byte) bool {
 		}
 	}
 	return false
-}
-
-// reportSwitch tells once that another database begins empty.
-func (sc *scope) reportSwitch(r *Reconciler, to v1alpha1.DatabaseType) {
-	switch from := sc.appView.Status.Database; from.Type {
-	case "", to:
-	case v1alpha1.DatabaseSQLite:
-		r.warn(sc.appView, "DatabaseSwitched", "the server uses PostgreSQL now; data is not moved, and PersistentVolumeClaim %s with the SQLite database is kept", from.ClaimName)
-	default:
-		r.warn(sc.appView, "DatabaseSwitched", "the server uses SQLite now, in PersistentVolumeClaim %s; data is not moved, and the PostgreSQL database is left as it is", sc.settings.ClaimName)
-	}
-}
-
-// leftClaim is the sentence about a claim that the operator made for SQLite and that is not used; empty: there is none.
-func (r *Reconciler) leftClaim(ctx context.Context, sc *scope) (string, error) {
-	claim := &corev1.PersistentVolumeClaim{}
-	name := render.ClaimName(sc.appView.Name)
-	switch err := r.client.Get(ctx, sc.key(name), claim); {
-	case apierrors.IsNotFound(err) || err == nil && !sc.owned(claim):
-		return "", nil
-	case err != nil:
-		return "", fmt.Errorf("reading PersistentVolumeClaim %s: %w", name, err)
-	}
-	return fmt.Sprintf("; data was not moved here from PersistentVolumeClaim %s, which is kept", name), nil
 }
 
 // reportPostgres says what the servers say of their database. Every ready one has reached it; of the others those that

@@ -29,7 +29,7 @@ type seenSpace struct {
 	until time.Time            // when it is asked again
 }
 
-// space says when the volume of the SQLite database is full. The server then goes on with what needs no write.
+// space says when there is no room for the SQLite database. The server then goes on with what needs no write.
 func (r *Reconciler) space(ctx context.Context, sc *scope, pods []corev1.Pod) {
 	key := types.NamespacedName{Namespace: sc.appView.Namespace, Name: sc.appView.Name}
 	said := r.servers.space(key)
@@ -50,23 +50,29 @@ func (r *Reconciler) space(ctx context.Context, sc *scope, pods []corev1.Pod) {
 			r.servers.setSpace(key, said)
 		}
 		sc.again(said.until.Sub(now))
-		break // SQLite has one
+		break // one server has the file
 	}
 	if said.state == nil {
 		return
 	}
 	sc.status.Database.Bytes = (said.state.Bytes + spaceStep - 1) / spaceStep * spaceStep
 	was := sc.conditions.Get(v1alpha1.ConditionDatabaseReady)
-	if was == nil || was.Reason != v1alpha1.ReasonClaimBound || !full(said.state, sc.wasFull()) {
+	if was == nil || was.Reason != v1alpha1.ReasonClaimBound && was.Reason != v1alpha1.ReasonNotRequired || !full(said.state, sc.wasFull()) {
 		return
 	}
 	sc.stalled = true
-	remedy := "make it larger (spec.database.sqlite.size)"
-	if !sc.settings.OwnClaim {
-		remedy = "make it larger"
+	sc.conditions.False(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonStorageFull,
+		sc.noRoom()+". Pulls of what the registry knows go on; logins and pushes fail")
+}
+
+// noRoom says that the disk of the database is full, and what helps.
+func (sc *scope) noRoom() string {
+	if s := sc.settings; s.OwnClaim && s.SQLite() {
+		return fmt.Sprintf("the volume of PersistentVolumeClaim %s is full: make it larger (spec.database.sqlite.size), or delete what else is on it", s.ClaimName)
+	} else if s.SQLite() {
+		return fmt.Sprintf("the volume of PersistentVolumeClaim %s is full: make it larger, or delete what else is on it", s.ClaimName)
 	}
-	sc.conditions.False(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonStorageFull, fmt.Sprintf(
-		"the volume of PersistentVolumeClaim %s is full: %s, or delete what else is on it. Pulls of what the registry knows go on; logins and pushes fail", sc.settings.ClaimName, remedy))
+	return "the disk of the server's node is full: make room there, or delete the pod to have another node run it"
 }
 
 // full says whether a database has no room; once it had none, it takes twice as much to be well.

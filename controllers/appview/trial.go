@@ -38,7 +38,7 @@ func (r *Reconciler) tryImage(ctx context.Context, sc *scope, live *appsv1.Deplo
 	if err != nil {
 		return false, err
 	}
-	needed := !sc.settings.PostgreSQL && sc.settings.Replicas > 0 && sc.owned(live) && appliedImage(live) != wanted &&
+	needed := sc.settings.SQLite() && sc.settings.Replicas > 0 && sc.owned(live) && appliedImage(live) != wanted &&
 		(works(live) || slices.ContainsFunc(pods, func(p corev1.Pod) bool { return sc.tries(&p) }))
 	var trial *corev1.Pod
 	for i := range pods {

@@ -204,7 +204,7 @@ func TestKubectlScale(t *testing.T) {
 
 	require.NoError(t, e.Client.SubResource("scale").Get(t.Context(), av, scale))
 	scale.Spec.Replicas = 3
-	require.ErrorContains(t, e.Client.SubResource("scale").Update(t.Context(), av, client.WithSubResourceBody(scale)), "SQLite")
+	require.ErrorContains(t, e.Client.SubResource("scale").Update(t.Context(), av, client.WithSubResourceBody(scale)), "database.type PostgreSQL")
 }
 
 // What the cluster is full of stays out of the operator's memory and rights: it sees only Secrets with its label.

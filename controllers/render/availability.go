@@ -13,7 +13,7 @@ import (
 
 // WantsBudget says whether there are several pods to keep.
 func WantsBudget(av *v1alpha1.AppView, s Settings) bool {
-	return av.Spec.Availability.PDB != v1alpha1.AutoSwitchDisabled && s.PostgreSQL && (s.Replicas > 1 || av.Spec.Autoscaling != nil)
+	return av.Spec.Availability.PDB != v1alpha1.AutoSwitchDisabled && s.PostgreSQL() && (s.Replicas > 1 || av.Spec.Autoscaling != nil)
 }
 
 // Budget lets one pod of the server go at a time. A pod that is not ready serves nobody and may always go: it must not
@@ -32,7 +32,7 @@ func Budget(av *v1alpha1.AppView) *policyv1ac.PodDisruptionBudgetApplyConfigurat
 // spread is over nodes first, then zones. It is there for every number of replicas that a PostgreSQL allows, so that
 // scaling replaces no pod; and it only prefers, so that a small cluster runs them all the same.
 func spread(av *v1alpha1.AppView, s Settings) []*corev1ac.TopologySpreadConstraintApplyConfiguration {
-	if av.Spec.Availability.TopologySpread == v1alpha1.AutoSwitchDisabled || !s.PostgreSQL {
+	if av.Spec.Availability.TopologySpread == v1alpha1.AutoSwitchDisabled || !s.PostgreSQL() {
 		return nil
 	}
 	var out []*corev1ac.TopologySpreadConstraintApplyConfiguration

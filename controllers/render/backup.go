@@ -27,7 +27,7 @@ type Backup struct {
 
 func backup(av *v1alpha1.AppView, s Settings) *Backup {
 	want := av.Spec.Database.SQLite.Backup
-	if want == nil || s.PostgreSQL {
+	if want == nil || !s.SQLite() {
 		return nil
 	}
 	day, _ := time.ParseDuration(v1alpha1.DefaultBackupInterval)

@@ -12,6 +12,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
@@ -32,11 +33,16 @@ const (
 	terminationGrace = 40 * time.Second
 
 	// A pod that is to end serves on for so long: nodes and Ingresses need a moment to learn that it is going. Only where
-	// other replicas take over; a single one is sent nothing more in any case.
+	// another one takes over; where it must be gone first, it is sent nothing more in any case.
 	leaveDelay = 5 * time.Second
 
 	progressDeadline = 5 * time.Minute
-	debugPortName    = "debug"
+
+	// forgottenMost is how large the database of database.type None may become before the kubelet ends its pod. A server
+	// keeps a quarter of it in manifests.
+	forgottenMost = "4Gi"
+
+	debugPortName = "debug"
 )
 
 // Volumes of the server's pods.
@@ -51,9 +57,10 @@ const (
 	volumeTLS     = "tls"
 )
 
-// Deployment of the server. A PostgreSQL's Secrets are mounted, so that what they hold is in no pod's spec. Its pods are replaced when their template changes: an image, a variable, or consumed, the
-// hash of secret bytes that the server reads only at start ([ConsumedHash]). Signing keys, the TLS certificate and the
-// runtime file are not among them: the server reloads them.
+// Deployment of the server. A PostgreSQL's Secrets are mounted, so that what they hold is in no pod's spec. Its pods are
+// replaced when their template changes: an image, a variable, or consumed, the hash of secret bytes that the server reads
+// only at start ([ConsumedHash]). Signing keys, the TLS certificate and the runtime file are not among them: the server
+// reloads them.
 func Deployment(av *v1alpha1.AppView, s Settings, consumed string) *appsv1ac.DeploymentApplyConfiguration {
 	return appsv1ac.Deployment(av.Name, av.Namespace).
 		WithLabels(Labels(av)).
@@ -68,10 +75,10 @@ func Deployment(av *v1alpha1.AppView, s Settings, consumed string) *appsv1ac.Dep
 			WithTemplate(podTemplate(av, s, consumed)))
 }
 
-// strategy: SQLite has one writer, so the old pod must be gone before the new one opens the file. Replicas that share a
-// PostgreSQL are replaced one after the other, the new one first.
+// strategy: a SQLite file on a claim has one writer, so the old pod must be gone before the new one opens it. Other pods
+// are replaced one after the other, the new one first.
 func strategy(s Settings) *appsv1ac.DeploymentStrategyApplyConfiguration {
-	if !s.PostgreSQL {
+	if s.SQLite() {
 		return appsv1ac.DeploymentStrategy().WithType(appsv1.RecreateDeploymentStrategyType)
 	}
 	return appsv1ac.DeploymentStrategy().
@@ -157,12 +164,14 @@ func container(av *v1alpha1.AppView, s Settings) *corev1ac.ContainerApplyConfigu
 			WithReadOnlyRootFilesystem(true).
 			WithRunAsNonRoot(true).
 			WithCapabilities(corev1ac.Capabilities().WithDrop("ALL")))
-	if s.PostgreSQL {
+	if s.PostgreSQL() {
 		c.WithVolumeMounts(databaseMounts(av.Spec.Database.PostgreSQL)...)
-		c.WithLifecycle(corev1ac.Lifecycle().WithPreStop(corev1ac.LifecycleHandler().
-			WithSleep(corev1ac.SleepAction().WithSeconds(int64(leaveDelay.Seconds())))))
 	} else {
 		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(volumeData).WithMountPath(names.DirData))
+	}
+	if !s.SQLite() {
+		c.WithLifecycle(corev1ac.Lifecycle().WithPreStop(corev1ac.LifecycleHandler().
+			WithSleep(corev1ac.SleepAction().WithSeconds(int64(leaveDelay.Seconds())))))
 	}
 	if s.TLSSecret != "" {
 		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(volumeTLS).WithMountPath(names.DirTLS).WithReadOnly(true))
@@ -204,7 +213,7 @@ func environment(av *v1alpha1.AppView, s Settings) []*corev1ac.EnvVarApplyConfig
 	set(names.SealingKeyPath, names.DirSealing+"/"+names.FileSealingKey)
 	set(names.AuthKeyRequired, "true")
 	set(names.TokenExpiration, strconv.Itoa(int(s.TokenExpiration.Seconds())))
-	if s.PostgreSQL {
+	if s.PostgreSQL() {
 		databaseEnvironment(av.Spec.Database.PostgreSQL, set)
 	} else {
 		set(names.UIDatabasePath, names.DirData+"/ui.db")
@@ -271,11 +280,14 @@ func volumes(av *v1alpha1.AppView, s Settings) []*corev1ac.VolumeApplyConfigurat
 		out = append(out, secret(volumeTLS, s.TLSSecret, corev1.TLSCertKey, corev1.TLSPrivateKeyKey))
 	}
 	out = append(out, extraVolumes(av)...)
-	if s.PostgreSQL {
-		return append(out, databaseVolumes(av.Spec.Database.PostgreSQL, s)...)
+	switch data := corev1ac.Volume().WithName(volumeData); {
+	case s.PostgreSQL():
+		out = append(out, databaseVolumes(av.Spec.Database.PostgreSQL, s)...)
+	case s.SQLite():
+		out = append(out, data.WithPersistentVolumeClaim(corev1ac.PersistentVolumeClaimVolumeSource().WithClaimName(s.ClaimName)))
+	default:
+		out = append(out, data.WithEmptyDir(corev1ac.EmptyDirVolumeSource().WithSizeLimit(resource.MustParse(forgottenMost))))
 	}
-	out = append(out, corev1ac.Volume().WithName(volumeData).WithPersistentVolumeClaim(
-		corev1ac.PersistentVolumeClaimVolumeSource().WithClaimName(s.ClaimName)))
 	if s.Backup.made() && s.Backup.ClaimName != "" {
 		out = append(out, s.Backup.volume())
 	}

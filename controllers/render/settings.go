@@ -33,7 +33,7 @@ type Settings struct {
 	Rotation          keyset.Policy // of the signing key
 	OAuthRotation     keyset.OAuthPolicy
 	TokenExpiration   time.Duration
-	PostgreSQL        bool     // else SQLite
+	Database          v1alpha1.DatabaseType
 	DatabaseFiles     []string // of the database's Secret that the server is given; found by reading it
 	ClaimName         string
 	OwnClaim          bool // the operator makes the claim
@@ -59,7 +59,7 @@ func Resolve(av *v1alpha1.AppView, d Defaults) Settings {
 		Image:             cmp.Or(s.Image, d.Image),
 		Replicas:          1,
 		TokenExpiration:   Duration(s.Tokens.Expiration, 5*time.Minute),
-		PostgreSQL:        s.Database.Type == v1alpha1.DatabasePostgreSQL && s.Database.PostgreSQL != nil,
+		Database:          database(s.Database),
 		ClaimName:         cmp.Or(string(s.Database.SQLite.ExistingClaim), ClaimName(av.Name)),
 		OwnClaim:          s.Database.SQLite.ExistingClaim == "",
 		ClaimSize:         resource.MustParse("1Gi"),
@@ -88,6 +88,20 @@ func Resolve(av *v1alpha1.AppView, d Defaults) Settings {
 	out.OAuthRotation = oauthRotation(s.Keys.OAuthClient)
 	return out
 }
+
+// database is the type; of a spec that asks for a PostgreSQL and names none it is the default.
+func database(d v1alpha1.Database) v1alpha1.DatabaseType {
+	if d.Type == v1alpha1.DatabaseNone || d.Type == v1alpha1.DatabasePostgreSQL && d.PostgreSQL != nil {
+		return d.Type
+	}
+	return v1alpha1.DatabaseSQLite
+}
+
+// PostgreSQL says whether the server uses one, which replicas share.
+func (s Settings) PostgreSQL() bool { return s.Database == v1alpha1.DatabasePostgreSQL }
+
+// SQLite says whether the server's file is on a claim: it ends before the next one starts.
+func (s Settings) SQLite() bool { return s.Database == v1alpha1.DatabaseSQLite }
 
 // ServiceURL is the server's URL inside the cluster.
 func (s Settings) ServiceURL() string {

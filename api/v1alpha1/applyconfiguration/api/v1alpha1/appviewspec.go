@@ -24,7 +24,7 @@ type AppViewSpecApplyConfiguration struct {
 	// serviceName is the issuer and service of registry tokens. Immutable once set. Default: the host of the first
 	// baseURL, which it stays.
 	ServiceName *string `json:"serviceName,omitempty"`
-	// replicas of the server, 0 or 1 with SQLite. Default: 1, written by the API server: kubectl scale needs the field.
+	// replicas of the server, 0 or 1 without PostgreSQL. Default: 1, written by the API server: kubectl scale needs the field.
 	// With autoscaling, the autoscaler writes it: leave it out of what you apply.
 	Replicas *int32 `json:"replicas,omitempty"`
 	// autoscaling of replicas by CPU, with PostgreSQL. Default: none.

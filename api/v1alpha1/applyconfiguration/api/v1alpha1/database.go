@@ -12,9 +12,10 @@ import (
 // Database of the server. A change of type leaves the old database as it is and begins with an empty one: data is not
 // moved. Users log in again, and their records are read from their own servers again.
 type DatabaseApplyConfiguration struct {
-	// type is SQLite (default), one file on a claim, for one replica; or PostgreSQL, which replicas share.
+	// type is SQLite (default), one file on a claim, for one replica; PostgreSQL, which replicas share; or None, for one
+	// replica that begins empty whenever its pod is replaced.
 	Type *apiv1alpha1.DatabaseType `json:"type,omitempty"`
-	// sqlite settings. With type PostgreSQL they say nothing, and may stay.
+	// sqlite settings. With another type they say nothing, and may stay, but for backup with None.
 	SQLite *SQLiteApplyConfiguration `json:"sqlite,omitempty"`
 	// postgresql settings, with type PostgreSQL.
 	PostgreSQL *PostgreSQLApplyConfiguration `json:"postgresql,omitempty"`
