@@ -73,6 +73,8 @@ func refusal(err error, id syntax.AtIdentifier, what, remedy string) error {
 		return tooManyRequests(limit.RetryAfter, err)
 	case errors.Is(err, atproto.ErrUnauthorized), errors.Is(err, atproto.ErrRefused), errors.Is(err, atproto.ErrUnknownIdentity):
 		return unauthorized(what, remedy, err)
+	case errors.Is(err, store.ErrFull):
+		return unavailable("The registry has no disk space left for its database.", "Ask its operator to make room; anonymous pulls need no login.", err)
 	case errors.Is(err, store.ErrUnavailable):
 		return unavailable("The registry's database cannot be reached.", "Try again in a moment; anonymous pulls need no login.", err)
 	default:

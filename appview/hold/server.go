@@ -23,6 +23,7 @@ import (
 	"atcr.io/operator/appview/hold/xrpc"
 	"atcr.io/operator/appview/observe"
 	"atcr.io/operator/appview/pds"
+	"atcr.io/operator/appview/sqlitedb"
 )
 
 // Deps are what a hold takes from its surroundings. The zero value is right for a process of its own.
@@ -86,6 +87,9 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	if err := s.open(ctx, deps.Identities); err != nil {
+		if sqlitedb.DiskFull(err) {
+			err = fmt.Errorf("the hold's disk is full: make it larger, or delete what else is on it: %w", err)
+		}
 		return nil, errors.Join(err, s.Close(ctx))
 	}
 	return s, nil

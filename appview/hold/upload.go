@@ -16,6 +16,7 @@ import (
 	"atcr.io/operator/appview/hold/slow"
 	"atcr.io/operator/appview/hold/storage"
 	"atcr.io/operator/appview/hold/xrpc"
+	"atcr.io/operator/appview/sqlitedb"
 )
 
 var (
@@ -233,7 +234,7 @@ func (s *Server) uploadBlob(w http.ResponseWriter, r *http.Request) error {
 		etag, err := s.driver.(storage.Receiver).Receive(id, wholePart, slow.Reader(w, r.Body, bodyIdle))
 		switch {
 		case errors.Is(err, storage.ErrNoUpload): // it is gone, or another request has completed it just now
-		case xrpc.DiskFull(err), errors.As(err, new(*xrpc.Error)):
+		case sqlitedb.DiskFull(err), errors.As(err, new(*xrpc.Error)):
 			return err
 		case err != nil:
 			return xrpc.Errorf(http.StatusBadRequest, "UploadFailed", "The blob did not arrive whole; send it again.").Because(err)

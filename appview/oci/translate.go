@@ -93,6 +93,9 @@ func translate(err error) *Error {
 	case errors.Is(err, atproto.ErrBlobTooLarge):
 		return &Error{Code: errcode.ErrorCodeSizeInvalid, Status: http.StatusRequestEntityTooLarge, Err: err,
 			Sentence: "Your PDS refuses a manifest of this size.", Remedy: "Use a smaller manifest, for example fewer layers or annotations."}
+	case errors.Is(err, store.ErrFull):
+		return &Error{Code: errcode.ErrorCodeUnavailable, Status: http.StatusInsufficientStorage, Err: err,
+			Sentence: "The registry has no disk space left for its database.", Remedy: "Ask its operator to make room, then try again; pulls of what the registry knows go on."}
 	case errors.Is(err, store.ErrUnavailable):
 		return &Error{Code: errcode.ErrorCodeUnavailable, RetryAfter: 5 * time.Second, Err: err,
 			Sentence: "The registry's database cannot be reached.", Remedy: "Try again later; the operator finds the cause in the server's log."}

@@ -33,6 +33,7 @@ type named struct {
 // is told.
 var below = map[string]named{
 	"store.ErrUnavailable": {store.ErrUnavailable, 503, "UNAVAILABLE"},
+	"store.ErrFull":        {store.ErrFull, 507, "UNAVAILABLE"},
 
 	"index.ErrNotFound":            {index.ErrNotFound, 404, "MANIFEST_UNKNOWN"},
 	"index.ErrBusy":                {index.ErrBusy, 503, "UNAVAILABLE"},

@@ -12,10 +12,23 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
 	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
+
+// DiskFull says whether an error comes of a disk without room, or of a database on one.
+func DiskFull(err error) bool {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return true
+	}
+	var e *sqlite.Error
+	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_FULL ||
+		e.Code() == sqlite3.SQLITE_IOERR_SHMSIZE) // that file needs room even to read the database
+}
 
 // Open is sql.Open for the driver "sqlite". Transactions take the writer's lock when they begin, unless they are
 // read-only: then none fails half-way because another has written.

@@ -22,6 +22,9 @@ var ErrRefused = errors.New("the database refuses the credentials")
 // ErrUnavailable: the database cannot be asked now. Trying later may help.
 var ErrUnavailable = errors.New("the database cannot be reached")
 
+// ErrFull is an [ErrUnavailable]: there is no room on the disk of the SQLite file. Much can still be read.
+var ErrFull = fmt.Errorf("%w: its disk is full; make the volume larger, or delete what else is on it", ErrUnavailable)
+
 // Options say what to open.
 type Options struct {
 	// URL of a PostgreSQL database, postgres://user:password@host/database; its parameters are those of pgx, with
@@ -76,6 +79,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	err := open(ctx, o)
 	if err == nil {
 		err = d.migrate(ctx)
+	}
+	if d.full(err) {
+		err = fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -264,9 +270,14 @@ func (d *DB) classify(ctx context.Context, err error) error {
 		return err
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %w", ctx.Err(), err)
+	case d.full(err):
+		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
+
+// full says whether an error is of our own disk: that of a PostgreSQL is its own affair.
+func (d *DB) full(err error) bool { return d.pool == nil && sqlitedb.DiskFull(err) }
 
 // ended says whether a statement or a transaction was cut off: by our limit, or because its connection or the pool has
 // ended. database/sql says so in its own words once it has rolled back.

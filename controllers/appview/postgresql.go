@@ -182,6 +182,8 @@ func explain(t names.Termination) (sentence, reason string) {
 		return "its database does not answer: check that it runs, and that the network lets the pod reach it", v1alpha1.ReasonConnectionFailed
 	case names.EndedDatabaseRefused:
 		return "the database refuses user, password or its own name: check the Secret that spec.database names", v1alpha1.ReasonConnectionFailed
+	case names.EndedDatabaseFull:
+		return "the disk of its database is full, and it cannot start without room: make the claim larger (spec.database.sqlite.size)", v1alpha1.ReasonStorageFull
 	case names.EndedDatabaseLocked:
 		return "another server has the SQLite file open", ""
 	case names.EndedConfigInvalid:
@@ -205,6 +207,9 @@ func (sc *scope) reportLastWords(pods []corev1.Pod) {
 				continue
 			}
 			if sentence, reason := explain(word); reason != "" {
+				if reason == v1alpha1.ReasonStorageFull {
+					sc.stalled, sentence = true, sc.noRoom()
+				}
 				sc.conditions.False(v1alpha1.ConditionDatabaseReady, reason, fmt.Sprintf("the server in pod %s does not start: %s", p.Name, sentence))
 				return
 			}

@@ -280,6 +280,7 @@ func TestALastWordAboutTheDatabaseIsInTheCondition(t *testing.T) {
 	}{
 		"a newer schema":         {[]func(*v1alpha1.AppViewSpec){onPostgres}, names.Termination{Reason: names.EndedSchemaTooNew, Have: 9, Known: 6}, "SchemaTooNew", []string{"schema 9", "knows 6", "restore a backup"}},
 		"a newer schema, SQLite": {nil, names.Termination{Reason: names.EndedSchemaTooNew, Have: 9, Known: 6}, "SchemaTooNew", []string{"schema 9", "knows 6"}},
+		"a full disk":            {nil, names.Termination{Reason: names.EndedDatabaseFull}, "StorageFull", []string{"is full", "spec.database.sqlite.size"}},
 		"no answer":              {[]func(*v1alpha1.AppViewSpec){onPostgres}, names.Termination{Reason: names.EndedDatabaseUnavailable}, "ConnectionFailed", []string{"does not answer"}},
 		"another password":       {[]func(*v1alpha1.AppViewSpec){onPostgres}, names.Termination{Reason: names.EndedDatabaseRefused}, "ConnectionFailed", []string{"refuses user, password"}},
 	} {

@@ -196,6 +196,7 @@ func (sc *scope) parts() []string {
 var databaseIsTheCause = []string{
 	v1alpha1.ReasonCredentialsNotFound, v1alpha1.ReasonCredentialsInvalid, v1alpha1.ReasonConnectionFailed, v1alpha1.ReasonSchemaTooNew,
 	v1alpha1.ReasonClaimNotFound, v1alpha1.ReasonClaimLost, v1alpha1.ReasonClaimNotOwned, v1alpha1.ReasonNotPermitted,
+	v1alpha1.ReasonStorageFull,
 }
 
 func transitions(before, after []metav1.Condition) []conditions.Transition {

@@ -23,6 +23,8 @@ func lastWord(err error) names.Termination {
 		return names.Termination{Reason: names.EndedDatabaseLocked}
 	case errors.Is(err, store.ErrRefused):
 		return names.Termination{Reason: names.EndedDatabaseRefused}
+	case errors.Is(err, store.ErrFull):
+		return names.Termination{Reason: names.EndedDatabaseFull}
 	case errors.Is(err, store.ErrUnavailable):
 		return names.Termination{Reason: names.EndedDatabaseUnavailable}
 	case errors.Is(err, errConfig):

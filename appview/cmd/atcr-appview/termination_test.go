@@ -12,6 +12,7 @@ import (
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/store"
 	"atcr.io/operator/appview/store/storetest"
+	"atcr.io/operator/test/testenv"
 )
 
 // start runs the server's command with an environment, and gives its last word. It must fail.
@@ -51,6 +52,13 @@ func TestTheLastWordSaysThatTheDatabaseIsOfANewerRelease(t *testing.T) {
 		require.EqualValues(t, 9999, word.Have)
 		require.Less(t, word.Known, word.Have)
 		require.Positive(t, word.Known)
+	})
+}
+
+func TestTheLastWordSaysThatTheDiskIsFull(t *testing.T) {
+	testenv.OnSmallDisk(t, 4<<20, func(t *testing.T, disk string) {
+		testenv.Fill(t, disk)
+		require.Equal(t, names.EndedDatabaseFull, start(t, environ(t.TempDir(), names.UIDatabasePath+"="+filepath.Join(disk, "ui.db"))).Reason)
 	})
 }
 

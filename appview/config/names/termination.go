@@ -19,12 +19,13 @@ const (
 	EndedSchemaTooNew        = "SchemaTooNew"        // a newer release wrote the database
 	EndedDatabaseUnavailable = "DatabaseUnavailable" // it does not answer
 	EndedDatabaseRefused     = "DatabaseRefused"     // it answers, and takes neither user, password nor database
+	EndedDatabaseFull        = "DatabaseFull"        // there is no room on the disk of the SQLite file
 	EndedDatabaseLocked      = "DatabaseLocked"      // another server has the SQLite file
 	EndedConfigInvalid       = "ConfigInvalid"       // a variable or a file cannot be read
 	EndedFailed              = "Failed"              // the log says why
 )
 
-var ended = []string{EndedSchemaTooNew, EndedDatabaseUnavailable, EndedDatabaseRefused, EndedDatabaseLocked, EndedConfigInvalid, EndedFailed}
+var ended = []string{EndedSchemaTooNew, EndedDatabaseUnavailable, EndedDatabaseRefused, EndedDatabaseFull, EndedDatabaseLocked, EndedConfigInvalid, EndedFailed}
 
 // ParseTermination reads what a server left; false: it is no last word of ours.
 func ParseTermination(message string) (Termination, bool) {

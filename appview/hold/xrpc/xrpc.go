@@ -12,7 +12,7 @@ import (
 	"net/http"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"atcr.io/operator/appview/sqlitedb"
 )
 
 // MaxJSON is the most bytes of a JSON body that ReadJSON takes. MaxManifest is that of a method that takes the parts of
@@ -60,19 +60,9 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Cause }
 
-// DiskFull says whether an error comes of a disk, or a database on it, without space.
-func DiskFull(err error) bool {
-	const sqliteFull = 13
-	var database interface {
-		error
-		Code() int
-	}
-	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.As(err, &database) && database.Code()&0xff == sqliteFull
-}
-
 // AsError is the answer to an error: 507 when a disk is full, itself when it is an [Error], else 500 without detail.
 func AsError(err error) *Error {
-	if DiskFull(err) {
+	if sqlitedb.DiskFull(err) {
 		return Errorf(http.StatusInsufficientStorage, "StorageFull", "The hold's disk is full; its captain must free space or add some. Then try again.").Because(err)
 	}
 	var e *Error

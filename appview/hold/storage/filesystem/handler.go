@@ -14,6 +14,7 @@ import (
 	"atcr.io/operator/appview/hold/slow"
 	"atcr.io/operator/appview/hold/storage"
 	"atcr.io/operator/appview/hold/xrpc"
+	"atcr.io/operator/appview/sqlitedb"
 )
 
 // Routes implements [storage.Handler].
@@ -41,7 +42,7 @@ func (d *Driver) servePart(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, storage.ErrNoUpload):
 		xrpc.WriteError(w, xrpc.Errorf(http.StatusNotFound, "InvalidUploadId",
 			"The upload is completed, aborted or expired; start a new one."))
-	case xrpc.DiskFull(err), errors.As(err, new(*xrpc.Error)): // the hold ends a body that is too long
+	case sqlitedb.DiskFull(err), errors.As(err, new(*xrpc.Error)): // the hold ends a body that is too long
 		xrpc.WriteError(w, err)
 	case err != nil:
 		xrpc.WriteError(w, xrpc.Errorf(http.StatusBadRequest, "UploadFailed",
