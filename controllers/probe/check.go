@@ -25,7 +25,9 @@ func check(ctx context.Context, client *http.Client, url string, timeout time.Du
 	if err != nil {
 		return Result{Reason: v1alpha1.ReasonUnreachable}
 	}
-	resp, err := client.Do(req)
+	asking := *client
+	asking.Timeout = 0 // the client's own is for documents
+	resp, err := asking.Do(req)
 	if err != nil {
 		return Result{Reason: classOf(err), Latency: time.Since(begin)}
 	}

@@ -156,6 +156,16 @@ func TestEveryFailureHasItsClass(t *testing.T) {
 	require.Equal(t, v1alpha1.ReasonBlockedAddress, check(t.Context(), strict, missing.URL, patience).Reason)
 }
 
+func TestAHoldMayTakeAsLongAsItsHealthCheckAllows(t *testing.T) {
+	const hurry = 20 * time.Millisecond // of the client, which fetches documents too
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-time.After(5 * hurry) }))
+	t.Cleanup(s.Close)
+	hurried := *client
+	hurried.Timeout = hurry
+	require.Equal(t, Result{}.Reason, check(t.Context(), &hurried, s.URL, patience).Reason)
+	require.Equal(t, hurry, hurried.Timeout)
+}
+
 func TestAForgottenHoldIsNotAsked(t *testing.T) {
 	var asked atomic.Int64
 	release := make(chan struct{})
@@ -196,6 +206,94 @@ func TestWhatWasKnownSurvivesARestartButNotAnotherHold(t *testing.T) {
 	require.Equal(t, v1alpha1.Unknown, got.Health)
 }
 
+// hanging answers nobody before the test ends, and counts who waits.
+func hanging(t *testing.T) (url string, waiting *atomic.Int64) {
+	t.Helper()
+	waiting = &atomic.Int64{}
+	end := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		waiting.Add(1)
+		defer waiting.Add(-1)
+		select {
+		case <-end:
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(s.Close)
+	t.Cleanup(func() { close(end) })
+	return s.URL, waiting
+}
+
+// What one namespace does to the checks is no other's business: were there one queue for all, nobody would be asked here
+// before the first of the checks that hang is given up, which is long after the test.
+func TestHoldsThatHangDelayNobodysButTheirOwnNamespace(t *testing.T) {
+	url, waiting := hanging(t)
+	var status atomic.Int64
+	status.Store(http.StatusOK)
+	good := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(status.Load())) }))
+	t.Cleanup(good.Close)
+	p := start(t)
+	hangs := target(url)
+	hangs.Interval, hangs.Timeout = time.Hour, time.Hour
+	for _, namespace := range []string{"a", "b"} {
+		for i := range 300 {
+			p.Set(types.NamespacedName{Namespace: namespace, Name: fmt.Sprint(i)}, hangs, State{})
+		}
+	}
+	const most = shared + 2*own
+	require.Eventually(t, func() bool { return waiting.Load() == most }, patience, time.Millisecond)
+
+	quick := target(good.URL)
+	quick.Timeout = patience
+	holds := 3 * own // more than it may have in flight of its own
+	for i := range holds {
+		p.Set(types.NamespacedName{Namespace: "tenant", Name: fmt.Sprint(i)}, quick, State{})
+	}
+	all := func(want v1alpha1.HealthState) {
+		seen := map[string]bool{}
+		for len(seen) < holds {
+			e := next(t, p)
+			require.Equal(t, "tenant", e.Object.GetNamespace())
+			got, ok := p.Published(types.NamespacedName{Namespace: "tenant", Name: e.Object.GetName()})
+			require.True(t, ok)
+			require.Equal(t, want, got.Health)
+			seen[e.Object.GetName()] = true
+		}
+	}
+	all(v1alpha1.Healthy)
+	status.Store(http.StatusInternalServerError)
+	all(v1alpha1.Unhealthy)
+	require.EqualValues(t, most, waiting.Load(), "and no more than that hang at a time")
+}
+
+// The interval is from the beginning of one check to that of the next: what a hold that hangs is late by is one timeout,
+// not one for each check.
+func TestAHoldThatHangsIsAskedAsOftenAsOneThatAnswers(t *testing.T) {
+	clock := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	p, err := New(prometheus.NewRegistry()) // not started
+	require.NoError(t, err)
+	p.now = func() time.Time { return clock }
+	hold := target("http://hold")
+	hold.Interval, hold.Timeout, hold.FailureThreshold = 10*time.Second, 10*time.Second, 10
+	p.Set(one, hold, State{Health: v1alpha1.Healthy})
+	gone, changed := clock.Add(time.Nanosecond), false // right after the first check
+	for first := true; !changed; first = false {
+		e, wait := p.turn()
+		if e == nil {
+			clock = clock.Add(wait)
+			e, _ = p.turn()
+		}
+		require.NotNil(t, e)
+		begin, r := clock, Result{}
+		if !first {
+			clock, r = clock.Add(hold.Timeout), Result{Reason: v1alpha1.ReasonTimeout}
+		}
+		changed = p.fold(e, r, begin) && e.state.Health == v1alpha1.Unhealthy
+		require.Nil(t, p.after(e))
+	}
+	require.LessOrEqual(t, clock.Sub(gone), 10*hold.Interval+hold.Timeout)
+}
+
 func TestAThousandHoldsAreAllAsked(t *testing.T) {
 	var asked atomic.Int64
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
@@ -205,7 +303,7 @@ func TestAThousandHoldsAreAllAsked(t *testing.T) {
 	go func() {
 		for i := range holds {
 			tg := target(s.URL)
-			tg.Interval = time.Hour
+			tg.Interval, tg.Timeout = time.Hour, patience
 			p.Set(types.NamespacedName{Name: fmt.Sprint(i)}, tg, State{})
 		}
 	}()

@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"container/heap"
 	"context"
 	"math/rand/v2"
 	"net/http"
@@ -22,13 +21,11 @@ const (
 	// undecided is how soon a hold is asked again that was never judged.
 	undecided = 2 * time.Second
 	// jitter spreads the checks: each interval is up to this part shorter, so that an outage is never seen later than
-	// threshold times interval.
+	// threshold times interval plus the timeout of the last check.
 	jitter = 0.1
-	// workers bounds the requests in flight.
-	workers = 32
 )
 
-// Target is what to ask, and how often.
+// Target is what to ask, and how often. A Timeout longer than the Interval would make checks rarer than that.
 type Target struct {
 	URL              string
 	Client           *http.Client // decides which addresses may be reached
@@ -47,14 +44,16 @@ type Prober struct {
 
 	mu      sync.Mutex
 	entries map[types.NamespacedName]*entry
-	due     dueHeap
+	plan    queue // of those that are neither asked nor waiting for their turn
+	lanes   lanes
 }
 
 type entry struct {
 	key       types.NamespacedName
 	target    Target
-	next      time.Time
-	index     int // in the heap; -1: being asked, or forgotten
+	next      time.Time // when to ask
+	queue     *queue    // that it is in; nil: being asked, or forgotten
+	index     int       // there
 	state     State
 	streak    int // successes in a row
 	published State
@@ -68,7 +67,7 @@ func New(registry prometheus.Registerer) (*Prober, error) {
 	}
 	return &Prober{
 		events: make(chan event.GenericEvent, 1024), wake: make(chan struct{}, 1), metrics: m, now: time.Now,
-		entries: map[types.NamespacedName]*entry{},
+		entries: map[types.NamespacedName]*entry{}, lanes: lanes{of: map[string]*lane{}},
 	}, nil
 }
 
@@ -87,8 +86,8 @@ func (p *Prober) Set(key types.NamespacedName, t Target, known State) {
 	if e != nil && e.target == t {
 		return
 	}
-	if e != nil && e.index >= 0 {
-		heap.Remove(&p.due, e.index)
+	if e != nil {
+		e.leaveQueue()
 	}
 	if e == nil || e.target.URL != t.URL { // another hold: what was known of the first says nothing
 		if e != nil || known.Health == "" {
@@ -100,7 +99,7 @@ func (p *Prober) Set(key types.NamespacedName, t Target, known State) {
 	}
 	e.target, e.next = t, p.now()
 	p.entries[key] = e
-	heap.Push(&p.due, e)
+	p.plan.add(e)
 	p.signal()
 }
 
@@ -109,9 +108,7 @@ func (p *Prober) Forget(key types.NamespacedName) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e := p.entries[key]; e != nil {
-		if e.index >= 0 {
-			heap.Remove(&p.due, e.index)
-		}
+		e.leaveQueue()
 		delete(p.entries, key)
 		p.metrics.forget(key)
 	}
@@ -129,29 +126,13 @@ func (p *Prober) Published(key types.NamespacedName) (State, bool) {
 
 // Start asks until ctx ends.
 func (p *Prober) Start(ctx context.Context) error {
-	jobs := make(chan *entry)
 	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			for e := range jobs {
-				r := check(ctx, e.target.Client, e.target.URL, e.target.Timeout)
-				if ctx.Err() == nil {
-					p.finish(ctx, e, r)
-				}
-			}
-		})
-	}
 	defer wg.Wait()
-	defer close(jobs)
 	for {
-		e, wait := p.pop()
+		e, wait := p.turn()
 		if e != nil {
-			select {
-			case jobs <- e:
-				continue
-			case <-ctx.Done():
-				return nil
-			}
+			wg.Go(func() { p.ask(ctx, e) })
+			continue
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -165,30 +146,51 @@ func (p *Prober) Start(ctx context.Context) error {
 	}
 }
 
-// pop takes the first entry that is due, or says how long to wait for one.
-func (p *Prober) pop() (*entry, time.Duration) {
+// turn takes the first entry that is due and need not wait for others, or says how long to wait for one.
+func (p *Prober) turn() (*entry, time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.due) == 0 {
-		return nil, time.Hour
-	}
-	if wait := p.due[0].next.Sub(p.now()); wait > 0 {
-		return nil, wait
-	}
-	return heap.Pop(&p.due).(*entry), 0
-}
-
-func (p *Prober) finish(ctx context.Context, e *entry, r Result) {
-	if p.fold(e, r) {
-		select {
-		case p.events <- event.GenericEvent{Object: &v1alpha1.HoldLink{ObjectMeta: metav1.ObjectMeta{Namespace: e.key.Namespace, Name: e.key.Name}}}:
-		case <-ctx.Done():
+	for len(p.plan) > 0 {
+		e := p.plan[0]
+		if wait := e.next.Sub(p.now()); wait > 0 {
+			return nil, wait
+		}
+		e.leaveQueue()
+		if p.lanes.enter(e) {
+			return e, 0
 		}
 	}
+	return nil, time.Hour
 }
 
-// fold notes the result, plans the next check, and says whether the published state changed.
-func (p *Prober) fold(e *entry, r Result) bool {
+// ask checks e, and then whoever waited for its place.
+func (p *Prober) ask(ctx context.Context, e *entry) {
+	for e != nil {
+		begin := p.now()
+		r := check(ctx, e.target.Client, e.target.URL, e.target.Timeout)
+		if ctx.Err() != nil {
+			return
+		}
+		if p.fold(e, r, begin) {
+			select {
+			case p.events <- event.GenericEvent{Object: &v1alpha1.HoldLink{ObjectMeta: metav1.ObjectMeta{Namespace: e.key.Namespace, Name: e.key.Name}}}:
+			case <-ctx.Done():
+				return
+			}
+		}
+		e = p.after(e)
+	}
+}
+
+// after gives the place of e, which was asked, to another.
+func (p *Prober) after(e *entry) *entry {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lanes.leave(e.key.Namespace)
+}
+
+// fold notes the result of the check that began at begin, plans the next one, and says whether the published state changed.
+func (p *Prober) fold(e *entry, r Result, begin time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.entries[e.key] != e {
@@ -199,11 +201,11 @@ func (p *Prober) fold(e *entry, r Result) bool {
 	e.state, changed = record(e.state, &e.streak, r, e.target.FailureThreshold, e.target.SuccessThreshold, now)
 	p.metrics.observe(e.key, e.state, r, changed)
 
-	e.next = now.Add(spread(e.target.Interval))
+	e.next = begin.Add(spread(e.target.Interval))
 	if e.state.Health == v1alpha1.Unknown {
-		e.next = now.Add(min(e.target.Interval, undecided))
+		e.next = begin.Add(min(e.target.Interval, undecided))
 	}
-	heap.Push(&p.due, e)
+	p.plan.add(e)
 	p.signal()
 	if !changed && now.Sub(e.published.LastProbe) < heartbeat {
 		return false
@@ -221,31 +223,4 @@ func (p *Prober) signal() {
 	case p.wake <- struct{}{}:
 	default:
 	}
-}
-
-// dueHeap orders entries by their due time.
-type dueHeap []*entry
-
-func (h dueHeap) Len() int           { return len(h) }
-func (h dueHeap) Less(i, j int) bool { return h[i].next.Before(h[j].next) }
-func (h dueHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-// Push implements heap.Interface.
-func (h *dueHeap) Push(x any) {
-	e := x.(*entry)
-	e.index = len(*h)
-	*h = append(*h, e)
-}
-
-// Pop implements heap.Interface.
-func (h *dueHeap) Pop() any {
-	old := *h
-	e := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	e.index = -1
-	return e
 }
