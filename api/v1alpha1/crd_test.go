@@ -352,17 +352,18 @@ func TestAnAppViewWithoutASpecCanBeScaled(t *testing.T) {
 func TestSpecsOfHoldLinksThatAreRefused(t *testing.T) {
 	e := controltest.New(t)
 	for name, c := range map[string]struct{ spec, says string }{
-		"no hold":                   {"hold: {}", "hold"},
-		"a hold named twice":        {"hold: {did: 'did:web:h.example.com', url: 'https://h.example.com'}", "hold"},
-		"an endpoint for a URL":     {"{hold: {url: 'https://h.example.com'}, endpoint: 'http://h'}", "hold.did only"},
-		"an endpoint with a path":   {"{hold: {did: 'did:web:h.example.com'}, endpoint: 'http://h/x'}", "endpoint"},
-		"no DID":                    {"hold: {did: hold.example.com}", "did"},
-		"a check that never rests":  {"{hold: {did: 'did:web:h.example.com'}, healthCheck: {interval: 1s}}", "interval"},
-		"a check that waits long":   {"{hold: {did: 'did:web:h.example.com'}, healthCheck: {timeout: 31s}}", "timeout"},
-		"a check with a query":      {"{hold: {did: 'did:web:h.example.com'}, healthCheck: {path: '/x?y'}}", "path"},
-		"a Service of no namespace": {"hold: {serviceRef: {name: h, namespace: 'A b'}}", "namespace"},
-		"trust in no Secret":        {"{hold: {did: 'did:web:h.example.com'}, trust: {caBundleSecretRef: {name: ''}}}", "caBundleSecretRef"},
-		"an unknown download mode":  {"{hold: {did: 'did:web:h.example.com'}, download: Push}", "download"},
+		"no hold":                    {"hold: {}", "hold"},
+		"a hold named twice":         {"hold: {did: 'did:web:h.example.com', url: 'https://h.example.com'}", "hold"},
+		"an endpoint for a URL":      {"{hold: {url: 'https://h.example.com'}, endpoint: 'http://h'}", "hold.did only"},
+		"an endpoint with a path":    {"{hold: {did: 'did:web:h.example.com'}, endpoint: 'http://h/x'}", "endpoint"},
+		"no DID":                     {"hold: {did: hold.example.com}", "did"},
+		"a check that never rests":   {"{hold: {did: 'did:web:h.example.com'}, healthCheck: {interval: 1s}}", "interval"},
+		"a check that waits long":    {"{hold: {did: 'did:web:h.example.com'}, healthCheck: {timeout: 31s}}", "timeout"},
+		"a check longer than a turn": {"{hold: {did: 'did:web:h.example.com'}, healthCheck: {interval: 10s, timeout: 11s}}", "longer than interval"},
+		"a check with a query":       {"{hold: {did: 'did:web:h.example.com'}, healthCheck: {path: '/x?y'}}", "path"},
+		"a Service of no namespace":  {"hold: {serviceRef: {name: h, namespace: 'A b'}}", "namespace"},
+		"trust in no Secret":         {"{hold: {did: 'did:web:h.example.com'}, trust: {caBundleSecretRef: {name: ''}}}", "caBundleSecretRef"},
+		"an unknown download mode":   {"{hold: {did: 'did:web:h.example.com'}, download: Push}", "download"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := holdLink(t, c.spec)

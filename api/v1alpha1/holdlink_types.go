@@ -168,6 +168,7 @@ const (
 )
 
 // HealthCheck says how the hold is asked whether it is well: a GET that must answer 200.
+// +kubebuilder:validation:XValidation:rule="!has(self.timeout) || !has(self.interval) || duration(self.timeout) <= duration(self.interval)",message="timeout must not be longer than interval"
 type HealthCheck struct {
 	// path to GET. Default: /xrpc/_health.
 	// +optional
@@ -175,12 +176,12 @@ type HealthCheck struct {
 	// +kubebuilder:validation:Pattern=`^/[A-Za-z0-9._~/-]*$`
 	Path string `json:"path,omitempty"`
 
-	// interval between checks, 10s to 1h. Default: 1m.
+	// interval from the beginning of one check to that of the next, 10s to 1h. Default: 1m.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10s') && duration(self) <= duration('1h')",message="interval must be between 10s and 1h"
 	Interval Duration `json:"interval,omitempty"`
 
-	// timeout of one check, 1s to 30s. Default: 5s.
+	// timeout of one check, 1s to 30s and not longer than the interval. Default: 5s.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('30s')",message="timeout must be between 1s and 30s"
 	Timeout Duration `json:"timeout,omitempty"`

@@ -70,33 +70,6 @@ func ValidateAppView(a *AppView) field.ErrorList {
 	return errs
 }
 
-// ValidateHoldLink checks what the CRD's rules check, and what they cannot express.
-func ValidateHoldLink(h *HoldLink) field.ErrorList {
-	var errs field.ErrorList
-	s, at := &h.Spec, field.NewPath("spec")
-	set := 0
-	for _, is := range []bool{s.Hold.DID != "", s.Hold.URL != "", s.Hold.ServiceRef != nil} {
-		if is {
-			set++
-		}
-	}
-	if set != 1 {
-		errs = append(errs, field.Invalid(at.Child("hold"), "", "set exactly one of did, url and serviceRef"))
-	}
-	if s.Hold.DID != "" {
-		errs = append(errs, validateDID(s.Hold.DID, at.Child("hold", "did"))...)
-	}
-	errs = append(errs, validateOrigin(s.Hold.URL, at.Child("hold", "url"))...)
-	errs = append(errs, validateOrigin(s.Endpoint, at.Child("endpoint"))...)
-	if s.Endpoint != "" && s.Hold.DID == "" {
-		errs = append(errs, field.Invalid(at.Child("endpoint"), s.Endpoint, "goes with hold.did only: a url or a serviceRef is its own endpoint"))
-	}
-	check := at.Child("healthCheck")
-	errs = append(errs, validateDuration(s.HealthCheck.Interval, 10*time.Second, time.Hour, check.Child("interval"))...)
-	errs = append(errs, validateDuration(s.HealthCheck.Timeout, time.Second, 30*time.Second, check.Child("timeout"))...)
-	return errs
-}
-
 func validateBaseURL(s *AppViewSpec, at *field.Path) field.ErrorList {
 	if s.BaseURL == "" {
 		return nil

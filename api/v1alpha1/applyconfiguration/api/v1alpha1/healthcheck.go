@@ -13,9 +13,9 @@ import (
 type HealthCheckApplyConfiguration struct {
 	// path to GET. Default: /xrpc/_health.
 	Path *string `json:"path,omitempty"`
-	// interval between checks, 10s to 1h. Default: 1m.
+	// interval from the beginning of one check to that of the next, 10s to 1h. Default: 1m.
 	Interval *apiv1alpha1.Duration `json:"interval,omitempty"`
-	// timeout of one check, 1s to 30s. Default: 5s.
+	// timeout of one check, 1s to 30s and not longer than the interval. Default: 5s.
 	Timeout *apiv1alpha1.Duration `json:"timeout,omitempty"`
 	// failureThreshold is how many checks in a row must fail before the hold counts as unhealthy. Default: 3.
 	FailureThreshold *int32 `json:"failureThreshold,omitempty"`

@@ -1,0 +1,44 @@
+package v1alpha1
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// ValidateHoldLink checks what the CRD's rules check, and what they cannot express.
+func ValidateHoldLink(h *HoldLink) field.ErrorList {
+	var errs field.ErrorList
+	s, at := &h.Spec, field.NewPath("spec")
+	set := 0
+	for _, is := range []bool{s.Hold.DID != "", s.Hold.URL != "", s.Hold.ServiceRef != nil} {
+		if is {
+			set++
+		}
+	}
+	if set != 1 {
+		errs = append(errs, field.Invalid(at.Child("hold"), "", "set exactly one of did, url and serviceRef"))
+	}
+	if s.Hold.DID != "" {
+		errs = append(errs, validateDID(s.Hold.DID, at.Child("hold", "did"))...)
+	}
+	errs = append(errs, validateOrigin(s.Hold.URL, at.Child("hold", "url"))...)
+	errs = append(errs, validateOrigin(s.Endpoint, at.Child("endpoint"))...)
+	if s.Endpoint != "" && s.Hold.DID == "" {
+		errs = append(errs, field.Invalid(at.Child("endpoint"), s.Endpoint, "goes with hold.did only: a url or a serviceRef is its own endpoint"))
+	}
+	return append(errs, validateHealthCheck(&s.HealthCheck, at.Child("healthCheck"))...)
+}
+
+func validateHealthCheck(c *HealthCheck, at *field.Path) field.ErrorList {
+	errs := validateDuration(c.Interval, 10*time.Second, time.Hour, at.Child("interval"))
+	errs = append(errs, validateDuration(c.Timeout, time.Second, 30*time.Second, at.Child("timeout"))...)
+	if len(errs) > 0 || c.Interval == "" || c.Timeout == "" {
+		return errs
+	}
+	interval, _ := time.ParseDuration(string(c.Interval)) // validateDuration has parsed both
+	if timeout, _ := time.ParseDuration(string(c.Timeout)); timeout > interval {
+		errs = append(errs, field.Invalid(at.Child("timeout"), c.Timeout, "must not be longer than interval"))
+	}
+	return errs
+}
