@@ -174,6 +174,7 @@ func TestReadyNamesTheKeysAndTheRuntimeFile(t *testing.T) {
 	require.NotNil(t, ready.Database)
 	require.Positive(t, ready.Database.Bytes)
 	require.Positive(t, ready.Database.Free)
+	require.Positive(t, ready.Database.Schema)
 
 	w.Do("", http.MethodGet, "/v2/"+app+"/tags/list", app, nil, nil)
 	resp, err = http.Get(w.DebugURL + names.PathMetrics)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 
@@ -61,16 +60,6 @@ func Check(ctx context.Context, path string) (version int64, err error) {
 	if version, err = versions.GetLatestVersion(ctx, db); err != nil {
 		return 0, fmt.Errorf("%s is no database of an AppView: %w", path, err)
 	}
-	dir, err := fs.Sub(migrations, sqliteMigrations)
-	if err != nil {
-		return 0, err
-	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, dir)
-	if err != nil {
-		return 0, fmt.Errorf("reading the schema: %w", err)
-	}
-	if known := newest(p); version > known {
-		return version, &NewerSchema{version, known}
-	}
-	return version, nil
+	_, err = CheckSchema(version)
+	return version, err
 }

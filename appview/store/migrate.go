@@ -50,7 +50,10 @@ func (d *DB) migrate(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the schema: %w", err)
 	}
-	known := newest(p)
+	known, err := newest(folder)
+	if err != nil {
+		return err
+	}
 	have, err := p.GetDBVersion(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the schema version of the database: %w", err)
@@ -64,10 +67,29 @@ func (d *DB) migrate(ctx context.Context) error {
 	return nil
 }
 
-// newest is the version that a provider's migrations lead to.
-func newest(p *goose.Provider) int64 {
-	sources := p.ListSources()
-	return sources[len(sources)-1].Version
+// CheckSchema fails with a [NewerSchema] when this release does not know a version of the SQLite schema. The version of the
+// newest that it knows is returned in any case.
+func CheckSchema(have int64) (known int64, err error) {
+	if known, err = newest(sqliteMigrations); err == nil && have > known {
+		err = &NewerSchema{have, known}
+	}
+	return known, err
+}
+
+// newest is the version that the migrations in a folder lead to.
+func newest(folder string) (version int64, err error) {
+	files, err := fs.Glob(migrations, folder+"/*.sql")
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range files {
+		v, err := goose.NumericComponent(f)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", f, err)
+		}
+		version = max(version, v)
+	}
+	return version, nil
 }
 
 // lockMigrations holds the lock on a connection of its own, so that it ends with this process, however that ends. goose

@@ -46,7 +46,7 @@ configured by environment variables. Without a subcommand it serves.
 		RunE:          serve,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(&cobra.Command{Use: "serve", Short: "Serve the registry until SIGTERM", Args: cobra.NoArgs, RunE: serve}, configCommand(), backupCommand())
+	root.AddCommand(&cobra.Command{Use: "serve", Short: "Serve the registry until SIGTERM", Args: cobra.NoArgs, RunE: serve}, configCommand(), backupCommand(), schemaCommand())
 	return root
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,4 +81,36 @@ func TestTheLastWordSaysWhatIsInTheWay(t *testing.T) {
 			require.Equal(t, c.reason, start(t, environ(t.TempDir(), c.variable)).Reason)
 		})
 	}
+}
+
+func TestAReleaseSaysWhichSchemaItBringsAndRefusesANewerOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ui.db")
+	db, err := store.Open(t.Context(), store.Options{Path: path})
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	brought, err := store.Check(t.Context(), path)
+	require.NoError(t, err)
+
+	word := filepath.Join(t.TempDir(), "termination-log")
+	t.Setenv(names.TerminationLog, word)
+	run := func(args ...string) (string, error) {
+		cmd, out := command(), &bytes.Buffer{}
+		cmd.SetOut(out)
+		cmd.SetArgs(append([]string{names.CommandSchema}, args...))
+		err := cmd.ExecuteContext(t.Context())
+		return out.String(), err
+	}
+	for _, args := range [][]string{nil, {"--" + names.FlagDatabaseHas, "1"}, {"--" + names.FlagDatabaseHas, fmt.Sprint(brought)}} {
+		out, err := run(args...)
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintln(brought), out)
+		require.NoFileExists(t, word)
+	}
+	_, err = run("--"+names.FlagDatabaseHas, fmt.Sprint(brought+1))
+	require.ErrorIs(t, err, store.ErrNewerSchema)
+	b, err := os.ReadFile(word)
+	require.NoError(t, err)
+	left, ok := names.ParseTermination(string(b))
+	require.True(t, ok, "%s", b)
+	require.Equal(t, names.Termination{Reason: names.EndedSchemaTooNew, Have: brought + 1, Known: brought}, left)
 }

@@ -145,3 +145,10 @@ const (
 	// PathTermination is where the kubelet looks for a container's last word.
 	PathTermination = "/dev/termination-log"
 )
+
+// CommandSchema has a server's program say which schema of the SQLite database it brings, and with [FlagDatabaseHas] end
+// with [EndedSchemaTooNew] when a database has a newer one.
+const (
+	CommandSchema   = "schema"
+	FlagDatabaseHas = "database-has"
+)

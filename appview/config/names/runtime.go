@@ -101,8 +101,9 @@ type Ready struct {
 
 // DatabaseState says how large the SQLite database is. Without room reads go on, and what must be written is refused.
 type DatabaseState struct {
-	Bytes int64 `json:"bytes"` // its files
-	Free  int64 `json:"free"`  // that its file system has left
+	Bytes  int64 `json:"bytes"`            // its files
+	Free   int64 `json:"free"`             // that its file system has left
+	Schema int64 `json:"schema,omitempty"` // the version that its tables have; a release that knows only earlier ones refuses it
 }
 
 // BackupState says how the server's backups go.
