@@ -320,6 +320,10 @@ type DatabaseStatus struct {
 	// bytes of the SQLite file in steps of 16 MiB, as the server said last. It is asked every ten minutes.
 	// +optional
 	Bytes int64 `json:"bytes,omitempty"`
+	// schema is the version of the SQLite file's tables, as the server said last. An image that does not know it does not
+	// take the server's place.
+	// +optional
+	Schema int64 `json:"schema,omitempty"`
 	// backupClaimName is the claim that its backups are on.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253

@@ -176,7 +176,8 @@ const (
 	ReasonCredentialsInvalid = "CredentialsInvalid"
 	// ReasonNotRequired: with type None, what the server knows goes with its pod.
 	ReasonNotRequired = "NotRequired"
-	// ReasonSchemaTooNew: a newer release wrote the database.
+	// ReasonSchemaTooNew: a newer release wrote the database. Of Available: than that of the image that is to run, so the
+	// server that knows it stays.
 	ReasonSchemaTooNew = "SchemaTooNew"
 )
 

@@ -27,7 +27,7 @@ func (r *Reconciler) database(ctx context.Context, sc *scope) error {
 	sc.reportSwitch(r)
 	sc.status.Database = v1alpha1.DatabaseStatus{Type: v1alpha1.DatabaseSQLite, ClaimName: s.ClaimName}
 	if was := sc.appView.Status.Database; was.ClaimName == s.ClaimName {
-		sc.status.Database.Bytes = was.Bytes
+		sc.status.Database.Bytes, sc.status.Database.Schema = was.Bytes, was.Schema
 	}
 	if was := sc.appView.Status.Database; s.Backup != nil && was.BackupClaimName == s.Backup.ClaimName {
 		sc.status.Database.LastBackupTime = was.LastBackupTime

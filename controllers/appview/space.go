@@ -27,6 +27,7 @@ const (
 type seenSpace struct {
 	state *names.DatabaseState // nil: nothing
 	until time.Time            // when it is asked again
+	pod   types.UID            // which said so; another one may be of another release
 }
 
 // space says when there is no room for the SQLite database. The server then goes on with what needs no write.
@@ -40,9 +41,10 @@ func (r *Reconciler) space(ctx context.Context, sc *scope, pods []corev1.Pod) {
 		if !stays(p) {
 			continue
 		}
-		if requested || !now.Before(said.until) {
+		if requested || !now.Before(said.until) || said.pod != p.UID {
 			said.until = now.Add(spaceEvery)
 			if got, err := r.servers.readiness.Ready(ctx, p.Status.PodIP); err == nil {
+				said.pod = p.UID
 				if said.state = got.Database; full(said.state, false) {
 					said.until = now.Add(fullEvery)
 				}
@@ -55,6 +57,7 @@ func (r *Reconciler) space(ctx context.Context, sc *scope, pods []corev1.Pod) {
 	if said.state == nil {
 		return
 	}
+	sc.status.Database.Schema = said.state.Schema
 	sc.status.Database.Bytes = (said.state.Bytes + spaceStep - 1) / spaceStep * spaceStep
 	was := sc.conditions.Get(v1alpha1.ConditionDatabaseReady)
 	if was == nil || was.Reason != v1alpha1.ReasonClaimBound && was.Reason != v1alpha1.ReasonNotRequired || !full(said.state, sc.wasFull()) {

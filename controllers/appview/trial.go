@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/controllers/internal/apply"
 	"atcr.io/operator/controllers/render"
 )
@@ -30,8 +31,8 @@ const (
 )
 
 // tryImage says whether the Deployment is to stay as it is. A server with SQLite is gone before the next one starts, so an
-// image that nobody can pull would end it: another pod pulls a new image first, and the server is only replaced, with all
-// that has changed and once, when that has worked.
+// image that nobody can pull, or that is older than the database, would end it: another pod pulls a new image first and has
+// it say which schema it knows, and the server is only replaced, with all that has changed and once, when that has worked.
 func (r *Reconciler) tryImage(ctx context.Context, sc *scope, live *appsv1.Deployment) (bool, error) {
 	wanted := sc.settings.Image
 	pods, err := r.trials(ctx, sc)
@@ -103,9 +104,14 @@ func (r *Reconciler) judge(ctx context.Context, sc *scope, pod *corev1.Pod, live
 		sc.hold(live, available{reason: v1alpha1.ReasonRollingOut, message: fmt.Sprintf("pod %s, which tries image %s, was turned away by its node: another is made", pod.Name, wanted)})
 		return true, r.deleteAfter(ctx, sc, pod, trialAgain-age)
 	case end != nil:
-		sc.hold(live, available{reason: v1alpha1.ReasonCrashLooping, message: fmt.Sprintf(
-			"image %s ends with exit code %d when it is to say its version, so it is no server: check spec.image; kubectl logs %s says why",
-			wanted, end.ExitCode, pod.Name)})
+		why := available{reason: v1alpha1.ReasonCrashLooping, message: fmt.Sprintf(
+			"image %s ends with exit code %d when it is to say which database it knows, so it is no server of this release: check spec.image; kubectl logs %s says why",
+			wanted, end.ExitCode, pod.Name)}
+		if word, ok := names.ParseTermination(end.Message); ok && word.Reason == names.EndedSchemaTooNew {
+			sentence, reason := explain(word)
+			why = available{reason: reason, message: fmt.Sprintf("image %s is too old: %s", wanted, sentence)}
+		}
+		sc.hold(live, why)
 		return true, r.deleteAfter(ctx, sc, pod, trialMost-sc.now.Sub(end.FinishedAt.Time)) // and once more
 	case found && trouble.reason != v1alpha1.ReasonUnschedulable:
 		sc.hold(live, trouble)
@@ -138,7 +144,7 @@ func turnedAway(p *corev1.Pod) bool {
 // hold says why the Deployment stays as it is. While an image that failed is tried once more, that is still why.
 func (sc *scope) hold(live *appsv1.Deployment, why available) {
 	if before := sc.conditions.Get(v1alpha1.ConditionAvailable); why.reason == v1alpha1.ReasonRollingOut && before != nil &&
-		(before.Reason == v1alpha1.ReasonImagePullFailed || before.Reason == v1alpha1.ReasonCrashLooping) &&
+		slices.Contains([]string{v1alpha1.ReasonImagePullFailed, v1alpha1.ReasonCrashLooping, v1alpha1.ReasonSchemaTooNew}, before.Reason) &&
 		strings.HasPrefix(before.Message, "image "+sc.settings.Image+" ") {
 		said, _, _ := strings.Cut(before.Message, besides)
 		sc.held = available{reason: before.Reason, message: said}

@@ -141,6 +141,32 @@ func next[T client.Object](t *testing.T, w watch.Interface) T {
 	}
 }
 
+// An operator that is rolled back brings the image of its own release.
+func TestAnImageOlderThanTheDatabaseTakesNoServersPlace(t *testing.T) {
+	t.Parallel()
+	var servers controltest.Servers
+	e, av := running(t, appView("registry"), servers.Asked())
+	e.Serving(deployment(e), "10.1.6.1")
+	servers.Answer("10.1.6.1", names.Ready{Status: names.StatusOK, Database: &names.DatabaseState{Bytes: 1, Free: 1 << 30, Schema: 8}})
+	controltest.Annotate(e, av, v1alpha1.AnnotationReconcile, "ask")
+	e.Until("the schema is known", func() bool { return e.AppView("registry", "Ready=True").Status.Database.Schema == 8 })
+	before := deployment(e).Generation
+
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Image = controltest.Old })
+	got := e.AppView("registry", "Ready=False/SchemaTooNew", "Available=False/SchemaTooNew", "DatabaseReady=True", "Reconciling=True")
+	for _, says := range []string{controltest.Old, "schema 8", "knows 7", "restore a backup", "stays as it is, with image " + controltest.Image} {
+		require.Contains(t, condition(got, "Available").Message, says)
+	}
+	require.Equal(t, "--database-has=8", trials(e)[0].Spec.Containers[0].Args[1])
+	require.Equal(t, before, deployment(e).Generation, "the server that knows its database stays")
+	require.Equal(t, 1, e.Told("registry", "SchemaTooNew"))
+
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Image = "" })
+	e.AppView("registry", "Ready=True", "Available=True")
+	e.Until("the pod that tried it is gone", func() bool { return len(trials(e)) == 0 })
+	require.Equal(t, before, deployment(e).Generation)
+}
+
 func TestAnImageThatRunsIsTriedFirstAndRolledOut(t *testing.T) {
 	t.Parallel()
 	e, av := running(t, appView("registry", func(s *v1alpha1.AppViewSpec) {
@@ -158,7 +184,7 @@ func TestAnImageThatRunsIsTriedFirstAndRolledOut(t *testing.T) {
 		av.Spec.Logging.Level = "debug"
 	})
 	tried := next[*corev1.Pod](t, w)
-	require.Equal(t, []string{"--version"}, tried.Spec.Containers[0].Args)
+	require.Equal(t, []string{"schema", "--database-has=0"}, tried.Spec.Containers[0].Args)
 	require.Equal(t, "registry.test/atcr-appview:v1", tried.Spec.Containers[0].Image)
 	require.Equal(t, []corev1.LocalObjectReference{{Name: "pull"}}, tried.Spec.ImagePullSecrets)
 	require.Equal(t, map[string]string{"disk": "fast"}, tried.Spec.NodeSelector)

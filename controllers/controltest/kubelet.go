@@ -18,11 +18,12 @@ import (
 )
 
 // Unpullable is an image that [Env.Kubelet] cannot pull, NoServer one that ends with an error, and Slow one that no node has
-// begun to pull.
+// begun to pull. Old knows schema 7 of the database and no later one.
 const (
 	Unpullable = "registry.test/nowhere:v1"
 	NoServer   = "registry.test/no-server:v1"
 	Slow       = "registry.test/slow:v1"
+	Old        = "registry.test/old:v1"
 )
 
 // Kubelet stands in for the controller-manager and the kubelet in the test's namespace from now on: claims are bound,
@@ -90,6 +91,10 @@ func Run(d *appsv1.Deployment) {
 func try(p *corev1.Pod) {
 	c := corev1.ContainerStatus{Name: p.Spec.Containers[0].Name, Image: p.Spec.Containers[0].Image}
 	switch c.Image {
+	case Old:
+		p.Status.Phase = corev1.PodFailed
+		c.State.Terminated = &corev1.ContainerStateTerminated{ExitCode: 1, FinishedAt: metav1.Now(),
+			Message: `{"reason":"SchemaTooNew","have":8,"known":7}`}
 	case Slow:
 		return
 	case Unpullable:

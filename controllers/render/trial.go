@@ -1,6 +1,7 @@
 package render
 
 import (
+	"fmt"
 	"maps"
 
 	corev1 "k8s.io/api/core/v1"
@@ -9,6 +10,7 @@ import (
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/appview/config/names"
 )
 
 // trialName is the name label of pods that try an image, so that they are no server's.
@@ -25,9 +27,9 @@ func IsTrial(p *corev1.Pod) bool { return p.Labels[labelName] == trialName }
 // TrialName is the pod that tries an image.
 func TrialName(name, image string) string { return name + "-trial-" + ConsumedHash([]byte(image))[:8] }
 
-// Trial is a pod that pulls an image, if it can be where the server runs, and has it say its version. It has no volumes and
-// no secret but those to pull with, and the labels and annotations of the server's pods: policies and what injects
-// containers go by them.
+// Trial is a pod that pulls an image, if it can be where the server runs, and has it say whether it knows the schema of the
+// database; 0: nobody has said which that is. It has no volumes and no secret but those to pull with, and the labels and
+// annotations of the server's pods: policies and what injects containers go by them.
 func Trial(av *v1alpha1.AppView, s Settings, node string) *corev1.Pod {
 	template := podTemplate(av, s, "")
 	maps.Copy(template.Labels, TrialSelector(av.Name))
@@ -35,7 +37,9 @@ func Trial(av *v1alpha1.AppView, s Settings, node string) *corev1.Pod {
 	spec := template.Spec
 	spec.Volumes, spec.TopologySpreadConstraints = nil, nil
 	spec.WithRestartPolicy(corev1.RestartPolicyNever).WithTerminationGracePeriodSeconds(1)
-	c := corev1ac.Container().WithName(ServerContainer).WithImage(s.Image).WithArgs("--version").
+	c := corev1ac.Container().WithName(ServerContainer).WithImage(s.Image).
+		WithArgs(names.CommandSchema, fmt.Sprintf("--%s=%d", names.FlagDatabaseHas, av.Status.Database.Schema)).
+		WithEnv(corev1ac.EnvVar().WithName(names.TerminationLog).WithValue(names.PathTermination)).
 		WithSecurityContext(spec.Containers[0].SecurityContext).
 		WithResources(corev1ac.ResourceRequirements().
 			WithRequests(corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("32Mi")}).

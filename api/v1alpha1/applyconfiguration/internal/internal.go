@@ -392,6 +392,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: lastBackupTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: schema
+      type:
+        scalar: numeric
     - name: type
       type:
         namedType: io.atcr.operator.api.v1alpha1.DatabaseType

@@ -18,6 +18,9 @@ type DatabaseStatusApplyConfiguration struct {
 	ClaimName *string `json:"claimName,omitempty"`
 	// bytes of the SQLite file in steps of 16 MiB, as the server said last. It is asked every ten minutes.
 	Bytes *int64 `json:"bytes,omitempty"`
+	// schema is the version of the SQLite file's tables, as the server said last. An image that does not know it does not
+	// take the server's place.
+	Schema *int64 `json:"schema,omitempty"`
 	// backupClaimName is the claim that its backups are on.
 	BackupClaimName *string `json:"backupClaimName,omitempty"`
 	// lastBackupTime is when the newest backup was made, as the server said last.
@@ -51,6 +54,14 @@ func (b *DatabaseStatusApplyConfiguration) WithClaimName(value string) *Database
 // If called multiple times, the Bytes field is set to the value of the last call.
 func (b *DatabaseStatusApplyConfiguration) WithBytes(value int64) *DatabaseStatusApplyConfiguration {
 	b.Bytes = &value
+	return b
+}
+
+// WithSchema sets the Schema field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Schema field is set to the value of the last call.
+func (b *DatabaseStatusApplyConfiguration) WithSchema(value int64) *DatabaseStatusApplyConfiguration {
+	b.Schema = &value
 	return b
 }
 
