@@ -1,12 +1,10 @@
 package index
 
 import (
-	"container/list"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -136,68 +134,5 @@ func (m *Mirror) fill(ctx context.Context, row *Manifest) {
 	})
 	if err != nil {
 		m.Log.InfoContext(ctx, "a manifest's references are not known: its bytes cannot be read", "did", row.DID, "digest", row.Digest, "error", err)
-	}
-}
-
-// byteCache keeps the manifests used last, bounded by their bytes.
-type byteCache struct {
-	mu    sync.Mutex
-	limit int64
-	used  int64
-	order *list.List // of digest; front is newest
-	items map[digest.Digest]*cacheItem
-}
-
-type cacheItem struct {
-	place *list.Element
-	body  []byte
-	used  bool // since [byteCache.takeUsed]
-}
-
-// perItem is what an entry costs besides its body.
-const perItem = 400
-
-func newByteCache(limit int64) *byteCache {
-	return &byteCache{limit: limit, order: list.New(), items: map[digest.Digest]*cacheItem{}}
-}
-
-func (c *byteCache) get(d digest.Digest) ([]byte, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	item, ok := c.items[d]
-	if !ok {
-		return nil, false
-	}
-	c.order.MoveToFront(item.place)
-	item.used = true
-	return item.body, true
-}
-
-// takeUsed are the manifests that were used since it was called before.
-func (c *byteCache) takeUsed() (used []digest.Digest) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for d, item := range c.items {
-		if item.used {
-			item.used = false
-			used = append(used, d)
-		}
-	}
-	return used
-}
-
-func (c *byteCache) put(d digest.Digest, b []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ok := c.items[d]; ok || int64(len(b)) > c.limit/4 {
-		return
-	}
-	c.items[d] = &cacheItem{c.order.PushFront(d), b, true}
-	c.used += int64(len(b)) + perItem
-	for c.used > c.limit {
-		oldest := c.order.Back()
-		d := c.order.Remove(oldest).(digest.Digest)
-		c.used -= int64(len(c.items[d].body)) + perItem
-		delete(c.items, d)
 	}
 }

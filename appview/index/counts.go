@@ -7,6 +7,7 @@ const (
 	CacheBytes      = "bytes"      // a manifest's bytes
 	CacheManifest   = "manifest"   // whether a repository has a digest, and its row
 	CacheTag        = "tag"        // what a tag names
+	CacheReferrers  = "referrers"  // a page of a list of referrers
 	CacheRepository = "repository" // whether the DID has anything under a name
 )
 
@@ -59,7 +60,7 @@ type counters struct {
 
 func newCounters() *counters {
 	c := &counters{syncs: newCounter(SyncUnchanged, SyncRead, SyncTruncated, SyncFailed), corrupt: newCounter(CorruptPDS, CorruptStore),
-		lookups: map[string]counter{CacheBytes: newCounter(Hit, Miss)}}
+		lookups: map[string]counter{CacheBytes: newCounter(Hit, Miss), CacheReferrers: newCounter(Hit, Miss)}}
 	for _, cache := range []string{CacheManifest, CacheTag, CacheRepository} {
 		c.lookups[cache] = newCounter(Hit, Absent, Miss)
 	}

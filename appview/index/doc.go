@@ -5,8 +5,9 @@
 //   - mirror.go: [Mirror], and how it stays current
 //   - takeup.go: how much of what a PDS lists is taken up, and in which transactions; unread.go: what is dropped again
 //   - generation.go: whether what is remembered is still so, also when another replica writes
-//   - read.go: tags, manifests, repositories; referrers.go: who names a manifest as subject
-//   - bytes.go: manifest bytes: memory, store, PDS, and never without checking the digest
+//   - read.go: tags, manifests, repositories; referrers.go: who names a manifest as subject, and pages.go: lists of
+//     them as they were answered
+//   - bytes.go: manifest bytes: memory (bytecache.go), store, PDS, and never without checking the digest
 //   - write.go, delete.go: one atomic applyWrites per change, in a queue per DID
 //   - rows.go: the SQL
 //   - handles.go: whose images a handle has named, for the day when it moves to another account

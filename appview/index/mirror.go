@@ -40,7 +40,8 @@ type Config struct {
 	// TTL is how old the mirror of a DID may be before a tag is answered from it; a manifest that is there is
 	// answered at any age, since a digest never changes.
 	TTL time.Duration
-	// CacheBytes bounds the manifest bytes kept in memory, StoreBytes those kept in the store; see [Mirror.Sweep].
+	// CacheBytes bounds the manifest bytes kept in memory, and four times the pages of referrers; StoreBytes those kept in
+	// the store, see [Mirror.Sweep].
 	CacheBytes, StoreBytes int64
 	Now                    func() time.Time
 }
@@ -55,7 +56,8 @@ type Mirror struct {
 	queues *lru.Cache[syntax.DID, *queue]
 	mu     sync.Mutex // guards creation of queues
 	flight singleflight.Group
-	bytes  *byteCache
+	bytes  *byteCache[digest.Digest]
+	pages  *byteCache[pageKey]
 	parses *semaphore.Weighted // of bytes; see [Mirror.Document]
 	recent *lru.Cache[answerKey, answer]
 	absent *lru.Cache[answerKey, answer] // what is not there; apart, so that asking for much of it costs no good answers
@@ -90,7 +92,7 @@ func New(c Config) *Mirror {
 	profiled, _ := lru.New[syntax.DID, struct{}](50_000)
 	recent, _ := lru.New[answerKey, answer](20_000)
 	absent, _ := lru.New[answerKey, answer](5_000)
-	return &Mirror{Config: c, queues: queues, bytes: newByteCache(c.CacheBytes), parses: semaphore.NewWeighted(parseRoom), recent: recent, absent: absent, chosen: chosen, profiled: profiled,
+	return &Mirror{Config: c, queues: queues, bytes: newByteCache[digest.Digest](c.CacheBytes), pages: newByteCache[pageKey](c.CacheBytes / 4), parses: semaphore.NewWeighted(parseRoom), recent: recent, absent: absent, chosen: chosen, profiled: profiled,
 		counts: newCounters(), allRows: maxAllRows}
 }
 

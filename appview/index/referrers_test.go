@@ -124,7 +124,7 @@ func TestReadingReferrersEndsWhereTheirAnnotationsFillAPage(t *testing.T) {
 func TestFewManifestsAreParsedAtATime(t *testing.T) {
 	now := time.Now()
 	m := bare(t, storetest.New(t, storetest.Memory), &now, 64<<20)
-	m.bytes = newByteCache(64 << 20)
+	m.bytes = newByteCache[digest.Digest](64 << 20)
 	var rows []*Manifest
 	for i := range 5 {
 		text := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"a/b","digest":%q,"size":1},"layers":[],"annotations":{"%d":"`, digest.FromString("c"), i)

@@ -72,6 +72,11 @@ func writeJSON(w http.ResponseWriter, req *http.Request, contentType string, v a
 	if err != nil {
 		return fmt.Errorf("write answer: %w", err)
 	}
+	writeBody(w, req, contentType, body)
+	return nil
+}
+
+func writeBody(w http.ResponseWriter, req *http.Request, contentType string, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
@@ -79,5 +84,4 @@ func writeJSON(w http.ResponseWriter, req *http.Request, contentType string, v a
 	if req.Method != http.MethodHead {
 		_, _ = w.Write(body) // the client may have left
 	}
-	return nil
 }

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -41,25 +42,17 @@ func (r *Registry) listReferrers(w http.ResponseWriter, q *request) error {
 	query := q.URL.Query()
 	artifactType := query.Get("artifactType")
 	last := query.Get("last")
-	var list []referrer
+	var body []byte
 	var next digest.Digest
 	err := r.byAuthor(q, func() (err error) {
-		if list, next, err = r.referrers(q, d, artifactType, last); err == nil && len(list) == 0 && next == "" {
-			return index.ErrNotFound
-		}
+		body, next, err = r.referrersPage(q, index.ReferrersKey{Repository: q.Name.Repository, Subject: d, ArtifactType: artifactType, Last: last})
 		return err
 	})
-	if err != nil && !errors.Is(err, index.ErrNotFound) {
+	if errors.Is(err, index.ErrNotFound) {
+		body = []byte(noReferrers)
+	} else if err != nil {
 		return err
 	}
-	if list == nil {
-		list = []referrer{}
-	}
-	out := struct {
-		SchemaVersion int        `json:"schemaVersion"`
-		MediaType     string     `json:"mediaType"`
-		Manifests     []referrer `json:"manifests"`
-	}{2, spec.MediaTypeImageIndex, list}
 	if artifactType != "" {
 		w.Header().Set("OCI-Filters-Applied", "artifactType")
 	}
@@ -71,31 +64,65 @@ func (r *Registry) listReferrers(w http.ResponseWriter, q *request) error {
 		w.Header().Set("Link", nextLink("/v2/"+q.Name.String()+"/referrers/"+string(d), link))
 	}
 	w.Header().Set("Cache-Control", "no-cache")
-	return writeJSON(w, q.Request, spec.MediaTypeImageIndex, out)
+	writeBody(w, q.Request, spec.MediaTypeImageIndex, body)
+	return nil
 }
 
-// referrers is one page of them, of q.Owner's, and the digest that the next page begins after; empty when there is none.
-func (r *Registry) referrers(q *request, d digest.Digest, artifactType, last string) (list []referrer, next digest.Digest, err error) {
+const noReferrers = `{"schemaVersion":2,"mediaType":"` + spec.MediaTypeImageIndex + `","manifests":[]}`
+
+// referrersPage is the body of an answer, and the digest that the next page begins after; [index.ErrNotFound] when there are
+// none. What is remembered of it has the digest in its first line.
+func (r *Registry) referrersPage(q *request, of index.ReferrersKey) (body []byte, next digest.Digest, err error) {
+	page, err := r.Records.Page(q.Context(), q.Owner, of, func() ([]byte, bool, error) {
+		list, next, lasting, err := r.referrers(q, of.Subject, of.ArtifactType, of.Last)
+		if err == nil && len(list) == 0 && next == "" {
+			err = index.ErrNotFound
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		body, err := json.Marshal(struct {
+			SchemaVersion int        `json:"schemaVersion"`
+			MediaType     string     `json:"mediaType"`
+			Manifests     []referrer `json:"manifests"`
+		}{2, spec.MediaTypeImageIndex, list})
+		return slices.Concat([]byte(next), []byte("\n"), body), lasting, err
+	})
+	line, body, _ := bytes.Cut(page, []byte("\n"))
+	return body, digest.Digest(line), err
+}
+
+// referrers is one page of them, of q.Owner's, and the digest that the next page begins after; empty when there is none. It
+// lasts as long as the owner's records unless bytes say more than these: those of an index, or of a referrer that was not read.
+func (r *Registry) referrers(q *request, d digest.Digest, artifactType, last string) (list []referrer, next digest.Digest, lasting bool, err error) {
 	found, more, err := r.Records.Referrers(q.Context(), q.Owner, q.Name.Repository, d, artifactType, last, referrersPage, referrersBytes)
 	if err != nil {
-		return nil, "", err
+		return nil, "", false, err
 	}
+	list, lasting = make([]referrer, 0, len(found)), true
 	for _, m := range found {
+		lasting = lasting && m.Size > 0
 		list = append(list, referrer{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size, ArtifactType: m.ArtifactType, Annotations: m.Annotations})
 	}
 	if more {
 		next = list[len(list)-1].Digest
 	}
-	tagged, end, err := r.taggedReferrers(q, d, artifactType, last, next)
-	if err != nil {
-		return nil, "", err
-	}
-	if list = append(list, tagged...); end != "" {
-		next = end
+	fallback, err := r.Records.Tagged(q.Context(), q.Owner, q.Name.Repository, referrersTag(d))
+	if err == nil {
+		lasting = false
+		tagged, end, err := r.taggedReferrers(q, fallback, d, artifactType, last, next)
+		if err != nil {
+			return nil, "", false, err
+		}
+		if list = append(list, tagged...); end != "" {
+			next = end
+		}
+	} else if !errors.Is(err, index.ErrNotFound) {
+		return nil, "", false, err
 	}
 	slices.SortFunc(list, func(a, b referrer) int { return strings.Compare(string(a.Digest), string(b.Digest)) })
 	list, next = cut(list, next)
-	return list, next, nil
+	return list, next, lasting, nil
 }
 
 // cut ends a page after next, if it is not the last, and where its limits are reached. The first referrer is always in it.
@@ -113,20 +140,13 @@ func cut(list []referrer, next digest.Digest) ([]referrer, digest.Digest) {
 	return list, next
 }
 
-// taggedReferrers are the manifests that only the index under the fall-back tag of d names (distribution-spec 1.1,
+// taggedReferrers are the manifests that only fallback names, the index under the fall-back tag of d (distribution-spec 1.1,
 // "Referrers Tag Schema"): clients keep them there for registries without the referrers API, copies bring the tag along,
 // and they may lack a subject. Those with the subject are found by their records. What cannot be served is left out. They
 // are those after last, up to until if it is not empty; end is where the limits of a page ended the search, if they did.
-func (r *Registry) taggedReferrers(q *request, d digest.Digest, artifactType, last string, until digest.Digest) (list []referrer, end digest.Digest, err error) {
-	tagged, err := r.Records.Tagged(q.Context(), q.Owner, q.Name.Repository, referrersTag(d))
-	if errors.Is(err, index.ErrNotFound) {
-		return nil, "", nil
-	}
-	if err != nil {
-		return nil, "", err
-	}
+func (r *Registry) taggedReferrers(q *request, fallback *index.Manifest, d digest.Digest, artifactType, last string, until digest.Digest) (list []referrer, end digest.Digest, err error) {
 	var entries []digest.Digest
-	if err := r.document(q, tagged, func(doc *spec.Document, _ int64) {
+	if err := r.document(q, fallback, func(doc *spec.Document, _ int64) {
 		for _, entry := range doc.Manifests {
 			if string(entry.Digest) > last && (until == "" || entry.Digest <= until) {
 				entries = append(entries, entry.Digest)

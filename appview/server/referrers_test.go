@@ -74,6 +74,42 @@ func TestAManifestWithMegabytesOfAnnotationsIsServedWholeAndListedWithout(t *tes
 	}
 }
 
+// A list is answered from memory as it was, until anything of the owner's changes, at whatever replica.
+func TestAListOfReferrersIsRememberedUntilTheNextPushOrDeletionAtAnyReplica(t *testing.T) {
+	a, b := replicas(t, servertest.Options{})
+	config := push(t, a, app, []byte("{}"))
+	subject := digest.FromString("subject")
+	all := client{t, a.Token(servertest.Alice, "repository:"+app+":pull,push,delete")}
+	want := map[digest.Digest]map[string]string{}
+	seen := func() {
+		t.Helper()
+		for _, w := range []*servertest.World{a, b} {
+			for range 2 {
+				listed, _ := referrerPages(t, all, w, subject)
+				require.Equal(t, want, listed)
+			}
+		}
+	}
+	seen()
+	from, to := a, b
+	for i := range 4 {
+		n := fmt.Sprint(i)
+		body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/b","digest":%q,"size":2},"layers":[],
+			"subject":{"mediaType":%q,"digest":%q,"size":7},"annotations":{"n":%q}}`, ociImage, config, ociImage, subject, n)
+		require.Equal(t, http.StatusCreated, putManifest(from, servertest.Alice, app, string(digest.FromBytes(body)), body).StatusCode)
+		want[digest.FromBytes(body)] = map[string]string{"n": n}
+		seen()
+		from, to = to, from
+	}
+	require.Contains(t, scrape(t, to.DebugURL), `atcr_cache_requests_total{cache="referrers",result="hit"} 4`, "of the second look after each push")
+	for d := range want {
+		require.Equal(t, http.StatusAccepted, all.do(to, http.MethodDelete, "/v2/"+app+"/manifests/"+string(d), nil).StatusCode)
+		delete(want, d)
+		seen()
+		from, to = to, from
+	}
+}
+
 // Of manifests that only an index under the fall-back tag names, a request reads as many as it shows.
 func TestAPageOfTaggedReferrersReadsNoMoreThanItShows(t *testing.T) {
 	const all = 80
