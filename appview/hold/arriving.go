@@ -20,6 +20,7 @@ type arriving struct {
 	mu      sync.Mutex
 	uploads map[string]*arrival
 	users   map[syntax.DID]int64
+	whole   map[syntax.DID]int // blobs that come whole, by user
 }
 
 type arrival struct {
@@ -28,7 +29,7 @@ type arrival struct {
 }
 
 func newArriving() *arriving {
-	return &arriving{uploads: map[string]*arrival{}, users: map[syntax.DID]int64{}}
+	return &arriving{uploads: map[string]*arrival{}, users: map[syntax.DID]int64{}, whole: map[syntax.DID]int{}}
 }
 
 // add counts bytes of an upload, unless its user has no limit (0) or would have more than most.
@@ -46,6 +47,25 @@ func (a *arriving) add(id string, did syntax.DID, n, most int64) (fits bool) {
 	u.bytes += n
 	a.count(did, n)
 	return true
+}
+
+// begin counts one more blob that comes whole, unless its user sends most already.
+func (a *arriving) begin(did syntax.DID, most int) (ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.whole[did] >= most {
+		return false
+	}
+	a.whole[did]++
+	return true
+}
+
+func (a *arriving) end(did syntax.DID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.whole[did]--; a.whole[did] == 0 {
+		delete(a.whole, did)
+	}
 }
 
 func (a *arriving) count(did syntax.DID, n int64) {
@@ -82,24 +102,52 @@ func (s *Server) touching(next http.Handler) http.Handler {
 				return
 			}
 		}
-		b := &arrivingBody{ReadCloser: r.Body, s: s, ctx: ctx, id: id, did: did, noted: s.now()}
-		if did != "" {
-			b.most = s.space(did)
-		}
+		b := &arrivingBody{counted: s.counted(r.Body, id, did), ctx: ctx, noted: s.now()}
 		r.Body = b
 		next.ServeHTTP(w, r)
 		b.done()
 	})
 }
 
+// whole counts a blob that comes whole until its end: it is one more upload of its user, and its bytes are of one.
+func (s *Server) whole(body io.ReadCloser, did syntax.DID) (_ io.ReadCloser, end func(), ok bool) {
+	if !s.arriving.begin(did, s.cfg.MaxUploads) {
+		return nil, nil, false
+	}
+	id := storage.NewUploadID()
+	return s.counted(body, id, did), func() { s.arriving.forget(id); s.arriving.end(did) }, true
+}
+
+// counted is a body that ends when its user, if there is one, has too much in progress.
+type counted struct {
+	io.ReadCloser
+	s    *Server
+	id   string
+	did  syntax.DID
+	most int64 // 0: it is not counted
+}
+
+func (s *Server) counted(body io.ReadCloser, id string, did syntax.DID) counted {
+	c := counted{ReadCloser: body, s: s, id: id, did: did}
+	if did != "" {
+		c.most = s.space(did)
+	}
+	return c
+}
+
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	if c.most > 0 && n > 0 && !c.s.arriving.add(c.id, c.did, int64(n), c.most) {
+		c.s.metrics.refusals.Inc()
+		return 0, c.s.tooMuchInProgress(c.did, c.most)
+	}
+	return n, err
+}
+
 // arrivingBody counts a body, and notes now and then that it still comes.
 type arrivingBody struct {
-	io.ReadCloser
-	s     *Server
+	counted
 	ctx   context.Context
-	id    string
-	did   syntax.DID
-	most  int64 // 0: it is not counted
 	noted time.Time
 	bytes int64
 	whole bool
@@ -108,11 +156,7 @@ type arrivingBody struct {
 const bodyNote = time.Minute
 
 func (b *arrivingBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if b.most > 0 && n > 0 && !b.s.arriving.add(b.id, b.did, int64(n), b.most) {
-		b.s.metrics.refusals.Inc()
-		return 0, b.s.tooMuchInProgress(b.did, b.most)
-	}
+	n, err := b.counted.Read(p)
 	b.bytes += int64(n)
 	b.whole = err == io.EOF
 	if now := b.s.now(); n > 0 && now.Sub(b.noted) >= bodyNote {

@@ -5,7 +5,7 @@
 //   - identity.go: the hold's DID, its key and its DID document; plc.go: a did:plc, made and kept up to date
 //   - token.go, access.go: who calls (service tokens), and what captain and crew may do
 //   - crew.go: captain and crew records; bootstrap at start, requestCrew, updateCrewTier
-//   - upload.go, blob.go: the way of a blob in (in parts, or whole) and out; sweep.go ends uploads without
+//   - upload.go (in parts), whole.go (in one request): the way of a blob in; blob.go: out; sweep.go ends uploads without
 //     progress, and removes stray parts
 //   - quota.go: tiers and reservations; space.go: what one user may have here, named by manifests or not, and
 //     arriving.go: in uploads in progress
@@ -16,6 +16,6 @@
 //   - health.go, metrics.go (listed in metrics.md), observe.go, serve.go: operations
 //
 // Folders: storage (drivers), ledger (SQLite: links, uploads), xrpc (answers), slow (deadlines that move with
-// progress). The protocol is facts/atcr-protocol.md section 2 with the extensions that upload.go, blob.go, quota.go
-// and notify.go name. For operators: hold.md.
+// progress). The protocol is facts/atcr-protocol.md section 2 with the extensions that upload.go, whole.go, blob.go,
+// quota.go and notify.go name. For operators: hold.md.
 package hold

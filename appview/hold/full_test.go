@@ -3,8 +3,10 @@ package hold_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -43,6 +45,13 @@ func (f full) Complete(ctx context.Context, id string, d digest.Digest, parts []
 	return f.Driver.Complete(ctx, id, d, parts)
 }
 
+func (f full) Receive(alg digest.Algorithm, body io.Reader) (storage.Received, error) {
+	if err := f.problem(); err != nil {
+		return nil, err
+	}
+	return f.Driver.(storage.Receiver).Receive(alg, body)
+}
+
 func TestAFullDiskIsOneClearErrorAndNothingIsVisible(t *testing.T) {
 	w := newWorld(t, public)
 	disk := &atomic.Bool{}
@@ -50,7 +59,8 @@ func TestAFullDiskIsOneClearErrorAndNothingIsVisible(t *testing.T) {
 	id := w.begin(alice)
 	part, d := w.part(alice, id, 1, []byte("blob")), digest.FromString("blob")
 	disk.Store(true)
-	for _, a := range []reply{w.call(alice, "io.atcr.hold.initiateUpload", object{"digest": "x"}), w.complete(alice, id, d, part)} {
+	for _, a := range []reply{w.call(alice, "io.atcr.hold.initiateUpload", object{"digest": "x"}), w.complete(alice, id, d, part),
+		w.whole(alice, d, strings.NewReader("blob"))} {
 		require.Equal(t, http.StatusInsufficientStorage, a.status, "%s", a.body)
 		require.Equal(t, "StorageFull", a.errorName())
 		require.NotContains(t, string(a.body), "secret")

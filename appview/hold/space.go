@@ -53,7 +53,8 @@ func (s *Server) underQuota(ctx context.Context, did syntax.DID) error {
 	return err
 }
 
-// link gives a verified blob to whoever uploaded it. One for which there is no space is given up with its upload.
+// link gives a verified blob to whoever uploaded it. One for which there is no space is given up, with its upload if it has
+// one.
 func (s *Server) link(ctx context.Context, u ledger.Upload) error {
 	space := s.space(u.DID)
 	err := s.ledger.CompleteUpload(ctx, u, space, s.now())
@@ -64,6 +65,9 @@ func (s *Server) link(ctx context.Context, u ledger.Upload) error {
 	}
 	if errors.As(err, &over) {
 		s.metrics.uploads.WithLabelValues("refused").Inc()
+		if u.ID == "" {
+			return s.noSpace(u.DID, over.Used, over.Needed, over.Limit)
+		}
 		if err := s.abandon(ctx, u.ID); err != nil {
 			s.log.ErrorContext(ctx, "removing an upload for which there is no space", "error", err)
 		}

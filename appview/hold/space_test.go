@@ -112,7 +112,7 @@ func TestAnEndlessBlobIsNotKept(t *testing.T) {
 	w := newWorld(t, tiered)
 	w.join(bob)
 	require.Equal(t, http.StatusForbidden, w.put(bob, w.begin(bob), 1, bytes.Repeat([]byte("x"), 31)))
-	require.Equal(t, "QuotaExceeded", w.whole(bob, w.begin(bob), digest.FromString("x"), strings.NewReader(strings.Repeat("x", 31))).errorName())
+	require.Equal(t, "QuotaExceeded", w.whole(bob, digest.FromString("x"), strings.NewReader(strings.Repeat("x", 31))).errorName())
 	w.push(bob, bytes.Repeat([]byte("x"), 30))
 	w.push(alice, bytes.Repeat([]byte("x"), 31)) // the captain has no limit
 }

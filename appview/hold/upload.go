@@ -13,10 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"atcr.io/operator/appview/hold/ledger"
-	"atcr.io/operator/appview/hold/slow"
 	"atcr.io/operator/appview/hold/storage"
 	"atcr.io/operator/appview/hold/xrpc"
-	"atcr.io/operator/appview/sqlitedb"
 )
 
 var (
@@ -32,8 +30,8 @@ func wrongDigest(err error) error {
 
 // initiateUpload answers io.atcr.hold.initiateUpload. The digest is the client's guess or any temporary name; only
 // its algorithm is used. Beyond the lexicon the answer names the preferred part size, whether one part may have any
-// length and be sent in chunks, that the digest will be verified here, whether uploadBlob takes a whole blob, and the
-// URL of the first part.
+// length and be sent in chunks, that the digest will be verified here, whether the next blobs may come whole by uploadBlob,
+// and the URL of the first part.
 func (s *Server) initiateUpload(w http.ResponseWriter, r *http.Request) error {
 	did, err := s.need(r, "io.atcr.hold.initiateUpload", blobWrite)
 	if err != nil {
@@ -69,9 +67,7 @@ func (s *Server) initiateUpload(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if errors.Is(err, ledger.ErrTooMany) {
-		w.Header().Set("Retry-After", "60")
-		return xrpc.Errorf(http.StatusTooManyRequests, "TooManyUploads",
-			"%s has %d uploads in progress, the most of this hold; complete or abort one, or wait: one that stands still for %s makes room.", did, s.cfg.MaxUploads, roomAfter)
+		return s.tooManyUploads(w, did)
 	}
 	if err != nil {
 		return err
@@ -88,6 +84,12 @@ func (s *Server) initiateUpload(w http.ResponseWriter, r *http.Request) error {
 	}
 	xrpc.WriteJSON(w, http.StatusOK, out)
 	return nil
+}
+
+func (s *Server) tooManyUploads(w http.ResponseWriter, did syntax.DID) error {
+	w.Header().Set("Retry-After", "60")
+	return xrpc.Errorf(http.StatusTooManyRequests, "TooManyUploads",
+		"%s has %d uploads in progress, the most of this hold; complete or abort one, or wait: one that stands still for %s makes room.", did, s.cfg.MaxUploads, roomAfter)
 }
 
 // roomAfter is how long an upload must have stood still to make room for another of its user: URLs of parts that were
@@ -180,14 +182,9 @@ func (s *Server) completeUpload(w http.ResponseWriter, r *http.Request) error {
 	if !storage.ValidUploadID(in.UploadID) {
 		return errUploadID
 	}
-	return s.completed(w, r, did, in.UploadID, d, parts)
-}
-
-// completed answers with the completion of an upload, which may have been before.
-func (s *Server) completed(w http.ResponseWriter, r *http.Request, did syntax.DID, id string, d digest.Digest, parts []storage.Part) error {
-	unlock := s.uploadLocks.lock(id) // another request may complete or abort it
+	unlock := s.uploadLocks.lock(in.UploadID) // another request may complete or abort it
 	defer unlock()
-	u, err := s.upload(r.Context(), id, did)
+	u, err := s.upload(r.Context(), in.UploadID, did)
 	if err != nil {
 		return err
 	}
@@ -200,53 +197,8 @@ func (s *Server) completed(w http.ResponseWriter, r *http.Request, did syntax.DI
 	default:
 		return errUploadID
 	}
-	xrpc.WriteJSON(w, http.StatusOK, map[string]any{"status": "completed", "digest": d, "size": u.Size})
+	xrpc.WriteJSON(w, http.StatusOK, completion(d, u.Size))
 	return nil
-}
-
-// methodUploadBlob takes the bytes of an upload and completes it: one request and one look at the caller's rights instead
-// of two, for storage that the bytes pass through the hold to in any case.
-const methodUploadBlob = "io.atcr.hold.uploadBlob"
-
-const (
-	wholePart = storage.MaxParts // the part that it makes: not one that an AppView has numbered, so that none is lost
-	bodyIdle  = time.Minute      // how long its bytes may stand still
-)
-
-// uploadBlob answers it. The upload and the digest are in the query, the body is the blob.
-func (s *Server) uploadBlob(w http.ResponseWriter, r *http.Request) error {
-	did, err := s.need(r, methodUploadBlob, blobWrite)
-	if err != nil {
-		return err
-	}
-	q := r.URL.Query()
-	id := q.Get("upload")
-	d, err := storage.ParseDigest(q.Get("digest"))
-	if err != nil {
-		return wrongDigest(err)
-	}
-	u, err := s.upload(r.Context(), id, did)
-	if err != nil {
-		return err
-	}
-	var parts []storage.Part
-	if u.Digest == "" {
-		etag, err := s.driver.(storage.Receiver).Receive(id, wholePart, slow.Reader(w, r.Body, bodyIdle))
-		switch {
-		case errors.Is(err, storage.ErrNoUpload): // it is gone, or another request has completed it just now
-		case sqlitedb.DiskFull(err), errors.As(err, new(*xrpc.Error)):
-			return err
-		case err != nil:
-			return xrpc.Errorf(http.StatusBadRequest, "UploadFailed", "The blob did not arrive whole; send it again.").Because(err)
-		}
-		parts = []storage.Part{{Number: wholePart, ETag: etag}}
-	}
-	err = s.completed(w, r, did, id, d, parts)
-	if errors.Is(err, storage.ErrMissingPart) {
-		return xrpc.Errorf(http.StatusServiceUnavailable, "CompletionFailed",
-			"Another request sends the same upload, and its bytes took the place of these; look whether the blob is there, or send it again.").Because(err)
-	}
-	return err
 }
 
 func partsOf(named []namedPart) ([]storage.Part, error) {
@@ -263,11 +215,9 @@ func partsOf(named []namedPart) ([]storage.Part, error) {
 // complete makes the blob, then links it to its owner, and only then gives the parts up: after a crash at any moment it
 // can be repeated. The caller holds the upload's lock; the blob's is held against a deletion of the same digest.
 func (s *Server) complete(ctx context.Context, u ledger.Upload, d digest.Digest, parts []storage.Part) (int64, error) {
-	defer s.collect(context.WithoutCancel(ctx), d) // runs after the lock is released
-	unlock, ok := s.blobLocks.rlockWithin(d.String(), s.removeTime)
-	if !ok {
-		return 0, xrpc.Errorf(http.StatusServiceUnavailable, "CompletionFailed",
-			"The storage is about to remove an earlier copy of the blob and does not come to an end; the parts are kept, so complete the upload again in a minute.")
+	unlock, err := s.placing(ctx, d)
+	if err != nil {
+		return 0, err
 	}
 	defer unlock()
 	if err := s.ledger.TouchUpload(ctx, u.ID, s.now()); err != nil {
@@ -289,10 +239,27 @@ func (s *Server) complete(ctx context.Context, u ledger.Upload, d digest.Digest,
 	} else {
 		s.arriving.forget(u.ID)
 	}
+	s.tellCompleted(size, start)
+	return size, nil
+}
+
+// placing keeps a blob from being removed while it is made and linked. The end of that collects it, since whoever wanted to
+// meanwhile has left it to that.
+func (s *Server) placing(ctx context.Context, d digest.Digest) (end func(), err error) {
+	collect := func() { s.collect(context.WithoutCancel(ctx), d) }
+	unlock, ok := s.blobLocks.rlockWithin(d.String(), s.removeTime)
+	if !ok {
+		collect()
+		return nil, xrpc.Errorf(http.StatusServiceUnavailable, "CompletionFailed",
+			"The storage is about to remove an earlier copy of the blob and does not come to an end; try again in a minute.")
+	}
+	return func() { unlock(); collect() }, nil
+}
+
+func (s *Server) tellCompleted(size int64, start time.Time) {
 	s.metrics.uploads.WithLabelValues("completed").Inc()
 	s.metrics.uploadedBytes.Add(float64(size))
 	s.metrics.completion.Observe(s.now().Sub(start).Seconds())
-	return size, nil
 }
 
 // incomplete is the answer to a completion that failed. An upload that can never be completed is given up.
@@ -306,8 +273,7 @@ func (s *Server) incomplete(ctx context.Context, id string, d digest.Digest, err
 	case errors.Is(err, storage.ErrDigestMismatch):
 		s.metrics.uploads.WithLabelValues("mismatched").Inc()
 		abandon()
-		return xrpc.Errorf(http.StatusBadRequest, "InvalidDigest",
-			"The uploaded bytes do not hash to %s, so they were discarded; upload the blob again.", d)
+		return errMismatch(d)
 	case errors.Is(err, storage.ErrMissingPart):
 		return xrpc.Errorf(http.StatusBadRequest, "MissingParts",
 			"A part is missing or is not the one that its ETag names; upload it again.").Because(err)

@@ -5,152 +5,136 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
 
+	"atcr.io/operator/appview/hold"
 	"atcr.io/operator/appview/hold/storage"
 )
 
-// whole sends a blob as the whole of an upload.
-func (w *world) whole(handle, id string, d digest.Digest, body io.Reader) reply {
+// whole sends a blob in one request.
+func (w *world) whole(handle string, d digest.Digest, body io.Reader) reply {
 	w.t.Helper()
-	query := url.Values{"upload": {id}, "digest": {string(d)}}
-	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.url+"/xrpc/io.atcr.hold.uploadBlob?"+query.Encode(), body)
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.url+"/xrpc/io.atcr.hold.uploadBlob?digest="+string(d), body)
 	require.NoError(w.t, err)
 	req.Header.Set("Authorization", "Bearer "+w.token(handle))
 	return w.do(req)
 }
 
+// inUploads is what the storage has of uploads and of blobs that come.
+func (w *world) inUploads() (names []string) {
+	w.t.Helper()
+	entries, err := os.ReadDir(filepath.Join(w.cfg.StorageRootDir, "uploads"))
+	require.NoError(w.t, err)
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
 func TestAWholeBlobIsUploadedInOneRequest(t *testing.T) {
 	w := newWorld(t, public)
 	blob := bytes.Repeat([]byte("layer"), 100_000)
-	for name, body := range map[string]io.Reader{"with its length": bytes.NewReader(blob), "in chunks": io.MultiReader(bytes.NewReader(blob))} {
-		id := w.begin(alice)
-		d := digest.FromBytes(blob)
-		a := w.whole(alice, id, d, body)
-		require.Equal(t, http.StatusOK, a.status, "%s: %s", name, a.body)
-		require.JSONEq(t, `{"status":"completed","digest":"`+string(d)+`","size":500000}`, string(a.body))
-		require.True(t, bytes.Equal(blob, w.pull(nobody, alice, d, nil).body))
-		require.Equal(t, a.body, w.whole(alice, id, d, strings.NewReader("whatever")).body, "a repeated request gets the same answer")
-		require.Equal(t, "InvalidUploadId", w.whole(alice, id, digest.FromString("y"), strings.NewReader("y")).errorName())
-		blob = append(blob[:0:0], blob...)
+	for _, alg := range storage.Algorithms {
+		d := alg.FromBytes(blob)
+		for name, body := range map[string]io.Reader{"with its length": bytes.NewReader(blob), "in chunks, again": io.MultiReader(bytes.NewReader(blob))} {
+			a := w.whole(alice, d, body)
+			require.Equal(t, http.StatusOK, a.status, "%s: %s", name, a.body)
+			require.JSONEq(t, `{"status":"completed","digest":"`+string(d)+`","size":500000}`, string(a.body))
+			require.True(t, bytes.Equal(blob, w.pull(nobody, alice, d, nil).body))
+		}
 	}
-	id, long := w.begin(alice), digest.SHA512.FromBytes(blob)
-	require.Equal(t, http.StatusOK, w.whole(alice, id, long, bytes.NewReader(blob)).status)
-	require.True(t, bytes.Equal(blob, w.pull(nobody, alice, long, nil).body))
-	entries, err := os.ReadDir(filepath.Join(w.cfg.StorageRootDir, "uploads"))
-	require.NoError(t, err)
-	require.Empty(t, entries)
+	empty := digest.FromString("")
+	require.Equal(t, http.StatusOK, w.whole(alice, empty, http.NoBody).status)
+	require.Empty(t, w.pull(nobody, alice, empty, nil).body)
+	require.Empty(t, w.inUploads())
 }
 
-func TestAWholeBlobOfTheWrongDigestEndsTheUpload(t *testing.T) {
+func TestAWholeBlobOfTheWrongDigestIsNotKept(t *testing.T) {
 	w := newWorld(t, public)
-	id, d := w.begin(alice), digest.FromString("what was meant")
-	require.Equal(t, "InvalidDigest", w.whole(alice, id, d, strings.NewReader("what was sent")).errorName())
+	d := digest.FromString("what was meant")
+	require.Equal(t, "InvalidDigest", w.whole(alice, d, strings.NewReader("what was sent")).errorName())
 	require.Equal(t, "BlobNotFound", w.getBlob(nobody, alice, d).errorName())
 	require.Equal(t, "BlobNotFound", w.getBlob(nobody, alice, digest.FromString("what was sent")).errorName())
-	require.Equal(t, "InvalidUploadId", w.whole(alice, id, d, strings.NewReader("what was meant")).errorName())
+	require.Empty(t, w.inUploads())
+	require.Equal(t, http.StatusOK, w.whole(alice, d, strings.NewReader("what was meant")).status)
+}
+
+func TestAWholeBlobMendsADamagedOne(t *testing.T) {
+	w := newWorld(t, public)
+	blob := "layer"
+	d := digest.FromString(blob)
+	require.Equal(t, http.StatusOK, w.whole(alice, d, strings.NewReader(blob)).status)
+	require.NoError(t, os.WriteFile(filepath.Join(w.cfg.StorageRootDir, filepath.FromSlash(storage.BlobKey(d))), []byte("l"), 0o600))
+	require.Equal(t, "BlobNotFound", w.getBlob(nobody, alice, d).errorName())
+	require.Equal(t, http.StatusOK, w.whole(alice, d, strings.NewReader(blob)).status)
+	require.Equal(t, blob, string(w.pull(nobody, alice, d, nil).body))
 }
 
 func TestAWholeBlobNeedsTheRightsOfAnUpload(t *testing.T) {
 	w := newWorld(t, public)
-	w.addCrew(bob, "blob:write")
 	w.addCrew(carol, "blob:read")
-	id, blob := w.begin(alice), "bytes"
+	blob := "bytes"
 	d := digest.FromString(blob)
-	require.Equal(t, "InvalidUploadId", w.whole(bob, id, d, strings.NewReader(blob)).errorName(), "it is not bob's")
-	require.Equal(t, "Forbidden", w.whole(carol, id, d, strings.NewReader(blob)).errorName())
-	a := w.send(http.MethodPost, w.url+"/xrpc/io.atcr.hold.uploadBlob?upload="+id+"&digest="+string(d), "", nil)
+	require.Equal(t, "Forbidden", w.whole(carol, d, strings.NewReader(blob)).errorName())
+	a := w.send(http.MethodPost, w.url+"/xrpc/io.atcr.hold.uploadBlob?digest="+string(d), "", nil)
 	require.Equal(t, "AuthRequired", a.errorName())
-	for id, d := range map[string]digest.Digest{"../../etc": d, "": d, storage.NewUploadID(): d} {
-		require.Equal(t, "InvalidUploadId", w.whole(alice, id, d, strings.NewReader(blob)).errorName(), id)
+	for _, bad := range []digest.Digest{"", "sha256:x", "md5:d41d8cd98f00b204e9800998ecf8427e"} {
+		require.Equal(t, "InvalidDigest", w.whole(alice, bad, strings.NewReader(blob)).errorName(), bad)
 	}
-	require.Equal(t, "InvalidDigest", w.whole(alice, id, "sha256:x", strings.NewReader(blob)).errorName())
 	require.Equal(t, "BlobNotFound", w.getBlob(nobody, alice, d).errorName())
-	require.Equal(t, http.StatusOK, w.whole(alice, id, d, strings.NewReader(blob)).status)
 }
 
-func TestAWholeBlobThatBreaksOffLeavesTheUploadAndItsParts(t *testing.T) {
-	w := newWorld(t, public)
-	id, blob := w.begin(alice), "bytes of a part"
-	d := digest.FromString(blob)
-	part := w.part(alice, id, 1, []byte(blob))
+// sending is a request with a whole blob whose bytes do not all come; end closes its connection for writing and gives the answer.
+func (w *world) sending(handle, begin string) (end func() string) {
+	w.t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
-	require.NoError(t, err)
-	defer conn.Close()
-	_, err = io.WriteString(conn, "POST /xrpc/io.atcr.hold.uploadBlob?upload="+id+"&digest="+string(digest.FromString("x"))+" HTTP/1.1\r\nHost: hold\r\nAuthorization: Bearer "+
-		w.token(alice)+"\r\nContent-Length: 100\r\nConnection: close\r\n\r\nnot all of it")
-	require.NoError(t, err)
-	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
-	answer, err := io.ReadAll(conn)
-	require.NoError(t, err)
-	require.Contains(t, string(answer), "UploadFailed")
-	require.Equal(t, http.StatusOK, w.complete(alice, id, d, part).status)
-	require.Equal(t, blob, string(w.pull(nobody, alice, d, nil).body))
-}
-
-// meeting lets a test hold up what storage has received.
-type meeting struct {
-	storage.Driver
-	receive func(next func() (string, error)) (string, error)
-}
-
-func (m meeting) Receive(id string, n int, body io.Reader) (string, error) {
-	return m.receive(func() (string, error) { return m.Driver.(storage.Receiver).Receive(id, n, body) })
-}
-
-func TestOfTwoRequestsThatSendAnUploadAtOnceOneCompletesItAndTheOtherEndsNothing(t *testing.T) {
-	for name, late := range map[string]struct {
-		status int // of the first
-		whole  bool
-	}{"the second takes the place of the first": {http.StatusServiceUnavailable, true}, "the first is completed before the second is whole": {http.StatusOK, false}} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, public)
-			var calls atomic.Int64
-			began, came, answered := make(chan struct{}), make(chan struct{}), make(chan struct{})
-			release := sync.OnceFunc(func() { close(answered) })
-			defer release()
-			w.hold.WrapDriver(func(d storage.Driver) storage.Driver {
-				return meeting{d, func(next func() (string, error)) (etag string, err error) {
-					if calls.Add(1) == 1 {
-						defer func() { <-came }()
-						defer close(began)
-						return next()
-					}
-					if late.whole {
-						defer func() { <-answered }()
-						defer close(came)
-						return next()
-					}
-					close(came)
-					<-answered
-					return next()
-				}}
-			})
-			id, blob := w.begin(alice), "blob"
-			d := digest.FromString(blob)
-			first := make(chan reply, 1)
-			go func() { first <- w.whole(alice, id, d, strings.NewReader(blob)) }()
-			<-began
-			second := make(chan reply, 1)
-			go func() { second <- w.whole(alice, id, d, strings.NewReader(blob)) }()
-			a := <-first
-			require.Equal(t, late.status, a.status, "%s", a.body)
-			if late.status != http.StatusOK {
-				unavailable(t, a, "CompletionFailed")
-			}
-			release()
-			a = <-second
-			require.Equal(t, http.StatusOK, a.status, "%s", a.body)
-			require.Equal(t, blob, string(w.pull(nobody, alice, d, nil).body))
-		})
+	require.NoError(w.t, err)
+	w.t.Cleanup(func() { _ = conn.Close() })
+	_, err = io.WriteString(conn, "POST /xrpc/io.atcr.hold.uploadBlob?digest="+string(digest.FromString("x"))+" HTTP/1.1\r\nHost: hold\r\nAuthorization: Bearer "+
+		w.token(handle)+"\r\nContent-Length: 100\r\nConnection: close\r\n\r\n"+begin)
+	require.NoError(w.t, err)
+	return func() string {
+		w.t.Helper()
+		require.NoError(w.t, conn.(*net.TCPConn).CloseWrite())
+		answer, err := io.ReadAll(conn)
+		require.NoError(w.t, err)
+		return string(answer)
 	}
+}
+
+func TestAWholeBlobThatBreaksOffLeavesNothing(t *testing.T) {
+	w := newWorld(t, public)
+	require.Contains(t, w.sending(alice, "not all of it")(), "UploadFailed")
+	require.Empty(t, w.inUploads())
+}
+
+func TestWholeBlobsThatComeAtOnceAreAsFewAsUploads(t *testing.T) {
+	w := newWorld(t, func(c *hold.Config) { public(c); c.MaxUploads = 2 })
+	first := w.sending(alice, "a")
+	w.sending(alice, "b")
+	require.Eventually(t, func() bool { return len(w.inUploads()) == 2 }, 30*time.Second, time.Millisecond)
+	blob := "third"
+	a := w.whole(alice, digest.FromString(blob), strings.NewReader(blob))
+	require.Equal(t, "TooManyUploads", a.errorName())
+	require.Equal(t, "60", a.header.Get("Retry-After"))
+	require.Contains(t, first(), "UploadFailed")
+	require.Equal(t, http.StatusOK, w.whole(alice, digest.FromString(blob), strings.NewReader(blob)).status)
+}
+
+func TestAWholeBlobOfAKilledHoldGoesAfterAWhile(t *testing.T) {
+	w, c := at(t, public)
+	stray := filepath.Join(w.cfg.StorageRootDir, "uploads", ".whole-1")
+	require.NoError(t, os.WriteFile(stray, []byte("half"), 0o600))
+	require.NoError(t, w.hold.Sweep(t.Context()))
+	require.FileExists(t, stray, "it may still come")
+	c.add(25 * time.Hour)
+	require.NoError(t, w.hold.Sweep(t.Context()))
+	require.NoFileExists(t, stray)
 }

@@ -64,6 +64,7 @@ type Client struct {
 	simple    map[syntax.DID]time.Time // holds without reserveManifest, until they are asked again
 	located   *lru.Cache[locationKey, location]
 	first     *lru.Cache[uploadKey, firstPart]
+	whole     *lru.Cache[[2]syntax.DID, time.Time] // users and holds that take their blobs whole, until they are asked again
 	resolving singleflight.Group
 	now       func() time.Time
 	partIdle  time.Duration
@@ -81,8 +82,9 @@ func New(c Config) *Client {
 	}
 	located, _ := lru.New[locationKey, location](20_000)
 	first, _ := lru.New[uploadKey, firstPart](10_000)
+	whole, _ := lru.New[[2]syntax.DID, time.Time](maxHolds)
 	successors, _ := lru.New[syntax.DID, succession](maxHolds)
-	return &Client{Config: c, located: located, first: first, successors: successors, holds: map[syntax.DID]resolved{}, crews: map[[2]syntax.DID]time.Time{}, simple: map[syntax.DID]time.Time{}, trusting: map[string]clients{}, now: c.Now, partIdle: partIdle}
+	return &Client{Config: c, located: located, first: first, whole: whole, successors: successors, holds: map[syntax.DID]resolved{}, crews: map[[2]syntax.DID]time.Time{}, simple: map[syntax.DID]time.Time{}, trusting: map[string]clients{}, now: c.Now, partIdle: partIdle}
 }
 
 // clients are for one choice of roots.

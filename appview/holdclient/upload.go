@@ -25,6 +25,7 @@ const (
 	defaultPartSize = 8 << 20
 	foreignMinPart  = 5 << 20 // S3's smallest part but the last
 	crewTTL         = time.Hour
+	wholeTTL        = 5 * time.Minute
 	partIdle        = 3 * time.Minute // how long a hold may take no byte of a part, or not answer after the last
 )
 
@@ -35,7 +36,6 @@ type Upload struct {
 	MinPart   int64  `json:"minPart,omitempty"` // smallest part but the last; 0: any
 	Streaming bool   `json:"streaming,omitempty"`
 	Verifies  bool   `json:"verifies,omitempty"` // completion fails unless the bytes hash to the digest: an operator's hold says so
-	Whole     bool   `json:"whole,omitempty"`    // [Client.PutWhole] works
 }
 
 // Part is a part that a hold has acknowledged.
@@ -98,7 +98,9 @@ func (c *Client) Initiate(ctx context.Context, h *Hold, user syntax.DID, d diges
 	}
 	_, operated := c.Configured(string(h.DID)) // what any other hold claims is worth nothing
 	u := &Upload{ID: out.UploadID, PartSize: min(out.PartSize, MaxPartSize), Streaming: out.Streaming, Verifies: out.Verifies && operated}
-	u.Whole = out.Whole && u.Verifies
+	if out.Whole && u.Verifies {
+		c.whole.Add([2]syntax.DID{user, h.DID}, c.now().Add(wholeTTL))
+	}
 	if u.PartSize <= 0 {
 		u.PartSize = defaultPartSize
 		if !u.Streaming {
@@ -186,11 +188,28 @@ func (c *Client) PutPart(ctx context.Context, h *Hold, user syntax.DID, uploadID
 	return part, nil
 }
 
-// PutWhole sends all bytes of an upload and completes it, for which [Client.PutPart] and [Client.Complete] take two
-// requests. The body is read once; size is its length, or -1.
-func (c *Client) PutWhole(ctx context.Context, h *Hold, user syntax.DID, uploadID string, d digest.Digest, body io.Reader, size int64) error {
+// TakesWhole says whether hold has let user upload of late, and takes blobs by [Client.PutWhole], which it verifies: only holds
+// that the operator configured are believed so much.
+func (c *Client) TakesWhole(hold, user syntax.DID) bool {
+	until, ok := c.whole.Get([2]syntax.DID{user, hold})
+	return ok && c.now().Before(until)
+}
+
+// PutWhole sends all bytes of a blob in one request, where an upload takes three. The body is read once; size is its length,
+// or -1. After a failure [Client.Initiate] is what tells of the hold.
+func (c *Client) PutWhole(ctx context.Context, h *Hold, user syntax.DID, d digest.Digest, body io.Reader, size int64) error {
+	err := c.putWhole(ctx, h, user, d, body, size)
+	if key := ([2]syntax.DID{user, h.DID}); err != nil {
+		c.whole.Remove(key)
+	} else {
+		c.whole.Add(key, c.now().Add(wholeTTL))
+	}
+	return err
+}
+
+func (c *Client) putWhole(ctx context.Context, h *Hold, user syntax.DID, d digest.Digest, body io.Reader, size int64) error {
 	const method = "io.atcr.hold.uploadBlob"
-	query := url.Values{"upload": {uploadID}, "digest": {string(d)}}
+	query := url.Values{"digest": {string(d)}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.Endpoint+"/xrpc/"+method+"?"+query.Encode(), nil)
 	if err != nil {
 		return &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: stripURL(err)}

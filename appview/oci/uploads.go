@@ -188,7 +188,7 @@ func (r *Registry) became(q *request, d digest.Digest) (bool, error) {
 // finish appends the last bytes and makes the blob visible.
 func (r *Registry) finish(q *request, s *upload.Session, last io.Reader, d digest.Digest) error {
 	var err error
-	if s.TakesWhole(q.ContentLength) {
+	if r.Uploads.TakesWhole(s) {
 		err = r.Uploads.PutWhole(q.Context(), s, last, q.ContentLength, d)
 	} else if err = r.Uploads.AppendLast(q.Context(), s, last, q.ContentLength); err == nil {
 		err = r.Uploads.Finish(q.Context(), s, d)

@@ -55,7 +55,7 @@ func (l *Ledger) HasLinks(ctx context.Context, d digest.Digest) (yes bool, err e
 
 // Upload is an upload in progress, or a completed one when Digest is set.
 type Upload struct {
-	ID     string
+	ID     string // empty for a blob that came whole
 	DID    syntax.DID
 	Digest digest.Digest
 	Size   int64
@@ -163,6 +163,9 @@ func (l *Ledger) CompleteUpload(ctx context.Context, u Upload, most int64, now t
 			ON CONFLICT DO UPDATE SET size = excluded.size, used_at = excluded.used_at`,
 			string(u.DID), string(u.Digest), u.Size, millis(now)); err != nil {
 			return err
+		}
+		if u.ID == "" {
+			return nil
 		}
 		_, err := tx.ExecContext(ctx, `UPDATE uploads SET touched_at = ?, digest = ?, size = ? WHERE id = ?`,
 			millis(now), string(u.Digest), u.Size, u.ID)

@@ -67,11 +67,22 @@ type Handler interface {
 	Routes() map[string]http.Handler
 }
 
-// Receiver is a driver that takes the bytes of a part from the hold itself, not from a client at a URL.
+// Receiver is a driver that takes a whole blob from the hold itself, of no upload.
 type Receiver interface {
-	// Receive stores part n of an upload as a PUT to its URL would, and returns its ETag. Errors: [ErrNoUpload], and those
-	// of the body.
-	Receive(id string, n int, body io.Reader) (etag string, err error)
+	// Receive stores the bytes of a body where nobody sees them, and hashes them. Errors are those of the body, too.
+	Receive(alg digest.Algorithm, body io.Reader) (Received, error)
+}
+
+// Received are the bytes of a blob that nobody sees yet.
+type Received interface {
+	Digest() digest.Digest
+	Size() int64
+
+	// Publish makes the blob of them, as Complete does.
+	Publish() error
+
+	// Discard removes what was not published.
+	Discard()
 }
 
 // Traits says how clients should upload to a driver.

@@ -6,5 +6,8 @@
 // conditional update; a PATCH that fails leaves the upload as it was. No two requests use the same part number, so one
 // that comes late overwrites nothing.
 //
+// A hold of the operator that takes whole blobs hears of an upload only when its bytes come: all of them with the PUT are
+// one request to it, others open the upload there first.
+//
 // Start with [Uploader].
 package upload

@@ -52,27 +52,42 @@ const (
 	retryPause = 200 * time.Millisecond
 )
 
-// Start opens an upload at the hold. d may be empty when the client has not named the digest yet.
+// Start opens an upload, at the hold too unless that takes whole blobs: then the upload may need nothing there before all of
+// its bytes. d may be empty when the client has not named the digest yet.
 func (u *Uploader) Start(ctx context.Context, hold *holdclient.Hold, did syntax.DID, repository string, alg digest.Algorithm, d digest.Digest) (*Session, error) {
 	s := &Session{ID: newID(), DID: did, Repository: repository, Hold: hold.DID, Algorithm: alg}
-	if d == "" {
-		d = digest.FromString(s.ID) // the protocol wants some digest now; the real one comes with completion
-	}
 	if err := u.makeRoom(ctx, did); err != nil {
 		return nil, err
 	}
 	if err := u.Holds.EnsureCrew(ctx, hold, did); err != nil {
 		return nil, err
 	}
-	up, err := u.Holds.Initiate(ctx, hold, did, d)
+	if u.Holds.TakesWhole(hold.DID, did) {
+		return s, u.Sessions.create(ctx, s)
+	}
+	return s, u.begin(ctx, hold, s, d)
+}
+
+// begin opens an upload at the hold that is not open there, and stores that.
+func (u *Uploader) begin(ctx context.Context, hold *holdclient.Hold, s *Session, d digest.Digest) error {
+	if d == "" {
+		d = s.Algorithm.FromString(s.ID) // the protocol wants some digest now; the real one comes with completion
+	}
+	up, err := u.Holds.Initiate(ctx, hold, s.DID, d)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.Upload = *up
-	if err := u.Sessions.create(ctx, s); err != nil {
-		return nil, errors.Join(err, u.Holds.Abort(context.WithoutCancel(ctx), hold, did, up.ID))
+	store := u.Sessions.advance
+	if s.version == 0 {
+		store = u.Sessions.create
 	}
-	return s, nil
+	if err := store(ctx, s); err != nil {
+		u.abort(context.WithoutCancel(ctx), hold, s)
+		s.Upload = holdclient.Upload{}
+		return err
+	}
+	return nil
 }
 
 // Append passes body on to the hold. size is its length, or -1. On error the upload is as it was before.
@@ -88,18 +103,21 @@ func (u *Uploader) AppendLast(ctx context.Context, s *Session, body io.Reader, s
 	return u.pass(ctx, s, body, size, true)
 }
 
-// TakesWhole says whether [Uploader.PutWhole] takes a body of so many bytes: all of the blob, for a hold that can.
-func (s *Session) TakesWhole(size int64) bool { return s.Upload.Whole && s.Offset == 0 && size > 0 }
+// TakesWhole says whether [Uploader.PutWhole] takes the blob: of an upload that is not open at the hold, unless a blob that
+// went there whole has just failed.
+func (u *Uploader) TakesWhole(s *Session) bool {
+	return s.Upload.ID == "" && u.Holds.TakesWhole(s.Hold, s.DID)
+}
 
 // PutWhole passes a blob on and makes it visible under d, as AppendLast and Finish do, in one request to the hold, which
-// hashes it. It needs no part's number of its own: the hold keeps its bytes apart from all parts.
+// hashes it.
 func (u *Uploader) PutWhole(ctx context.Context, s *Session, body io.Reader, size int64, d digest.Digest) error {
 	hold, err := u.Holds.Resolve(ctx, s.Hold)
 	if err != nil {
 		return err
 	}
 	in := &bodyReader{r: body, hash: io.Discard}
-	err = u.Holds.PutWhole(ctx, hold, s.DID, s.Upload.ID, d, in, size)
+	err = u.Holds.PutWhole(ctx, hold, s.DID, d, in, size)
 	if err != nil && in.err != nil {
 		return &BodyError{in.err}
 	}
@@ -117,6 +135,11 @@ func (u *Uploader) pass(ctx context.Context, s *Session, body io.Reader, size in
 	h, err := s.hasher()
 	if err != nil {
 		return err
+	}
+	if s.Upload.ID == "" {
+		if err := u.begin(ctx, hold, s, ""); err != nil {
+			return err
+		}
 	}
 	next := *s
 	next.Parts = s.Parts[:len(s.Parts):len(s.Parts)]
@@ -222,6 +245,11 @@ func (u *Uploader) Finish(ctx context.Context, s *Session, d digest.Digest) erro
 	if err != nil {
 		return err
 	}
+	if s.Upload.ID == "" { // nothing came
+		if err := u.begin(ctx, hold, s, d); err != nil {
+			return err
+		}
+	}
 	switch {
 	case s.trusted: // the hold checks, as it does in any case
 	case d.Algorithm() != s.Algorithm:
@@ -275,6 +303,9 @@ func (u *Uploader) drop(ctx context.Context, hold *holdclient.Hold, s *Session) 
 }
 
 func (u *Uploader) abort(ctx context.Context, hold *holdclient.Hold, s *Session) {
+	if s.Upload.ID == "" {
+		return
+	}
 	if err := u.Holds.Abort(ctx, hold, s.DID, s.Upload.ID); err != nil {
 		u.Log.Info("upload was not aborted at the hold, which will sweep it", "hold", s.Hold, "error", err)
 	}

@@ -42,6 +42,7 @@ type hold struct {
 	asked     int     // for the place of a part
 	completed []byte
 	whole     []byte
+	begun     int
 	aborted   int
 }
 
@@ -51,6 +52,7 @@ func (h *hold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer h.mu.Unlock()
 	switch r.URL.Path {
 	case "/xrpc/io.atcr.hold.initiateUpload":
+		h.begun++
 		fmt.Fprintf(w, `{"uploadId":"u1"%s}`, strings.ReplaceAll(h.initiated, "$HOLD", h.URL))
 	case "/xrpc/io.atcr.hold.getPartUploadUrl":
 		var in struct{ PartNumber int }
@@ -219,42 +221,102 @@ func TestAHoldThatTellsWhereTheFirstPartGoesIsNotAskedForIt(t *testing.T) {
 	require.Equal(t, blob, h.parts["/first"])
 }
 
-func TestAHoldThatTakesAWholeBlobGetsItInOneRequest(t *testing.T) {
-	const whole = `,"streaming":true,"verifies":true,"whole":true`
-	blob := bytesOf(1000)
-	h, u, s := startAt(t, whole, true)
-	require.True(t, s.TakesWhole(1000))
-	require.False(t, s.TakesWhole(-1), "it may turn out to be empty")
-	require.False(t, s.TakesWhole(0))
-	h.unwilling = 1
-	kind, _ := holdclient.KindOf(u.PutWhole(t.Context(), s, bytes.NewReader(blob), 1000, digest.FromBytes(blob)))
-	require.Equal(t, holdclient.Unavailable, kind)
-	var broken *upload.BodyError
-	require.ErrorAs(t, u.PutWhole(t.Context(), s, iotest.ErrReader(errors.New("the client is gone")), 1000, digest.FromBytes(blob)), &broken)
-	again, err := u.Sessions.Get(t.Context(), alice, "app", s.ID)
+const whole = `,"streaming":true,"verifies":true,"whole":true`
+
+// next begins another upload to the same hold.
+func next(t *testing.T, u *upload.Uploader, before *upload.Session) *upload.Session {
+	t.Helper()
+	at, err := u.Holds.Resolve(t.Context(), before.Hold)
 	require.NoError(t, err)
-	require.True(t, again.TakesWhole(1000), "the upload is as it was: a client repeats its request")
-	require.NoError(t, u.PutWhole(t.Context(), again, bytes.NewReader(blob), 1000, digest.FromBytes(blob)))
+	s, err := u.Start(t.Context(), at, alice, "app", digest.SHA256, "")
+	require.NoError(t, err)
+	return s
+}
+
+func TestAHoldThatTakesWholeBlobsGetsTheNextInOneRequest(t *testing.T) {
+	blob := bytesOf(1000)
+	d := digest.FromBytes(blob)
+	h, u, first := startAt(t, whole, true)
+	require.False(t, u.TakesWhole(first), "it is open at the hold, which has just said so")
+	s := next(t, u, first)
+	require.Equal(t, 1, h.begun)
+	require.True(t, u.TakesWhole(s))
+	require.NoError(t, u.PutWhole(t.Context(), s, bytes.NewReader(blob), 1000, d))
 	require.Equal(t, blob, h.whole)
 	require.Empty(t, h.lengths, "no part")
-	_, err = u.Sessions.Get(t.Context(), alice, "app", s.ID)
+	_, err := u.Sessions.Get(t.Context(), alice, "app", s.ID)
 	require.ErrorIs(t, err, upload.ErrUnknown)
-	at, err := u.Sessions.Ended(t.Context(), alice, "app", s.ID, digest.FromBytes(blob))
+	at, err := u.Sessions.Ended(t.Context(), alice, "app", s.ID, d)
 	require.NoError(t, err)
 	require.Equal(t, s.Hold, at)
 
-	_, u, s = startAt(t, whole, true)
+	s = next(t, u, first)
 	require.ErrorIs(t, u.PutWhole(t.Context(), s, bytes.NewReader(blob), 1000, digest.FromString("other")), upload.ErrDigest)
 	_, err = u.Sessions.Get(t.Context(), alice, "app", s.ID)
 	require.ErrorIs(t, err, upload.ErrUnknown)
+	require.Equal(t, 1, h.begun)
+	require.Zero(t, h.aborted, "the hold knows of none")
 
-	_, u, s = startAt(t, whole, true)
+	for name, of := range map[string]struct {
+		initiated string
+		operated  bool
+	}{"a hold that does not say that it hashes": {`,"streaming":true,"whole":true`, true}, "one that no operator configured": {whole, false}} {
+		h, u, s := startAt(t, of.initiated, of.operated)
+		require.False(t, u.TakesWhole(next(t, u, s)), "is not left to it: %s", name)
+		require.Equal(t, 2, h.begun)
+	}
+}
+
+func TestABlobThatDidNotGoWholeGoesAsAnUploadWhenItsClientRepeatsIt(t *testing.T) {
+	blob := bytesOf(1000)
+	d := digest.FromBytes(blob)
+	for name, fails := range map[string]func(*hold, *upload.Uploader, *upload.Session){
+		"the hold fails": func(h *hold, u *upload.Uploader, s *upload.Session) {
+			h.unwilling = 1
+			kind, _ := holdclient.KindOf(u.PutWhole(t.Context(), s, bytes.NewReader(blob), 1000, d))
+			require.Equal(t, holdclient.Unavailable, kind)
+		},
+		"the client breaks off": func(_ *hold, u *upload.Uploader, s *upload.Session) {
+			var broken *upload.BodyError
+			require.ErrorAs(t, u.PutWhole(t.Context(), s, iotest.ErrReader(errors.New("the client is gone")), 1000, d), &broken)
+		},
+	} {
+		h, u, first := startAt(t, whole, true)
+		s := next(t, u, first)
+		fails(h, u, s)
+		s, err := u.Sessions.Get(t.Context(), alice, "app", s.ID)
+		require.NoError(t, err, name)
+		require.False(t, u.TakesWhole(s), name)
+		require.NoError(t, u.AppendLast(t.Context(), s, bytes.NewReader(blob), 1000), name)
+		require.NoError(t, u.Finish(t.Context(), s, d), name)
+		require.Equal(t, blob, h.completed, name)
+		require.Equal(t, 2, h.begun, name)
+		require.True(t, u.TakesWhole(next(t, u, first)), name)
+	}
+}
+
+func TestAnUploadThatComesInChunksIsOpenedAtTheHoldByTheFirst(t *testing.T) {
+	blob := bytesOf(1000)
+	h, u, first := startAt(t, whole, true)
+	s := next(t, u, first)
+	rival, err := u.Sessions.Get(t.Context(), alice, "app", s.ID)
+	require.NoError(t, err)
 	require.NoError(t, u.Append(t.Context(), s, bytes.NewReader(blob[:500]), 500))
-	require.False(t, s.TakesWhole(500), "these are the last bytes, not all")
-	_, _, s = startAt(t, `,"streaming":true,"whole":true`, true)
-	require.False(t, s.TakesWhole(1000), "a hold that does not say that it hashes is not left to it")
-	_, _, s = startAt(t, whole, false)
-	require.False(t, s.TakesWhole(1000), "nor is one that no operator configured")
+	require.Equal(t, 2, h.begun)
+	require.ErrorIs(t, u.Append(t.Context(), rival, bytes.NewReader(blob[:500]), 500), upload.ErrConflict)
+	require.Equal(t, 1, h.aborted, "what the rival has opened")
+	s, err = u.Sessions.Get(t.Context(), alice, "app", s.ID)
+	require.NoError(t, err)
+	require.False(t, u.TakesWhole(s), "the last bytes are not all")
+	require.NoError(t, u.AppendLast(t.Context(), s, bytes.NewReader(blob[500:]), 500))
+	require.NoError(t, u.Finish(t.Context(), s, digest.FromBytes(blob)))
+	require.Equal(t, blob, h.completed)
+
+	s = next(t, u, first)
+	require.NoError(t, u.Finish(t.Context(), s, digest.FromString("")), "of which nothing comes")
+	require.Empty(t, h.completed)
+	require.NoError(t, u.Cancel(t.Context(), next(t, u, first)))
+	require.Equal(t, 1, h.aborted, "there is nothing to abort")
 }
 
 func TestOurHoldsGetChunksOfAnySize(t *testing.T) {

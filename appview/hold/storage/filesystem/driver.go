@@ -6,6 +6,7 @@
 // another name of the same file.
 //
 // A part is hashed while it is written: an upload of one part, as most clients make, completes by fsync, link and rename.
+// A blob that comes whole, of no upload, arrives under a temporary name in uploads/ and is renamed from there.
 package filesystem
 
 import (

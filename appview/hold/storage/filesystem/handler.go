@@ -37,7 +37,7 @@ func (d *Driver) servePart(w http.ResponseWriter, r *http.Request) {
 		xrpc.WriteError(w, errURL)
 		return
 	}
-	etag, err := d.Receive(id, n, slow.Reader(w, r.Body, d.idle))
+	etag, err := d.receivePart(id, n, slow.Reader(w, r.Body, d.idle))
 	switch {
 	case errors.Is(err, storage.ErrNoUpload):
 		xrpc.WriteError(w, xrpc.Errorf(http.StatusNotFound, "InvalidUploadId",

@@ -60,8 +60,8 @@ func (d *Driver) Begin(_ context.Context, id string, guess digest.Algorithm) err
 	return nil
 }
 
-// Receive implements [storage.Receiver].
-func (d *Driver) Receive(id string, n int, body io.Reader) (string, error) {
+// receivePart stores part n of an upload and returns its ETag. Errors: [storage.ErrNoUpload], and those of the body.
+func (d *Driver) receivePart(id string, n int, body io.Reader) (string, error) {
 	dir := d.uploadPath(id)
 	if _, err := os.Stat(dir); err != nil {
 		return "", storage.ErrNoUpload
@@ -196,32 +196,42 @@ func (d *Driver) openPart(id string, p storage.Part) (*os.File, string, error) {
 	return f, etagOf(info), nil
 }
 
-// publish syncs a verified file and renames it to the blob's place, whatever is there. The upload keeps the file under
-// its own name, where the file system has links: a completion after a crash finds it again.
+// publish places a verified file. The upload keeps it under its own name, where the file system has links: a completion
+// after a crash finds it again.
 func (d *Driver) publish(id string, file *os.File, dg digest.Digest) error {
-	final := d.blobPath(dg)
-	dir := filepath.Dir(final)
-	if err := file.Sync(); err != nil {
-		return fmt.Errorf("sync: %w", err)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
 	verified := filepath.Join(d.uploadPath(id), "verified")
 	_ = os.Remove(verified) // of a completion that was killed
 	if os.Link(file.Name(), verified) != nil {
 		verified = file.Name() // the upload has to begin anew after a crash
 	}
-	if err := os.Rename(verified, final); err != nil {
+	return d.place(file, verified, dg)
+}
+
+// place syncs a verified file and renames it to the blob's place, whatever is there.
+func (d *Driver) place(file *os.File, name string, dg digest.Digest) error {
+	if err := file.Sync(); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	final := d.blobPath(dg)
+	dir := filepath.Dir(final)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := os.Rename(name, final); err != nil {
 		return err
 	}
 	return d.syncUp(dir)
 }
 
+// writeEvery is after how many bytes the disk begins to write a file whose bytes still come: the sync at its end then has
+// less to wait for.
+const writeEvery = 256 << 10
+
 // copyHashed copies src to the hash, and to dst unless it is nil.
-func copyHashed(dst io.Writer, h hash.Hash, src io.Reader) error {
+func copyHashed(dst *os.File, h hash.Hash, src io.Reader) error {
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
+	var begun, written int64
 	for {
 		n, err := src.Read(*buf)
 		if n > 0 {
@@ -229,6 +239,10 @@ func copyHashed(dst io.Writer, h hash.Hash, src io.Reader) error {
 			if dst != nil {
 				if _, err := dst.Write((*buf)[:n]); err != nil {
 					return fmt.Errorf("write: %w", err)
+				}
+				if written += int64(n); written-begun >= writeEvery {
+					beginWriting(dst, begun, written-begun)
+					begun = written
 				}
 			}
 		}

@@ -93,7 +93,7 @@ func newestBelow(dir string) (newest time.Time, err error) {
 	return newest, nil
 }
 
-// Tidy implements [storage.Driver]: files of health checks that were killed.
+// Tidy implements [storage.Driver]: files of health checks and of whole blobs that were killed.
 func (d *Driver) Tidy(_ context.Context, before time.Time) (removed int, err error) {
 	entries, err := os.ReadDir(filepath.Join(d.root, "uploads"))
 	if err != nil {
@@ -101,7 +101,8 @@ func (d *Driver) Tidy(_ context.Context, before time.Time) (removed int, err err
 	}
 	for _, e := range entries {
 		info, err := e.Info()
-		if err != nil || e.IsDir() || !strings.HasPrefix(e.Name(), checkPrefix) || !info.ModTime().Before(before) {
+		stray := strings.HasPrefix(e.Name(), checkPrefix) || strings.HasPrefix(e.Name(), wholePrefix)
+		if err != nil || e.IsDir() || !stray || !info.ModTime().Before(before) {
 			continue
 		}
 		if err := os.Remove(filepath.Join(d.root, "uploads", e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
