@@ -52,13 +52,18 @@ func TestNoByteOfABlobOnS3PassesTheHoldOnAPull(t *testing.T) {
 
 func TestAUserWithTooManyUploadsIsToldWhenToComeBack(t *testing.T) {
 	w := servertest.Start(t, servertest.Options{HoldEnv: map[string]string{names.HoldMaxUploads: "2"}})
-	first := start(t, w)
-	start(t, w)
-	resp := w.Do(servertest.Alice, http.MethodPost, "/v2/"+app+"/blobs/uploads/", app, nil, nil)
+	send := func(upload string) *http.Response {
+		return w.Do(servertest.Alice, http.MethodPatch, upload, app, strings.NewReader("bytes"), nil)
+	}
+	uploads := []string{start(t, w), start(t, w), start(t, w)}
+	for _, upload := range uploads[:2] {
+		require.Equal(t, http.StatusAccepted, send(upload).StatusCode)
+	}
+	resp := send(uploads[2])
 	require.Equal(t, "60", resp.Header.Get("Retry-After"))
 	refuses(t, resp, http.StatusTooManyRequests, "TOOMANYREQUESTS", "limits the number of requests. Try again after the time in Retry-After.")
-	require.Equal(t, http.StatusNoContent, w.Do(servertest.Alice, http.MethodDelete, first, app, nil, nil).StatusCode)
-	start(t, w)
+	require.Equal(t, http.StatusNoContent, w.Do(servertest.Alice, http.MethodDelete, uploads[0], app, nil, nil).StatusCode)
+	require.Equal(t, http.StatusAccepted, send(uploads[2]).StatusCode)
 }
 
 func TestAHoldWhoseDiskIsFullIsSaidToBe(t *testing.T) {
@@ -75,12 +80,13 @@ func TestAHoldWhoseDiskIsFullIsSaidToBe(t *testing.T) {
 	}})
 	blob := []byte("does not fit")
 	path := "/v2/" + app + "/blobs/uploads/?digest=" + string(digest.FromBytes(blob))
-	for _, at := range []string{"initiateUpload", "uploadBlob"} {
+	for _, at := range []string{"initiateUpload", "uploadBlob"} { // the first blob begins as an upload, those after it come whole
 		full.Store(at)
 		refuses(t, w.Do(servertest.Alice, http.MethodPost, path, app, bytes.NewReader(blob), nil), http.StatusInsufficientStorage, "UNAVAILABLE", "has no disk space left. Ask its captain to make room")
 		nothingVisible(t, w, digest.FromBytes(blob))
+		full.Store("")
+		push(t, w, app, []byte("fits"))
 	}
-	full.Store("")
 	push(t, w, app, blob)
 }
 

@@ -26,11 +26,11 @@
 //
 // What is dearer than we wanted, and why (2 cores, 2026-11-26; profiles by ATCR_DEBUG_ADDR and perf):
 //
-//   - push of 1 MiB: 2.1 ms of CPU in the AppView and 3.8 in the hold, where distribution takes 6.5; twice its rate is not
-//     to be had from two processes: a sixth is the one hash and the writing, an eighth the Go scheduler's clock, a tenth
-//     the four syncs (bytes, two folders, the ledger's commit), and all bytes pass two sockets more
+//   - push of 1 MiB: all bytes pass two sockets more than distribution's; a quarter of the hold's CPU is the hash, a third
+//     the writing and the four syncs (bytes, two folders, the ledger's commit), which on a disk take half the time
 //   - another repository each time, of 10^5: 180 us; a snapshot reads three pages that are in no memory, and a token is new
-//   - referrers, a page of 500 of 1,000: 8 ms, most of it reading rows and writing them as JSON
+//   - referrers, a page of 500 of 1,000: 8 ms the first time, most of it reading rows and writing them as JSON; then it is
+//     remembered until something of the owner's changes
 //
 // Builds guided by a profile were tried: no difference beyond the noise, for fifteen times the time of a build.
 //
