@@ -32,7 +32,7 @@ func everyOutage(t *testing.T, w *world, repo *repository, seed uint64) {
 			return err
 		}},
 		{w.hold, func(ctx context.Context, p *pusher, i *image) error {
-			_, err := p.do(ctx, http.MethodPost, repo.name, "/v2/"+repo.name+"/blobs/uploads/", nil, nil)
+			_, err := p.do(ctx, http.MethodPost, repo.name, "/v2/"+repo.name+"/blobs/uploads/?digest="+string(i.digest), i.raw, nil)
 			return err
 		}},
 	} {
