@@ -158,7 +158,7 @@ const bodyNote = time.Minute
 func (b *arrivingBody) Read(p []byte) (int, error) {
 	n, err := b.counted.Read(p)
 	b.bytes += int64(n)
-	b.whole = err == io.EOF
+	b.whole = errors.Is(err, io.EOF)
 	if now := b.s.now(); n > 0 && now.Sub(b.noted) >= bodyNote {
 		b.noted = now
 		b.touch()
