@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 )
@@ -69,6 +70,39 @@ func (b *bench) part(name string, run func()) {
 	require.NoError(b, err)
 	defer live.Close()
 	require.NoError(b, pprof.Lookup("heap").WriteTo(live, 0))
+}
+
+// cpu is the seconds of CPU time that have gone to the operator with this test, and to the API server and etcd that the
+// test has started. Other than what a clock says, that is much the same on a busy machine.
+type cpu struct{ operator, apiServer, etcd float64 }
+
+func cpuTime(b *bench) (out cpu) {
+	b.Helper()
+	all, err := procfs.AllProcs()
+	if err != nil {
+		return out // not on Linux
+	}
+	for _, p := range all {
+		s, err := p.Stat()
+		switch {
+		case err != nil: // it has just ended
+		case s.PID == os.Getpid():
+			out.operator += s.CPUTime()
+		case s.PPID == os.Getpid() && s.Comm == "kube-apiserver":
+			out.apiServer += s.CPUTime()
+		case s.PPID == os.Getpid() && s.Comm == "etcd":
+			out.etcd += s.CPUTime()
+		}
+	}
+	return out
+}
+
+// spent says what each of n has cost since.
+func (b *bench) spent(what string, since cpu, n int) {
+	b.Helper()
+	now, each := cpuTime(b), 1000/float64(n)
+	b.report("  CPU of "+what, "", fmt.Sprintf("%.1f ms the operator and the test, %.1f ms the API server, %.1f ms etcd",
+		(now.operator-since.operator)*each, (now.apiServer-since.apiServer)*each, (now.etcd-since.etcd)*each))
 }
 
 // spent is the time in reconciles of AppViews so far, and their number.

@@ -184,7 +184,7 @@ func ready(a *v1alpha1.AppView) bool {
 func (b *bench) fromApplyToReady() {
 	b.Helper()
 	b.requests.Reset()
-	begin := time.Now()
+	begin, cpu := time.Now(), cpuTime(b)
 	b.each(b.scale.appViews, func(i int) error {
 		av := &v1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Namespace: b.Namespace, Name: name(i)}}
 		av.Spec.DefaultHold = &v1alpha1.DefaultHold{DID: "did:web:hold.example.com"}
@@ -194,6 +194,7 @@ func (b *bench) fromApplyToReady() {
 		return is(a.Status.Conditions, v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonProgressing)
 	}, nil)
 	b.report("burst of AppViews to all children there", "<= 25 s", seconds(rests.Sub(begin)))
+	b.spent("one of them", cpu, b.scale.appViews)
 	started := len(b.requests.Writes())
 	require.Equal(b, writesToStart*b.scale.appViews, started, "%s", kinds(b.requests.Writes()))
 
@@ -233,7 +234,7 @@ func (b *bench) links() {
 	b.Helper()
 	b.hold = b.NewHold()
 	b.requests.Reset()
-	begin := time.Now()
+	begin, cpu := time.Now(), cpuTime(b)
 	b.each(b.scale.appViews, func(i int) error {
 		l := &v1alpha1.HoldLink{ObjectMeta: metav1.ObjectMeta{Namespace: b.Namespace, Name: name(i)}}
 		l.Spec.AppViewRef.Name = v1alpha1.ObjectName(name(i))
@@ -247,6 +248,7 @@ func (b *bench) links() {
 			is(l.Status.Conditions, v1alpha1.ConditionHealthy, metav1.ConditionTrue, "")
 	})
 	b.report("burst of HoldLinks to all healthy", "", seconds(rests.Sub(begin)))
+	b.spent("one of them", cpu, b.scale.appViews)
 	b.report("writes for one HoldLink from apply to healthy, its AppView's", "",
 		fmt.Sprintf("%.1f (%s)", float64(len(b.requests.Writes()))/float64(b.scale.appViews), kinds(b.requests.Writes())))
 }
@@ -257,7 +259,7 @@ func (b *bench) atRest() {
 	b.Helper()
 	b.requests.Reset()
 	looks, asked := b.reconciles.All("appview"), b.hold.Asked.Load()
-	before := reconcileTime(b)
+	before, cpu := reconcileTime(b), cpuTime(b)
 	b.each(b.scale.appViews, func(i int) error {
 		cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: b.Namespace, Name: name(i) + "-runtime"}}
 		return b.Client.Patch(b.Context(), cm, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"annotations":{"bench":"1"}}}`)))
@@ -270,6 +272,7 @@ func (b *bench) atRest() {
 	})
 	b.idle()
 	n := b.reconciles.All("appview") - looks
+	b.spent("one of them, with the test's write", cpu, b.scale.appViews)
 	after := reconcileTime(b)
 	require.Empty(b, b.requests.Requests())
 	require.Zero(b, b.requests.Events())
@@ -284,6 +287,7 @@ func (b *bench) changes() {
 	require.NoError(b, err)
 	defer w.Stop()
 	var took durations
+	cpu := cpuTime(b)
 	for i := range b.scale.changes {
 		av := &v1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Namespace: b.Namespace, Name: name(i)}}
 		begin := time.Now()
@@ -298,6 +302,7 @@ func (b *bench) changes() {
 	}
 	require.Len(b, took, b.scale.changes)
 	b.report("spec change to Deployment updated, p50 / p99", "<= 20 / 100 ms", fmt.Sprintf("%s / %s of %d", took.quantile(.5), took.quantile(.99), len(took)))
+	b.spent("one of them", cpu, len(took))
 	b.idle()
 }
 
