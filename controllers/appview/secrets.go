@@ -115,17 +115,14 @@ func (r *Reconciler) ensureSecret(ctx context.Context, sc *scope, name string, b
 	if s, err = r.ownSecret(ctx, sc, name); err != nil || s != nil {
 		return s, false, err
 	}
-	s = &corev1.Secret{}
-	err = r.live.Get(ctx, sc.key(name), s) // the cache has only Secrets with our label
-	if apierrors.IsNotFound(err) {
-		if s, err = build(); err != nil {
-			return nil, false, err
-		}
-		made = true
-		if err = r.client.Create(ctx, s, apply.FieldOwner); apierrors.IsAlreadyExists(err) {
-			s, made = &corev1.Secret{}, false
-			err = r.live.Get(ctx, sc.key(name), s)
-		}
+	// The cache has only Secrets with our label, so there may be one of somebody else's.
+	if s, err = build(); err != nil {
+		return nil, false, err
+	}
+	made = true
+	if err = r.client.Create(ctx, s, apply.FieldOwner); apierrors.IsAlreadyExists(err) {
+		s, made = &corev1.Secret{}, false
+		err = r.live.Get(ctx, sc.key(name), s)
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("reading or making Secret %s: %w", name, err)

@@ -268,9 +268,11 @@ func (r *Reconciler) bySelector(ctx context.Context, _ client.Object) []reconcil
 }
 
 // linkChanged lets through what an AppView reads of a HoldLink, so that conditions and probe times of links cost their
-// AppView nothing.
+// AppView nothing. Nor does a link that is new: what there is to read of it comes with its first status.
 func linkChanged() predicate.Predicate {
-	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	return predicate.Funcs{CreateFunc: func(e event.CreateEvent) bool {
+		return e.Object.(*v1alpha1.HoldLink).Status.ObservedGeneration > 0
+	}, UpdateFunc: func(e event.UpdateEvent) bool {
 		a, b := e.ObjectOld.(*v1alpha1.HoldLink), e.ObjectNew.(*v1alpha1.HoldLink)
 		return a.Generation != b.Generation || a.Status.ObservedGeneration != b.Status.ObservedGeneration || a.Status.DID != b.Status.DID || a.Status.Endpoint != b.Status.Endpoint ||
 			a.Status.Download != b.Status.Download || resolution(a) != resolution(b) || a.Status.Health.State != b.Status.Health.State ||

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"k8s.io/client-go/rest"
 )
@@ -16,6 +18,7 @@ import (
 type Counter struct {
 	mu   sync.Mutex
 	seen map[string]int
+	took map[string][]time.Duration
 }
 
 // Count counts what is asked with a configuration.
@@ -30,9 +33,12 @@ type counting struct {
 
 // RoundTrip implements http.RoundTripper.
 func (t counting) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Query().Get("watch") == "" {
-		t.c.add(r)
+	if r.URL.Query().Get("watch") != "" {
+		return t.next.RoundTrip(r)
 	}
+	t.c.add(r)
+	begin := time.Now()
+	defer func() { t.c.answered(r, time.Since(begin)) }()
 	return t.next.RoundTrip(r)
 }
 
@@ -45,11 +51,28 @@ func (c *Counter) add(r *http.Request) {
 	c.seen[r.Method+" "+r.URL.Path]++
 }
 
+func (c *Counter) answered(r *http.Request, took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.took == nil {
+		c.took = map[string][]time.Duration{}
+	}
+	what := r.Method + " " + path.Base(path.Dir(r.URL.Path))
+	c.took[what] = append(c.took[what], took)
+}
+
+// Took is how long the API server took for each request of a method for one object of a resource.
+func (c *Counter) Took(method, resource string) []time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.took[method+" "+resource])
+}
+
 // Reset forgets what was counted.
 func (c *Counter) Reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.seen = nil
+	c.seen, c.took = nil, nil
 }
 
 // Events are those that wrote an event.
@@ -78,12 +101,12 @@ func (c *Counter) list(want func(method, path string) bool) []string {
 	defer c.mu.Unlock()
 	var out []string
 	for _, k := range slices.Sorted(maps.Keys(c.seen)) {
-		method, path, _ := strings.Cut(k, " ")
-		if strings.Contains(path, "/events") || !want(method, path) {
+		method, at, _ := strings.Cut(k, " ")
+		if strings.Contains(at, "/events") || !want(method, at) {
 			continue
 		}
 		for range c.seen[k] {
-			out = append(out, fmt.Sprintf("%s %s", method, path))
+			out = append(out, fmt.Sprintf("%s %s", method, at))
 		}
 	}
 	return out

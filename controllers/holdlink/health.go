@@ -21,6 +21,10 @@ const (
 	defaultFailures  = 3
 	defaultSuccesses = 1
 	latencyStep      = 5 * time.Millisecond
+
+	// firstAnswer is how long status waits for the first answer of a hold, which most give in some milliseconds: what was
+	// found out about the hold and its health are then one write, here and in the AppView.
+	firstAnswer = time.Second
 )
 
 // health hands the hold to the prober and repeats what the prober last made public.
@@ -44,6 +48,9 @@ func (r *Reconciler) health(_ context.Context, sc *scope) error {
 	s, ok := r.prober.Published(key)
 	if !ok {
 		return nil
+	}
+	if s.LastProbe.IsZero() {
+		sc.awaited = firstAnswer - r.now().Sub(s.Since)
 	}
 	sc.status.Health = v1alpha1.HealthStatus{
 		State:               s.Health,

@@ -79,6 +79,7 @@ type scope struct {
 	access   access        // what the operator may use to call it
 	stalled  bool          // a step found what only the user can change
 	again    time.Duration // when to look again; zero: when something changes
+	awaited  time.Duration // how long the hold's first answer may still take before status says that there is none
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -109,6 +110,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 			failed = fmt.Errorf("%s: %w", step.name, err)
 			break
 		}
+	}
+	if failed == nil && sc.awaited > 0 {
+		return ctrl.Result{RequeueAfter: sc.awaited}, nil // or sooner: the prober says when it knows
 	}
 	_, stalled := outcome.IsStalled(failed)
 	switch {

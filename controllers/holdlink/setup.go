@@ -127,18 +127,17 @@ func (r *Reconciler) bySecret(ctx context.Context, s *corev1.Secret) []reconcile
 	}))
 }
 
-// byDID finds the other links of the same AppView with the same DID.
+// byDID finds the links of the same AppView with the same DID, if there are several: the link itself too, whose own
+// reconcile could not see that another has it.
 func (r *Reconciler) byDID(ctx context.Context, o client.Object) []reconcile.Request {
 	link := o.(*v1alpha1.HoldLink)
 	all, err := links.Of(ctx, r.client, links.AppViewOf(link))
 	if err != nil || link.Status.DID == "" {
 		return nil
 	}
-	var same []v1alpha1.HoldLink
-	for _, l := range all {
-		if l.Status.DID == link.Status.DID && links.Key(&l) != links.Key(link) {
-			same = append(same, l)
-		}
+	same := slices.DeleteFunc(all, func(l v1alpha1.HoldLink) bool { return l.Status.DID != link.Status.DID })
+	if len(same) < 2 {
+		return nil
 	}
 	return requests(same)
 }

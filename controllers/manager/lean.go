@@ -14,14 +14,15 @@ import (
 )
 
 // lean makes what the cache keeps small. Objects in the cache are never written to, so those that say the same may share
-// it: the labels of all that belongs to one AppView, and words that everything has, such as names of variables. What it
-// saves is in test/bench/operator.
+// it: the labels of all that belongs to one AppView, words that everything has, such as names of variables, and parts
+// that every AppView's objects have, such as probes. What it saves is in test/bench/operator.
 type lean struct {
 	seed maphash.Seed
 
 	mu    sync.Mutex
 	words map[string]string
 	sets  map[uint64]map[string]string // by a hash of their content
+	parts parts
 }
 
 const (
@@ -44,6 +45,7 @@ func (l *lean) object(o any) (any, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	m.SetManagedFields(nil)
+	m.SetNamespace(l.word(m.GetNamespace()))
 	m.SetLabels(l.set(m.GetLabels()))
 	owners := m.GetOwnerReferences()
 	for i := range owners {
@@ -56,6 +58,9 @@ func (l *lean) object(o any) (any, error) {
 		o.Status.Conditions = l.conditions(o.Status.Conditions)
 	case *corev1.Service:
 		o.Spec.Selector = l.set(o.Spec.Selector)
+		l.parts.service(&o.Spec)
+	case *corev1.PersistentVolumeClaim:
+		l.parts.claim(&o.Spec)
 	case *appsv1.Deployment:
 		if o.Spec.Selector != nil {
 			o.Spec.Selector.MatchLabels = l.set(o.Spec.Selector.MatchLabels)
@@ -110,7 +115,8 @@ func tight[T any](s []T) []T {
 func (l *lean) conditions(all []metav1.Condition) []metav1.Condition {
 	for i := range all {
 		c := &all[i]
-		c.Type, c.Status, c.Reason = l.word(c.Type), metav1.ConditionStatus(l.word(string(c.Status))), l.word(c.Reason)
+		c.Type, c.Status = l.word(c.Type), metav1.ConditionStatus(l.word(string(c.Status)))
+		c.Reason, c.Message = l.word(c.Reason), l.word(c.Message)
 	}
 	return tight(all)
 }
@@ -119,24 +125,16 @@ func (l *lean) template(t *corev1.PodTemplateSpec) {
 	t.Labels = l.set(t.Labels)
 	for i := range t.Spec.Containers {
 		c := &t.Spec.Containers[i]
-		c.Image, c.Env, c.VolumeMounts = l.word(c.Image), tight(c.Env), tight(c.VolumeMounts)
+		c.Image, c.Env = l.word(c.Image), tight(c.Env)
 		for j := range c.Env {
 			c.Env[j].Name, c.Env[j].Value = l.word(c.Env[j].Name), l.word(c.Env[j].Value)
-		}
-		for j := range c.VolumeMounts {
-			c.VolumeMounts[j].Name, c.VolumeMounts[j].MountPath = l.word(c.VolumeMounts[j].Name), l.word(c.VolumeMounts[j].MountPath)
 		}
 	}
 	t.Spec.Volumes = tight(t.Spec.Volumes)
 	for i := range t.Spec.Volumes {
-		v := &t.Spec.Volumes[i]
-		v.Name = l.word(v.Name)
-		if v.Secret != nil {
-			for j := range v.Secret.Items {
-				v.Secret.Items[j].Key, v.Secret.Items[j].Path = l.word(v.Secret.Items[j].Key), l.word(v.Secret.Items[j].Path)
-			}
-		}
+		t.Spec.Volumes[i].Name = l.word(t.Spec.Volumes[i].Name)
 	}
+	l.parts.pod(&t.Spec)
 }
 
 // pod keeps of a pod what says where it runs, or why it does not.

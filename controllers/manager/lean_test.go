@@ -27,7 +27,7 @@ func deployed(name string) *appsv1.Deployment {
 	d.Spec.Template.Labels = labels()
 	d.Spec.Template.Spec = corev1.PodSpec{
 		Containers: []corev1.Container{{
-			Name: "appview", Image: "i", Env: []corev1.EnvVar{{Name: "N", Value: "v"}}, VolumeMounts: []corev1.VolumeMount{{Name: "keys", MountPath: "/keys"}},
+			Name: "appview", Image: "i", LivenessProbe: &corev1.Probe{PeriodSeconds: 10}, ReadinessProbe: &corev1.Probe{PeriodSeconds: 5}, Env: []corev1.EnvVar{{Name: "N", Value: "v"}}, VolumeMounts: []corev1.VolumeMount{{Name: "keys", MountPath: "/keys"}},
 		}},
 		Volumes: []corev1.Volume{{Name: "keys", VolumeSource: corev1.VolumeSource{
 			Secret: &corev1.SecretVolumeSource{SecretName: "s", Items: []corev1.KeyToPath{{Key: "k", Path: "p"}}}}}},
@@ -50,6 +50,10 @@ func TestObjectsInTheCacheSayWhatTheySaidAndShareTheirLabels(t *testing.T) {
 	for _, labels := range []map[string]string{two.Labels, two.Spec.Selector.MatchLabels, two.Spec.Template.Labels} {
 		require.Equal(t, same, reflect.ValueOf(labels).Pointer())
 	}
+	a, b := &one.Spec.Template.Spec, &two.Spec.Template.Spec
+	require.Same(t, a.Containers[0].LivenessProbe, b.Containers[0].LivenessProbe)
+	require.Same(t, &a.Containers[0].VolumeMounts[0], &b.Containers[0].VolumeMounts[0])
+	require.Same(t, &a.Volumes[0].Secret.Items[0], &b.Volumes[0].Secret.Items[0])
 	other := deployed("other")
 	other.Labels[v1alpha1.LabelAppView] = "other"
 	require.NotEqual(t, same, reflect.ValueOf(kept(other).GetLabels()).Pointer())
@@ -81,7 +85,10 @@ func TestOfAUsersClaimTheCacheHasWhetherThereIsAVolume(t *testing.T) {
 
 func TestWhatIsSharedDoesNotGrowWithoutEnd(t *testing.T) {
 	l := newLean()
+	var args shared[[]string]
 	for i := range maxSets + 100 {
+		require.Equal(t, []string{fmt.Sprint(i)}, args.one([]string{fmt.Sprint(i)}))
+		require.LessOrEqual(t, len(args.kept), maxShared)
 		labels := map[string]string{"app": fmt.Sprint(i)}
 		require.Equal(t, map[string]string{"app": fmt.Sprint(i)}, l.set(labels))
 		require.LessOrEqual(t, len(l.sets), maxSets)

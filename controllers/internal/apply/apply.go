@@ -2,7 +2,7 @@
 //
 // An object carries the hash of what was last applied to it. When the hash is what is wanted now, and the live object
 // from the cache still says everything that was applied, no request is made. This needs no memory, so that a restart
-// of the operator writes nothing either.
+// of the operator writes nothing either; what is remembered only spares comparing the same version again.
 package apply
 
 import (
@@ -34,11 +34,12 @@ type Applier struct {
 	client  client.Client // reads from the cache
 	live    client.Reader // reads from the API server
 	applied *prometheus.CounterVec
+	same    *memory
 }
 
 // New returns an Applier that counts its work in registry.
 func New(c client.Client, live client.Reader, registry prometheus.Registerer) (*Applier, error) {
-	a := &Applier{client: c, live: live, applied: prometheus.NewCounterVec(prometheus.CounterOpts{
+	a := &Applier{client: c, live: live, same: newMemory(), applied: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "atcr_apply_total",
 		Help: "Objects considered for server-side apply, by kind and result (applied or skipped).",
 	}, []string{"kind", "result"})}
@@ -129,7 +130,7 @@ func (a *Applier) apply(ctx context.Context, i intent, live client.Object, mayWr
 		if err := mayWrite(kind, live); err != nil {
 			return err
 		}
-		same, err := unchanged(raw, hash, live)
+		same, err := a.unchanged(raw, hash, live)
 		if err != nil {
 			return fmt.Errorf("comparing %s %s: %w", kind, name, err)
 		}
@@ -197,9 +198,13 @@ func hashOf(raw []byte) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-func unchanged(raw []byte, hash string, live client.Object) (bool, error) {
+// unchanged says whether live, from the cache, says all that is wanted, whose JSON is raw.
+func (a *Applier) unchanged(raw []byte, hash string, live client.Object) (bool, error) {
 	if live.GetAnnotations()[v1alpha1.AnnotationIntentHash] != hash {
 		return false, nil
+	}
+	if a.same.has(live, hash) {
+		return true, nil
 	}
 	var want map[string]any
 	if err := kjson.Unmarshal(raw, &want); err != nil {
@@ -211,7 +216,11 @@ func unchanged(raw []byte, hash string, live client.Object) (bool, error) {
 	}
 	delete(want, "apiVersion") // typed objects from the cache carry neither
 	delete(want, "kind")
-	return Contains(have, want), nil
+	if !Contains(have, want) {
+		return false, nil
+	}
+	a.same.add(live, hash)
+	return true, nil
 }
 
 // Contains says whether have says everything that want says. A map may have more keys, and a list of maps more

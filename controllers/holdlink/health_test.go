@@ -1,0 +1,26 @@
+package holdlink_test
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/controllers/controltest"
+)
+
+// Status waits for the first answer of a hold, but not for long.
+func TestAHoldThatDoesNotAnswerYetIsAttachedAllTheSame(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	hold := e.NewHold()
+	hold.Answer(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	e.Create(appView(), link("hold", hold, func(s *v1alpha1.HoldLinkSpec) { s.HealthCheck.Timeout = "30s" }))
+	l := e.HoldLink("hold", "Resolved=True", "Healthy=Unknown/Unknown", "Ready=True")
+	require.Equal(t, hold.DID, l.Status.DID)
+	require.Nil(t, l.Status.Health.LastProbeTime, "the hold has answered")
+	e.AppView("registry", "Ready=True", "HoldsHealthy=Unknown/Unknown")
+}
