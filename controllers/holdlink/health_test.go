@@ -18,7 +18,9 @@ func TestAHoldThatDoesNotAnswerYetIsAttachedAllTheSame(t *testing.T) {
 	e.Kubelet()
 	hold := e.NewHold()
 	hold.Answer(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-	e.Create(appView(), link("hold", hold, func(s *v1alpha1.HoldLinkSpec) { s.HealthCheck.Timeout = "30s" }))
+	e.Create(appView(), link("hold", hold, func(s *v1alpha1.HoldLinkSpec) {
+		s.HealthCheck.Interval, s.HealthCheck.Timeout = "1m", "30s"
+	}))
 	l := e.HoldLink("hold", "Resolved=True", "Healthy=Unknown/Unknown", "Ready=True")
 	require.Equal(t, hold.DID, l.Status.DID)
 	require.Nil(t, l.Status.Health.LastProbeTime, "the hold has answered")
