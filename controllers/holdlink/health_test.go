@@ -17,7 +17,9 @@ func TestAHoldThatDoesNotAnswerYetIsAttachedAllTheSame(t *testing.T) {
 	e.Operator()
 	e.Kubelet()
 	hold := e.NewHold()
-	hold.Answer(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	enough := make(chan struct{})
+	e.Cleanup(func() { close(enough) })
+	hold.Answer(func(http.ResponseWriter, *http.Request) { <-enough })
 	e.Create(appView(), link("hold", hold, func(s *v1alpha1.HoldLinkSpec) {
 		s.HealthCheck.Interval, s.HealthCheck.Timeout = "1m", "30s"
 	}))
