@@ -1,4 +1,5 @@
-// Package framing keeps two servers from reading one connection differently.
+// Package framing keeps two servers from reading one connection differently, and has answers heard that come before the
+// end of a request.
 package framing
 
 import "net/http"

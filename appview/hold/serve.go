@@ -44,7 +44,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	main, probes := httpServer(framing.Last(s.Handler()), s.log), httpServer(s.DebugHandler(), s.log)
 	commands := httpServer(s.control(), s.log)
 	failed := make(chan error, 3)
-	go func() { failed <- main.Serve(public) }()
+	go func() { failed <- main.Serve(framing.Heard(public)) }()
 	go func() { failed <- probes.Serve(debug) }()
 	go func() { failed <- commands.Serve(control) }()
 	s.log.InfoContext(ctx, "hold is serving", "did", s.DID(), "url", s.self.url, "address", public.Addr().String(),

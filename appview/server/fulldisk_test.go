@@ -14,6 +14,7 @@ import (
 
 	"atcr.io/operator/appview/config"
 	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/appview/framing/framingtest"
 	"atcr.io/operator/appview/server"
 	"atcr.io/operator/appview/server/servertest"
 	"atcr.io/operator/appview/store"
@@ -130,6 +131,8 @@ func TestAFullDiskOfTheHoldEndsPushesAndNoPull(t *testing.T) {
 		large := bytes.Repeat([]byte("0123456789abcdef"), smallDisk/16)
 		refuses(t, upload(large), 507, "UNAVAILABLE", "no disk space left")
 		missing(large)
+		head := "PUT %s?digest=%s HTTP/1.1\r\nHost: " + w.Host() + "\r\nAuthorization: Bearer " + w.Token(servertest.Alice, "repository:"+app+":pull,push") + "\r\n"
+		framingtest.Heard(t, w.Host(), fmt.Sprintf(head, start(t, w), digest.FromBytes(large)), large, 507, "no disk space left")
 		push(t, w, app, []byte("second"))
 
 		empty := testenv.Fill(t, disk)

@@ -62,6 +62,7 @@ func (s *Server) Serve(ctx context.Context, api, debug net.Listener) error {
 	defer jobs.Wait()
 	defer stop()
 
+	api = framing.Heard(api)
 	if s.certificate != nil {
 		api = tls.NewListener(api, s.certificate.config())
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,12 @@ func TestARequestThatTwoServersCouldReadDifferentlyIsNeverTwoAtAHold(t *testing.
 	p := newProcess(t)
 	addr := strings.Replace(strings.TrimPrefix(p.url, "http://"), "localhost", "127.0.0.1", 1)
 	framingtest.NeverTwo(t, addr, "POST /xrpc/io.atcr.hold.initiateUpload HTTP/1.1\r\nHost: x\r\n", "/xrpc/_health")
+}
+
+func TestARefusalOfAHoldIsHeardByAClientThatSendsAllOfItsBodyFirst(t *testing.T) {
+	p := newProcess(t)
+	addr := strings.Replace(strings.TrimPrefix(p.url, "http://"), "localhost", "127.0.0.1", 1)
+	framingtest.Heard(t, addr, "PUT /xrpc/io.atcr.hold.uploadPart?upload=x HTTP/1.1\r\nHost: x\r\n", make([]byte, 64<<20), http.StatusForbidden, "ExpiredUrl")
 }
 
 // A client that sends no whole header is cut off, and while it waits the hold answers others.

@@ -1,9 +1,14 @@
-// Package framingtest sends servers requests, byte for byte, that a proxy in front could read differently.
+// Package framingtest sends servers requests, byte for byte: some that a proxy in front could read differently, and some that
+// are answered before their end.
 package framingtest
 
 import (
+	"bufio"
+	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +51,28 @@ func NeverTwo(t *testing.T, addr, upload, path string) {
 				require.Regexp(t, `^HTTP/1.1 (4\d\d|501) `, answer)
 			}
 		})
+	}
+}
+
+// Heard sends a request of which the server will not read all, to its end, before it reads the answer, and insists on all
+// of that: its status, and what it says. head is the request line and the headers, without those about the body.
+func Heard(t *testing.T, addr, head string, body []byte, status int, says string) {
+	t.Helper()
+	for _, request := range []net.Buffers{
+		{fmt.Appendf(nil, "%sContent-Length: %d\r\n\r\n", head, len(body)), body},
+		{fmt.Appendf(nil, "%sTransfer-Encoding: chunked\r\n\r\n%x\r\n", head, len(body)), body, []byte("\r\n0\r\n\r\n")},
+	} {
+		conn, err := net.Dial("tcp", addr)
+		require.NoError(t, err)
+		defer func() { _ = conn.Close() }()
+		_, err = request.WriteTo(conn)
+		require.NoError(t, err, "the server takes all of it")
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		answer, err := io.ReadAll(resp.Body)
+		require.NoError(t, errors.Join(err, resp.Body.Close()))
+		require.Equal(t, status, resp.StatusCode, "%s", answer)
+		require.Contains(t, string(answer), says)
 	}
 }
 
