@@ -95,6 +95,11 @@ type AppViewStatus struct {
 	// +kubebuilder:validation:MaxItems=16
 	SecretExpirations []SecretExpiration `json:"secretExpirations,omitempty"`
 
+	// failedImage is the spec.image that was tried and cannot replace the server, with SQLite, until one can or it is no
+	// longer asked for.
+	// +optional
+	FailedImage *FailedImage `json:"failedImage,omitempty"`
+
 	// database in use.
 	// +optional
 	Database DatabaseStatus `json:"database,omitempty,omitzero"`
@@ -306,6 +311,25 @@ type SecretExpiration struct {
 	// notAfter is when the certificate ends.
 	// +required
 	NotAfter metav1.Time `json:"notAfter,omitempty"`
+}
+
+// FailedImage is an image that was tried in a pod of its own.
+type FailedImage struct {
+	// image that was tried.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	Image string `json:"image,omitempty"`
+	// reason as in condition Available.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Reason string `json:"reason,omitempty"`
+	// message as in condition Available.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=2048
+	Message string `json:"message,omitempty"`
 }
 
 // DatabaseStatus is the database in use.

@@ -17,7 +17,7 @@ func (r *Reconciler) noDatabase(ctx context.Context, sc *scope) error {
 	was := sc.appView.Status.Database
 	sc.status.Database = v1alpha1.DatabaseStatus{Type: v1alpha1.DatabaseNone}
 	if was.Type == v1alpha1.DatabaseNone {
-		sc.status.Database.Bytes = was.Bytes
+		sc.status.Database.Bytes, sc.status.Database.Schema = was.Bytes, was.Schema
 	}
 	left, err := r.leftClaim(ctx, sc)
 	if err != nil {

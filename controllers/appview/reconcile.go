@@ -42,6 +42,8 @@ type Options struct {
 	WatchedSecrets cache.Cache
 	// UserSecrets reads the others too; both controllers share it, so that each Secret is read once.
 	UserSecrets *usersecret.Reader
+	// Now is the operator's clock.
+	Now func() time.Time
 	// Operator is the operator's own pods; nil: it runs elsewhere.
 	Operator *render.Peer
 	// RestrictPods refuses specs that decide what runs in the pods.

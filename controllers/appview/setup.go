@@ -68,7 +68,7 @@ func New(mgr ctrl.Manager, applier *apply.Applier, registry prometheus.Registere
 	}
 	return &Reconciler{
 		client: mgr.GetClient(), live: mgr.GetAPIReader(), applier: applier,
-		events: mgr.GetEventRecorder("atcr-operator"), metrics: m, options: o, now: time.Now,
+		events: mgr.GetEventRecorder("atcr-operator"), metrics: m, options: o, now: o.Now,
 		services:    &services{live: mgr.GetAPIReader(), now: time.Now, seen: map[client.ObjectKey]seenService{}},
 		servers:     newServers(mgr.GetClient(), o.Readiness),
 		userSecrets: o.UserSecrets,

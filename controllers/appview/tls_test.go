@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -257,6 +258,38 @@ func TestCertManagerMakesTheServersCertificate(t *testing.T) {
 	e.Until("the Certificate is gone", func() bool {
 		return apierrors.IsNotFound(e.Client.Get(t.Context(), client.ObjectKeyFromObject(certificate), optional.Certificate.New()))
 	})
+}
+
+// An operator that has just started, and that the API server does not say whether there are Certificates, deletes none of
+// the Secrets that one may bring back.
+func TestNothingIsDeletedWhileNobodyKnowsWhetherThereIsACertificate(t *testing.T) {
+	e := controltest.New(t)
+	e.Install(optional.Certificate)
+	first := e.Operator()
+	av := appView("registry", func(s *v1alpha1.AppViewSpec) {
+		s.DeletionPolicy.Keys = v1alpha1.Delete
+		s.Exposure.TLS = &v1alpha1.TLS{CertManager: &v1alpha1.TLSCertificate{IssuerRef: v1alpha1.IssuerReference{Name: "ca"}}}
+	})
+	e.Create(av)
+	e.AppView("registry", "KeysReady=True", "Exposed=False/CertificateNotReady")
+	first.Stop()
+	require.NoError(t, e.Client.Delete(t.Context(), av))
+
+	trouble := &controltest.Fault{Method: http.MethodGet, Path: "/certificates"}
+	var reconciles controltest.Reconciles
+	e.Operator(controltest.With(trouble), reconciles.Watch)
+	e.Until("it was tried more than once", func() bool { return reconciles.Of("appview", "registry") > 2 })
+	require.NotEmpty(t, trouble.Times())
+	e.Get("registry", av)
+	require.Contains(t, av.Finalizers, v1alpha1.Finalizer)
+	e.Get("registry-signing", &corev1.Secret{})
+	require.Nil(t, e.Object(optional.Certificate, "registry-server-tls").GetDeletionTimestamp())
+
+	trouble.Off()
+	gone(e, av)
+	certificate := optional.Certificate.New()
+	err := e.Client.Get(t.Context(), client.ObjectKey{Namespace: e.Namespace, Name: "registry-server-tls"}, certificate)
+	require.True(t, apierrors.IsNotFound(err), "%v", err)
 }
 
 // cert-manager issues a Secret again as long as its Certificate is there.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -52,11 +51,18 @@ func (r *Reconciler) tryImage(ctx context.Context, sc *scope, live *appsv1.Deplo
 			}
 		}
 	}
+	if failed := sc.status.FailedImage; failed != nil && (!needed || failed.Image != wanted) {
+		sc.status.FailedImage = nil
+	}
 	switch {
 	case !needed:
 		return false, nil
 	case trial != nil:
-		return r.judge(ctx, sc, trial, live)
+		held, err := r.judge(ctx, sc, trial, live)
+		if !held {
+			sc.status.FailedImage = nil
+		}
+		return held, err
 	}
 	sc.hold(live, available{reason: v1alpha1.ReasonRollingOut, message: fmt.Sprintf("a pod tries image %s before the server is replaced", wanted)})
 	return r.makeTrial(ctx, sc)
@@ -143,15 +149,24 @@ func turnedAway(p *corev1.Pod) bool {
 
 // hold says why the Deployment stays as it is. While an image that failed is tried once more, that is still why.
 func (sc *scope) hold(live *appsv1.Deployment, why available) {
-	if before := sc.conditions.Get(v1alpha1.ConditionAvailable); why.reason == v1alpha1.ReasonRollingOut && before != nil &&
-		slices.Contains([]string{v1alpha1.ReasonImagePullFailed, v1alpha1.ReasonCrashLooping, v1alpha1.ReasonSchemaTooNew}, before.Reason) &&
-		strings.HasPrefix(before.Message, "image "+sc.settings.Image+" ") {
-		said, _, _ := strings.Cut(before.Message, besides)
-		sc.held = available{reason: before.Reason, message: said}
+	if failed := sc.status.FailedImage; failed != nil && why.reason == v1alpha1.ReasonRollingOut {
+		sc.held = available{reason: failed.Reason, message: failed.Message}
 		return
 	}
 	why.message += ". Until then the Deployment stays as it is, with image " + imageOf(live) + ", and takes no other change"
 	sc.held = why
+	if why.reason != v1alpha1.ReasonRollingOut {
+		sc.status.FailedImage = &v1alpha1.FailedImage{Image: sc.settings.Image, Reason: why.reason, Message: clipped(why.message)}
+	}
+}
+
+// clipped is what status takes of a message.
+func clipped(message string) string {
+	const most = 2048 // characters
+	if r := []rune(message); len(r) > most {
+		return string(r[:most])
+	}
+	return message
 }
 
 // besides stands before the trouble of the server that runs while another image is tried.

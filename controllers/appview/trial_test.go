@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,11 +15,13 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/controllers/controltest"
+	"atcr.io/operator/controllers/manager"
 	"atcr.io/operator/controllers/render"
 )
 
@@ -53,6 +56,7 @@ func TestAnImageThatCannotRunReplacesNoServer(t *testing.T) {
 				require.Contains(t, condition(got, "Available").Message, says)
 			}
 			require.Equal(t, controltest.Image, got.Status.Image)
+			require.Equal(t, &v1alpha1.FailedImage{Image: image, Reason: want, Message: condition(got, "Available").Message}, got.Status.FailedImage)
 			require.EqualValues(t, 1, got.Status.ReadyReplicas)
 			require.Equal(t, corev1.EventTypeWarning, e.Event("registry", want).Type)
 			noHotLoop(t, &requests)
@@ -79,7 +83,7 @@ func TestAnImageThatCannotRunReplacesNoServer(t *testing.T) {
 
 			controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Image = "" })
 			e.Until("what waited is made up for", func() bool { return variable(deployment(e), names.LogLevel) == "debug" })
-			e.AppView("registry", "Ready=True")
+			require.Nil(t, e.AppView("registry", "Ready=True").Status.FailedImage)
 			require.Equal(t, before.Generation+1, deployment(e).Generation)
 			e.Until("nothing is tried any more", func() bool { return len(trials(e)) == 0 })
 			noHotLoop(t, &requests)
@@ -244,6 +248,35 @@ func TestTheServersContainerIsTheOneThatIsTried(t *testing.T) {
 	})
 	e.Until("the image is rolled out", func() bool { return imageOf(e) == controltest.Slow })
 	e.AppView("registry", "Ready=True")
+}
+
+func TestAPodThatItsNodeTurnedAwayIsMadeAgainAfterAMinute(t *testing.T) {
+	t.Parallel()
+	var clock atomic.Pointer[time.Time] // it stands still but for what the test does
+	clock.Store(new(time.Now()))
+	e, av := running(t, appView("registry"), func(_ *rest.Config, o *manager.Options) { o.Now = func() time.Time { return *clock.Load() } })
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Image = controltest.Slow })
+	e.Until("it is tried", func() bool { return len(trials(e)) == 1 })
+	pod := trials(e)[0]
+	e.Eventually("its node has no memory left", func() error {
+		e.Get(pod.Name, &pod)
+		pod.Status.Phase, pod.Status.Reason = corev1.PodFailed, "Evicted"
+		return e.Client.Status().Update(t.Context(), &pod)
+	})
+	e.Until("that is said", func() bool {
+		return strings.Contains(condition(e.AppView("registry", "Available=False/RollingOut"), "Available").Message, "turned away by its node")
+	})
+	look := func(age time.Duration, value string) {
+		t.Helper()
+		clock.Store(new(pod.CreationTimestamp.Add(age)))
+		controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Annotations = map[string]string{v1alpha1.AnnotationReconcile: value} })
+		e.Until("it is looked at", func() bool { return e.AppView("registry").Status.LastHandledReconcileAt == value })
+	}
+	look(59*time.Second, "early")
+	require.Equal(t, pod.UID, trials(e)[0].UID, "a node that has no room mostly has none a moment later")
+	look(time.Minute, "late")
+	e.Until("another is made", func() bool { all := trials(e); return len(all) == 1 && all[0].UID != pod.UID })
+	require.Equal(t, controltest.Image, imageOf(e))
 }
 
 // A webhook puts a mirror in front of every image.

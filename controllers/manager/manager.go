@@ -65,6 +65,9 @@ type Options struct {
 	// Readiness asks servers which keys they have; nil: by HTTP.
 	Readiness appview.Readiness
 
+	// Now is the clock of AppViews; nil: time.Now.
+	Now func() time.Time
+
 	// SkipNameValidation lets several managers live in one process.
 	SkipNameValidation bool
 }
@@ -154,10 +157,14 @@ func controllers(ctx context.Context, mgr ctrl.Manager, o Options) error {
 	if o.Readiness == nil {
 		o.Readiness = newReadiness()
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	appViews, err := appview.New(mgr, applier, o.Metrics, appview.Options{
 		Defaults: render.Defaults{Image: o.AppViewImage, ClusterDomain: o.ClusterDomain,
 			KeyPropagation: o.KeyPropagation, ClockSkew: o.ClockSkew},
 		Namespaces:     o.Namespaces,
+		Now:            o.Now,
 		Readiness:      o.Readiness,
 		WatchedSecrets: watched,
 		UserSecrets:    userSecrets,

@@ -62,6 +62,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.EnvVarApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Exposure"):
 		return &apiv1alpha1.ExposureApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("FailedImage"):
+		return &apiv1alpha1.FailedImageApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Gateway"):
 		return &apiv1alpha1.GatewayApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("HealthCheck"):

@@ -175,6 +175,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: io.atcr.operator.api.v1alpha1.Endpoint
           elementRelationship: atomic
+    - name: failedImage
+      type:
+        namedType: io.atcr.operator.api.v1alpha1.FailedImage
     - name: holdSummary
       type:
         scalar: string
@@ -471,6 +474,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: tls
       type:
         namedType: io.atcr.operator.api.v1alpha1.TLS
+- name: io.atcr.operator.api.v1alpha1.FailedImage
+  map:
+    fields:
+    - name: image
+      type:
+        scalar: string
+    - name: message
+      type:
+        scalar: string
+    - name: reason
+      type:
+        scalar: string
 - name: io.atcr.operator.api.v1alpha1.FromNamespaces
   scalar: string
 - name: io.atcr.operator.api.v1alpha1.Gateway

@@ -48,6 +48,9 @@ type AppViewStatusApplyConfiguration struct {
 	PullSecrets *PullSecretsStatusApplyConfiguration `json:"pullSecrets,omitempty"`
 	// secretExpirations are when certificates in Secrets that the spec names end, by Secret.
 	SecretExpirations []SecretExpirationApplyConfiguration `json:"secretExpirations,omitempty"`
+	// failedImage is the spec.image that was tried and cannot replace the server, with SQLite, until one can or it is no
+	// longer asked for.
+	FailedImage *FailedImageApplyConfiguration `json:"failedImage,omitempty"`
 	// database in use.
 	Database *DatabaseStatusApplyConfiguration `json:"database,omitempty"`
 	// lastHandledReconcileAt is the newest operator.atcr.io/reconcile annotation that was acted on.
@@ -221,6 +224,14 @@ func (b *AppViewStatusApplyConfiguration) WithSecretExpirations(values ...*Secre
 		}
 		b.SecretExpirations = append(b.SecretExpirations, *values[i])
 	}
+	return b
+}
+
+// WithFailedImage sets the FailedImage field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the FailedImage field is set to the value of the last call.
+func (b *AppViewStatusApplyConfiguration) WithFailedImage(value *FailedImageApplyConfiguration) *AppViewStatusApplyConfiguration {
+	b.FailedImage = value
 	return b
 }
 
