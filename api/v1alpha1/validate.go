@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -31,15 +32,12 @@ func ValidateAppView(a *AppView) field.ErrorList {
 			"names the Service too: at most 52 lower-case letters, digits and hyphens, a letter first"))
 	}
 	s, at := &a.Spec, field.NewPath("spec")
+	errs = append(errs, validateWords(reflect.ValueOf(s), at)...)
+	errs = append(errs, serviceName.validate(s.ServiceName, at.Child("serviceName"))...)
 	errs = append(errs, validateBaseURL(s, at.Child("baseURL"))...)
 	errs = append(errs, validateReplicas(s, at)...)
-	if d := s.DefaultHold; d != nil {
-		switch p := at.Child("defaultHold"); {
-		case (d.HoldLinkRef == nil) == (d.DID == ""):
-			errs = append(errs, field.Invalid(p, "", "set exactly one of holdLinkRef and did"))
-		case d.DID != "":
-			errs = append(errs, validateDID(d.DID, p.Child("did"))...)
-		}
+	if d := s.DefaultHold; d != nil && (d.HoldLinkRef == nil) == (d.DID == "") {
+		errs = append(errs, field.Invalid(at.Child("defaultHold"), "", "set exactly one of holdLinkRef and did"))
 	}
 	errs = append(errs, validateAllowedNamespaces(&s.HoldLinks.AllowedNamespaces, at.Child("holdLinks", "allowedNamespaces"))...)
 	errs = append(errs, validateKeys(&s.Keys, at.Child("keys"))...)
@@ -137,8 +135,8 @@ func validateClusterPull(s *AppViewSpec, at *field.Path) field.ErrorList {
 		errs = append(errs, field.Invalid(at.Child("endpoint"), p.Endpoint, "needs exposure.service.type NodePort or LoadBalancer"))
 	}
 	for i, r := range p.Registries {
-		if u, err := url.Parse("https://" + string(r)); err != nil || len(r) > maxRegistry || !portFits(u.Port()) {
-			errs = append(errs, field.Invalid(at.Child("registries").Index(i), r, "must be host or host:port, of 200 characters at most"))
+		if _, port, _ := strings.Cut(string(r), ":"); !portFits(port) {
+			errs = append(errs, field.Invalid(at.Child("registries").Index(i), r, "must have a port that exists, or none"))
 		}
 	}
 	if c := p.PullSecrets; c != nil && c.NamespaceSelector != nil {
@@ -198,13 +196,6 @@ func validateOrigin(o Origin, at *field.Path) field.ErrorList {
 func portFits(port string) bool {
 	_, err := strconv.ParseUint(port, 10, 16)
 	return port == "" || err == nil && port != "0"
-}
-
-func validateDID(d DID, at *field.Path) field.ErrorList {
-	if !didPattern.MatchString(string(d)) {
-		return field.ErrorList{field.Invalid(at, d, "must be did:plc:... or did:web:host[%3Aport]")}
-	}
-	return nil
 }
 
 func validateDuration(d Duration, low, high time.Duration, at *field.Path) field.ErrorList {
@@ -320,6 +311,8 @@ func validatePostgreSQL(d *Database, at *field.Path) field.ErrorList {
 	if p.CASecretRef != nil && p.SSLMode != "" && p.SSLMode != "verify-ca" && p.SSLMode != SSLVerifyFull {
 		errs = append(errs, field.Invalid(at.Child("sslMode"), p.SSLMode, "must be verify-ca or verify-full with caSecretRef: the other modes do not look at the certificate"))
 	}
+	errs = append(errs, validateRange(p.Pool.MaxOpen, 2, 1000, at.Child("pool", "maxOpen"))...)
+	errs = append(errs, validateRange(p.Pool.MaxIdle, 1, 1000, at.Child("pool", "maxIdle"))...)
 	if p.Pool.MaxOpen > 0 && p.Pool.MaxIdle > p.Pool.MaxOpen {
 		errs = append(errs, field.Invalid(at.Child("pool", "maxIdle"), p.Pool.MaxIdle, "must not be more than maxOpen"))
 	}
@@ -346,6 +339,7 @@ func validateBackup(b *Backup, at *field.Path) field.ErrorList {
 		return nil
 	}
 	errs := validateDuration(b.Interval, time.Minute, 30*oneDay, at.Child("interval"))
+	errs = append(errs, validateRange(b.Retention, 1, 1000, at.Child("retention"))...)
 	c, p := b.Claim, at.Child("claim")
 	if c != (BackupClaim{}) && b.Destination == BackupToDatabaseClaim {
 		errs = append(errs, field.Invalid(p, "", "goes with destination Claim: DatabaseClaim is the claim of the database"))
@@ -364,6 +358,7 @@ func validatePodTemplate(t *PodTemplate, at *field.Path) field.ErrorList {
 	errs := validateMetadata(&t.Metadata, at.Child("metadata"))
 	errs = append(errs, metav1validation.ValidateLabels(t.NodeSelector, at.Child("nodeSelector"))...)
 	for i, e := range t.Env {
+		errs = append(errs, envName.validate(e.Name, at.Child("env").Index(i).Child("name"))...)
 		if strings.HasPrefix(e.Name, "ATCR_") || e.Name == "TEST_MODE" {
 			errs = append(errs, field.Invalid(at.Child("env").Index(i).Child("name"), e.Name,
 				"variables of the server (ATCR_*, TEST_MODE) are set by the fields of the spec"))
@@ -385,7 +380,10 @@ func validateVolumes(volumes []Volume, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	seen := map[string]bool{}
 	for i, v := range volumes {
-		switch p := at.Index(i); {
+		p := at.Index(i)
+		errs = append(errs, volumeName.validate(v.Name, p.Child("name"))...)
+		errs = append(errs, mountPath.validate(v.MountPath, p.Child("mountPath"))...)
+		switch {
 		case (v.ConfigMap == nil) == (v.Secret == nil):
 			errs = append(errs, field.Invalid(p, "", "set exactly one of configMap and secret"))
 		case ownPath.MatchString(v.MountPath):

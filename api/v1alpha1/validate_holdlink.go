@@ -1,6 +1,7 @@
 package v1alpha1
 
 import (
+	"reflect"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -19,9 +20,7 @@ func ValidateHoldLink(h *HoldLink) field.ErrorList {
 	if set != 1 {
 		errs = append(errs, field.Invalid(at.Child("hold"), "", "set exactly one of did, url and serviceRef"))
 	}
-	if s.Hold.DID != "" {
-		errs = append(errs, validateDID(s.Hold.DID, at.Child("hold", "did"))...)
-	}
+	errs = append(errs, validateWords(reflect.ValueOf(s), at)...)
 	errs = append(errs, validateOrigin(s.Hold.URL, at.Child("hold", "url"))...)
 	errs = append(errs, validateOrigin(s.Endpoint, at.Child("endpoint"))...)
 	if s.Endpoint != "" && s.Hold.DID == "" {
@@ -31,7 +30,10 @@ func ValidateHoldLink(h *HoldLink) field.ErrorList {
 }
 
 func validateHealthCheck(c *HealthCheck, at *field.Path) field.ErrorList {
-	errs := validateDuration(c.Interval, 10*time.Second, time.Hour, at.Child("interval"))
+	errs := healthPath.validate(c.Path, at.Child("path"))
+	errs = append(errs, validateRange(c.FailureThreshold, 1, 10, at.Child("failureThreshold"))...)
+	errs = append(errs, validateRange(c.SuccessThreshold, 1, 10, at.Child("successThreshold"))...)
+	errs = append(errs, validateDuration(c.Interval, 10*time.Second, time.Hour, at.Child("interval"))...)
 	errs = append(errs, validateDuration(c.Timeout, time.Second, 30*time.Second, at.Child("timeout"))...)
 	if len(errs) > 0 || c.Interval == "" || c.Timeout == "" {
 		return errs
