@@ -20,15 +20,16 @@ var policy = keyset.Policy{
 // world is servers, tokens and Secrets on one true clock. Operators and servers have clocks of their own, at most half
 // of policy.Skew away from it, so that two differ by no more than the whole.
 type world struct {
-	t       *rapid.T
+	t *rapid.T
+	secrets
+	history []secrets // all that the API server ever had, the newest last
 	now     time.Time
-	secret  *keyset.Set // what the API server has; nil: nothing
-	staged  *keyset.Key
 	source  *keyset.Key
 	request string
 	servers []*server
 	tokens  []token
-	made    int // keys that were ever made
+	made    int // keys that operators made
+	places  int // that there ever were for them: the first key's, and the staged one's as often as it became free
 	revoked map[string]bool
 	known   map[string]bool   // every key that servers were ever told of
 	leaked  map[string]string // the key that signed when a request to revoke came, by request
@@ -36,7 +37,16 @@ type world struct {
 	life    time.Duration // of tokens, as the servers were told
 }
 
+// secrets are what the API server has at one time.
+type secrets struct {
+	secret  *keyset.Set // nil: nothing
+	version int         // of secret, which changes only on top of the newest
+	staged  *keyset.Key // another than the one that was seen is not deleted, nor is one made where one is
+	until   time.Time   // when something else took their place
+}
+
 type server struct {
+	since  time.Time // when it came
 	skew   time.Duration
 	mute   bool // it cannot be asked
 	loaded *keyset.Set
@@ -49,10 +59,23 @@ type token struct {
 }
 
 func (w *world) key() *keyset.Key {
-	w.made++
 	k, err := keyset.Generate(rand.Reader, keyset.ES256, "x", w.now)
 	require.NoError(w.t, err)
 	return k
+}
+
+// makes is [world.key] for an operator, which makes one for each place: invariant (c).
+func (w *world) makes() *keyset.Key {
+	w.made++
+	require.LessOrEqual(w.t, w.made, w.places, "a key more than there are places")
+	return w.key()
+}
+
+// changed is a change of what the API server has.
+func (w *world) changed(now secrets) {
+	w.secrets.until = w.now
+	w.history = append(w.history, w.secrets)
+	w.secrets = now
 }
 
 func (w *world) write(s *keyset.Set) {
@@ -64,7 +87,9 @@ func (w *world) write(s *keyset.Set) {
 	back.Recall(s.Record(), w.now)
 	require.Equal(w.t, s.Record(), back.Record())
 	require.LessOrEqual(w.t, len(back.Verifying()), keyset.MaxVerifying)
-	w.secret = back
+	after := w.secrets
+	after.secret, after.version = back, w.version+1
+	w.changed(after)
 	for _, k := range back.Verifying() {
 		w.known[k.Kid] = true
 		require.False(w.t, w.revoked[k.Kid], "key %s was revoked, or is earlier than one that was, and is trusted", k.Kid)
@@ -78,52 +103,102 @@ func (w *world) write(s *keyset.Set) {
 	}
 }
 
-// reconcile is one pass of an operator, which may end after any write.
+// stage changes the staged key, which only becomes free for another when it signs, or when somebody deletes it.
+func (w *world) stage(k *keyset.Key) {
+	after := w.secrets
+	after.staged = k
+	w.changed(after)
+}
+
+// reconcile is one pass of an operator, which may end after any write. It sees what the API server has, or had some writes
+// ago: then what it does about it is refused.
 func (w *world) reconcile() {
 	clock := w.now.Add(time.Duration(rapid.IntRange(-30, 30).Draw(w.t, "skew of the operator")) * time.Second)
+	unseen := 0
+	if rapid.IntRange(0, 3).Draw(w.t, "stale") == 0 {
+		unseen = rapid.IntRange(0, min(len(w.history), 8)).Draw(w.t, "writes not seen")
+	}
 	last := keyset.Nothing
 	for range rapid.IntRange(1, 6).Draw(w.t, "writes before it dies") {
-		state := keyset.State{Set: w.secret, Staged: w.staged, Source: w.source, Request: w.request}
+		seen := w.secrets
+		if unseen > 0 {
+			seen = w.history[len(w.history)-unseen]
+		}
+		state := keyset.State{Set: seen.secret, Staged: seen.staged, Source: w.source, Request: w.request}
 		plan := keyset.Decide(state, w.policy, clock)
-		if plan.Action == keyset.Nothing || plan.Confirm && !w.loaded(clock) {
-			w.life = w.policy.TokenLife // the keys come first
+		if plan.Action == keyset.Nothing || plan.Confirm && !w.loaded(seen.secret, clock) {
+			if unseen == 0 {
+				w.life = w.policy.TokenLife // the keys come first
+			}
 			return
 		}
-		require.NotEqual(w.t, last, plan.Action, "it does the same again")
-		last = plan.Action
-		switch plan.Action {
-		case keyset.Begin:
-			if state.Source == nil {
-				state.Fresh = w.key()
-			}
-			w.write(keyset.Carry(state, w.policy, plan.Action, clock))
-		case keyset.Stage:
-			if w.staged = w.source; w.staged == nil {
-				w.staged = w.key()
-			}
-		case keyset.Unstage:
-			w.staged = nil
-		default:
-			if plan.Action == keyset.Promote {
-				w.promoteIsSafe()
-			}
-			if plan.Action == keyset.Revoke {
-				for kid := range w.known {
-					w.revoked[kid] = kid != w.staged.Kid
-				}
-			}
-			if plan.Action == keyset.Purge {
-				for _, k := range w.secret.Retired {
-					w.revoked[k.Kid] = true
-				}
-			}
-			w.write(keyset.Carry(state, w.policy, plan.Action, clock))
+		if unseen == 0 {
+			require.NotEqual(w.t, last, plan.Action, "it does the same again")
+			last = plan.Action
+		}
+		before := len(w.history)
+		if !w.carry(seen, state, plan.Action, clock) {
+			return
+		}
+		if unseen > 0 { // what it wrote itself is one more that it has not seen; it may catch up
+			unseen = rapid.IntRange(0, min(unseen+len(w.history)-before, 8)).Draw(w.t, "writes not seen")
 		}
 	}
 }
 
+// carry does what an operator decided about what it saw, and says whether the API server took it.
+func (w *world) carry(seen secrets, state keyset.State, action keyset.Action, clock time.Time) bool {
+	switch action {
+	case keyset.Begin:
+		if w.secret != nil {
+			return false
+		}
+		if state.Source == nil {
+			state.Fresh = w.makes()
+		}
+		w.write(keyset.Carry(state, w.policy, action, clock))
+		return true
+	case keyset.Stage:
+		if w.staged != nil {
+			return false
+		}
+		k := w.source
+		if k == nil {
+			k = w.makes()
+		}
+		w.stage(k)
+		return true
+	case keyset.Unstage:
+		if w.staged != seen.staged {
+			return false
+		}
+		if w.source == nil && w.secret.Current.Kid == w.staged.Kid {
+			w.places++
+		}
+		w.stage(nil)
+		return true
+	}
+	if w.version != seen.version {
+		return false
+	}
+	switch action {
+	case keyset.Promote:
+		w.promoteIsSafe(state.Staged.Kid)
+	case keyset.Revoke:
+		for kid := range w.known {
+			w.revoked[kid] = kid != state.Staged.Kid
+		}
+	case keyset.Purge:
+		for _, k := range w.secret.Retired {
+			w.revoked[k.Kid] = true
+		}
+	}
+	w.write(keyset.Carry(state, w.policy, action, clock))
+	return true
+}
+
 // loaded asks the servers that can be asked, by the operator's clock.
-func (w *world) loaded(clock time.Time) bool {
+func (w *world) loaded(set *keyset.Set, clock time.Time) bool {
 	var asked []keyset.Server
 	for i, s := range w.servers {
 		v := keyset.Server{Name: fmt.Sprint(i), Mute: s.mute}
@@ -132,9 +207,9 @@ func (w *world) loaded(clock time.Time) bool {
 		}
 		asked = append(asked, v)
 	}
-	behind := w.secret.Behind(asked, w.policy, clock)
+	behind := set.Behind(asked, w.policy, clock)
 	for i, s := range w.servers {
-		if !s.mute && (s.loaded.Hash() != w.secret.Hash() || s.loaded.Current.Kid != w.secret.Current.Kid) {
+		if !s.mute && (s.loaded.Hash() != set.Hash() || s.loaded.Current.Kid != set.Current.Kid) {
 			require.Contains(w.t, behind, fmt.Sprint(i), "a server with other keys is named")
 		}
 	}
@@ -142,9 +217,9 @@ func (w *world) loaded(clock time.Time) bool {
 }
 
 // promoteIsSafe is invariant (d).
-func (w *world) promoteIsSafe() {
+func (w *world) promoteIsSafe(kid string) {
 	for i, s := range w.servers {
-		require.True(w.t, verifies(s.loaded, w.staged.Kid), "server %d has not loaded the key that is promoted", i)
+		require.True(w.t, verifies(s.loaded, kid), "server %d has not loaded the key that is promoted", i)
 	}
 }
 
@@ -168,7 +243,8 @@ func (w *world) advance(d time.Duration) {
 	}
 	for i, s := range w.servers {
 		for _, k := range s.loaded.Verifying() {
-			require.False(w.t, w.revoked[k.Kid] && len(w.secret.Revoked) == 0, "server %d trusts a revoked key, and nothing says so", i)
+			fresh := w.now.Before(s.since.Add(w.policy.Propagation)) // its files may be older than the last word about others'
+			require.False(w.t, w.revoked[k.Kid] && len(w.secret.Revoked) == 0 && !fresh, "server %d trusts a revoked key, and nothing says so", i)
 		}
 		w.tokens = append(w.tokens, token{s.loaded.Current.Kid, w.now.Add(s.skew + w.life)})
 	}
@@ -201,15 +277,37 @@ func newWorld(t *rapid.T) *world {
 	w := &world{t: t, now: now, revoked: map[string]bool{}, known: map[string]bool{}, leaked: map[string]string{}, policy: policy, life: policy.TokenLife}
 	if rapid.Bool().Draw(t, "provided") {
 		w.source = w.key()
+	} else {
+		w.places = 2
 	}
 	for w.secret == nil {
 		w.reconcile()
 	}
 	for range rapid.IntRange(1, 3).Draw(t, "servers") {
-		w.servers = append(w.servers, &server{loaded: w.secret})
-		w.servers[len(w.servers)-1].skew = time.Duration(rapid.IntRange(-30, 30).Draw(t, "skew")) * time.Second
+		w.servers = append(w.servers, w.server(w.secrets))
 	}
 	return w
+}
+
+// server is one that starts with the files of then, and has the newest within the time of propagation.
+func (w *world) server(then secrets) *server {
+	s := &server{since: w.now, loaded: then.secret, skew: time.Duration(rapid.IntRange(-30, 30).Draw(w.t, "skew")) * time.Second}
+	if then.version != w.version {
+		latest := then.until.Add(w.policy.Propagation).Sub(w.now)
+		s.due = w.now.Add(time.Duration(rapid.IntRange(0, int(latest/time.Second)).Draw(w.t, "delay")) * time.Second)
+	}
+	return s
+}
+
+// comes is a server whose files were right at some time within that of propagation.
+func (w *world) comes() *server {
+	could := []secrets{w.secrets}
+	for i := len(w.history) - 1; i >= 0; i-- {
+		if then := w.history[i]; then.secret != nil && w.now.Sub(then.until) < w.policy.Propagation {
+			could = append(could, then)
+		}
+	}
+	return w.server(could[rapid.IntRange(0, len(could)-1).Draw(w.t, "files")])
 }
 
 // What happens besides reconciles and the passing of time, as often as it stands here.
@@ -233,7 +331,7 @@ func (w *world) happen(what string, i int) {
 			w.source = w.key()
 		}
 	case "a server comes":
-		w.servers = append(w.servers, &server{loaded: w.secret})
+		w.servers = append(w.servers, w.comes())
 	case "a server goes":
 		if len(w.servers) > 1 {
 			w.servers = w.servers[1:]
@@ -241,7 +339,12 @@ func (w *world) happen(what string, i int) {
 	case "a day passes":
 		w.advance(24 * time.Hour)
 	case "the staged key is deleted":
-		w.staged = nil
+		if w.staged != nil {
+			if w.source == nil {
+				w.places++
+			}
+			w.stage(nil)
+		}
 	case "tokens live longer or shorter":
 		w.policy.TokenLife = time.Duration(rapid.IntRange(60_000, 3600_000).Draw(w.t, "life of tokens")) * time.Millisecond
 	}
@@ -261,6 +364,7 @@ func TestNoTokenIsRefusedWhateverHappensWhileKeysRotate(t *testing.T) {
 			w.advance(time.Duration(rapid.IntRange(1, 200).Draw(t, "seconds")) * time.Second)
 		}
 		w.carriesOutWhatIsPending()
+		w.fillsEveryPlace()
 	})
 }
 
@@ -276,6 +380,17 @@ func (w *world) carriesOutWhatIsPending() {
 	require.Equal(w.t, w.request, w.secret.Request)
 	require.Empty(w.t, w.secret.Revoked)
 	require.False(w.t, verifies(w.secret, w.leaked[w.request]))
+}
+
+// fillsEveryPlace is the rest of invariant (c): no place stays empty.
+func (w *world) fillsEveryPlace() {
+	for range 300 {
+		if w.made == w.places {
+			return
+		}
+		w.reconcile()
+	}
+	require.Equal(w.t, w.places, w.made)
 }
 
 // settle reconciles until nothing is left to do but wait, and says how long.
