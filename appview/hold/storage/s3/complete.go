@@ -102,12 +102,13 @@ func (d *Driver) stage(ctx context.Context, id string, objects []object, size in
 	return d.copy(ctx, []object{whole}, storage.BlobKey(want))
 }
 
-// copy makes an object of the bytes of others, in order. It is there as a whole or not at all.
+// copy makes an object of the bytes of others, in order. It is there as a whole or not at all. What headers of a part's PUT
+// said of it stays behind, as in a multipart upload: a blob with a Content-Encoding would reach clients unpacked.
 func (d *Driver) copy(ctx context.Context, objects []object, key string) error {
 	if len(objects) > 1 || objects[0].size > d.limits.MaxCopy {
 		return d.build(ctx, objects, key)
 	}
-	_, err := d.core.Client.CopyObject(ctx, minio.CopyDestOptions{Bucket: d.bucket, Object: key},
+	_, err := d.core.Client.CopyObject(ctx, minio.CopyDestOptions{Bucket: d.bucket, Object: key, ReplaceMetadata: true, ContentType: "application/octet-stream"},
 		minio.CopySrcOptions{Bucket: d.bucket, Object: objects[0].key, MatchETag: objects[0].etag})
 	return copyError(err)
 }
