@@ -1,10 +1,13 @@
 package hold
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,13 +17,15 @@ import (
 	"atcr.io/operator/appview/hold/storage"
 )
 
-// arriving counts the bytes of uploads in progress that came through the hold since it started. A part that is sent again
-// counts again until its upload ends; one that breaks off is not kept, and counts no more.
+// arriving counts the bytes of uploads in progress. Those that come through the hold are counted since it started: a part
+// that is sent again counts again until its upload ends; one that breaks off is not kept, and counts no more. Those that go
+// past it are what the storage said last, see measure.go.
 type arriving struct {
 	mu      sync.Mutex
 	uploads map[string]*arrival
 	users   map[syntax.DID]int64
-	whole   map[syntax.DID]int // blobs that come whole, by user
+	whole   map[syntax.DID]int       // blobs that come whole, by user
+	looked  map[syntax.DID]time.Time // when the storage was last asked
 }
 
 type arrival struct {
@@ -29,7 +34,7 @@ type arrival struct {
 }
 
 func newArriving() *arriving {
-	return &arriving{uploads: map[string]*arrival{}, users: map[syntax.DID]int64{}, whole: map[syntax.DID]int{}}
+	return &arriving{uploads: map[string]*arrival{}, users: map[syntax.DID]int64{}, whole: map[syntax.DID]int{}, looked: map[syntax.DID]time.Time{}}
 }
 
 // add counts bytes of an upload, unless its user has no limit (0) or would have more than most.
@@ -39,6 +44,11 @@ func (a *arriving) add(id string, did syntax.DID, n, most int64) (fits bool) {
 	if most > 0 && n > 0 && a.users[did]+n > most {
 		return false
 	}
+	a.addTo(id, did, n)
+	return true
+}
+
+func (a *arriving) addTo(id string, did syntax.DID, n int64) {
 	u := a.uploads[id]
 	if u == nil {
 		u = &arrival{did: did}
@@ -46,6 +56,49 @@ func (a *arriving) add(id string, did syntax.DID, n, most int64) (fits bool) {
 	}
 	u.bytes += n
 	a.count(did, n)
+}
+
+// set is how many bytes an upload has.
+func (a *arriving) set(id string, did syntax.DID, n int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if u := a.uploads[id]; u != nil {
+		n -= u.bytes
+	}
+	a.addTo(id, did, n)
+}
+
+// of is how many bytes all uploads of a user have.
+func (a *arriving) of(did syntax.DID) int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.users[did]
+}
+
+// largestFirst are the uploads of a user.
+func (a *arriving) largestFirst(did syntax.DID) (ids []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id, u := range a.uploads {
+		if u.did == did {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(x, y string) int {
+		return cmp.Or(cmp.Compare(a.uploads[y].bytes, a.uploads[x].bytes), cmp.Compare(x, y))
+	})
+	return ids
+}
+
+// look says whether it is time to ask the storage about a user, and takes it that the caller does.
+func (a *arriving) look(did syntax.DID, now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if at, ok := a.looked[did]; ok && now.Sub(at) < measureEvery {
+		return false
+	}
+	maps.DeleteFunc(a.looked, func(_ syntax.DID, at time.Time) bool { return now.Sub(at) >= measureEvery })
+	a.looked[did] = now
 	return true
 }
 
@@ -66,6 +119,13 @@ func (a *arriving) end(did syntax.DID) {
 	if a.whole[did]--; a.whole[did] == 0 {
 		delete(a.whole, did)
 	}
+}
+
+// unlook takes back that the storage was asked.
+func (a *arriving) unlook(did syntax.DID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.looked, did)
 }
 
 func (a *arriving) count(did syntax.DID, n int64) {

@@ -7,8 +7,8 @@
 //   - crew.go: captain and crew records; bootstrap at start, requestCrew, updateCrewTier
 //   - upload.go (in parts), whole.go (in one request): the way of a blob in; blob.go: out; sweep.go ends uploads without
 //     progress, and removes stray parts
-//   - quota.go: tiers and reservations; space.go: what one user may have here, named by manifests or not, and
-//     arriving.go: in uploads in progress
+//   - quota.go: tiers and reservations; space.go: what one user may have here, named by manifests or not; arriving.go: in
+//     uploads in progress, and measure.go: where their parts go past the hold
 //   - notify.go, delete.go: layer records of manifests pushed and deleted; stats.go: pushes counted, and pulls (pulls.go)
 //   - gc.go, gc_read.go: garbage collection by what users' PDSes have; control.go: how a command asks for one
 //   - userdata.go: export and deletion of what the hold has of a user

@@ -437,9 +437,9 @@ func TestPartsThatBelongToNoUploadAreSwept(t *testing.T) {
 
 func uploads(t *testing.T, d storage.Driver) (ids []string) {
 	t.Helper()
-	for u, err := range d.Uploads(t.Context()) {
+	for id, err := range d.Uploads(t.Context()) {
 		require.NoError(t, err)
-		ids = append(ids, u.ID)
+		ids = append(ids, id)
 	}
 	return ids
 }

@@ -50,6 +50,9 @@ func (s *Server) underQuota(ctx context.Context, did syntax.DID) error {
 	if err == nil && linked >= space {
 		err = s.noSpace(did, linked, 0, space)
 	}
+	if err == nil {
+		err = s.roomForParts(ctx, did)
+	}
 	return err
 }
 

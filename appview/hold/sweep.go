@@ -29,7 +29,7 @@ const readingTime = 10 * time.Minute
 func (s *Server) Sweep(ctx context.Context) error {
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
-	err := errors.Join(s.sweep(ctx), s.sweepStray(ctx))
+	err := errors.Join(s.sweep(ctx), s.sweepOversized(ctx), s.sweepStray(ctx))
 	ctx, cancel := context.WithTimeout(ctx, readingTime) // PDSes that hang keep the next pass from nothing; it asks others first
 	defer cancel()
 	return errors.Join(err, s.sweepDeleted(ctx), s.sweepUnnamed(ctx))
@@ -70,19 +70,15 @@ func (s *Server) sweep(ctx context.Context) error {
 // sweepStray removes parts that belong to no upload: they were put by a URL that outlived an abort. And what a
 // completion left behind that was killed.
 func (s *Server) sweepStray(ctx context.Context) error {
-	before := s.now().Add(-s.cfg.UploadTTL)
-	for u, err := range s.driver.Uploads(ctx) {
+	for id, err := range s.driver.Uploads(ctx) {
 		if err != nil {
 			return err
 		}
-		if !u.Modified.Before(before) {
-			continue
-		}
-		if err := s.removeStray(ctx, u.ID); err != nil {
+		if err := s.removeStray(ctx, id); err != nil {
 			return err
 		}
 	}
-	_, err := s.driver.Tidy(ctx, before)
+	_, err := s.driver.Tidy(ctx, s.now().Add(-s.cfg.UploadTTL))
 	return err
 }
 
@@ -96,5 +92,6 @@ func (s *Server) removeStray(ctx context.Context, id string) error {
 	if err != nil || known {
 		return err
 	}
+	defer s.arriving.forget(id)
 	return s.driver.Abort(ctx, id)
 }

@@ -143,6 +143,9 @@ func (s *Server) getPartUploadURL(w http.ResponseWriter, r *http.Request) error 
 		if err := s.ledger.TouchUpload(r.Context(), in.UploadID, s.now()); err != nil {
 			return err
 		}
+		if err := s.roomForParts(r.Context(), did); err != nil {
+			return err
+		}
 	}
 	u, err := s.driver.PartURL(r.Context(), in.UploadID, in.PartNumber)
 	if err != nil {

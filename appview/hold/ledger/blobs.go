@@ -119,6 +119,18 @@ func (l *Ledger) Uploader(ctx context.Context, id string) (did syntax.DID, err e
 	return did, nil
 }
 
+// Uploaders are the DIDs with uploads in progress.
+func (l *Ledger) Uploaders(ctx context.Context) ([]syntax.DID, error) {
+	return collect(ctx, l.read, "list uploaders", func(rows *sql.Rows, did *syntax.DID) error { return rows.Scan(did) },
+		`SELECT DISTINCT did FROM uploads WHERE digest = ''`)
+}
+
+// OpenUploads are the uploads in progress of a DID.
+func (l *Ledger) OpenUploads(ctx context.Context, did syntax.DID) ([]string, error) {
+	return collect(ctx, l.read, "list uploads", func(rows *sql.Rows, id *string) error { return rows.Scan(id) },
+		`SELECT id FROM uploads WHERE did = ? AND digest = ''`, string(did))
+}
+
 // touchEvery is how far the time of an upload's progress may be behind: most uploads end sooner, and each note of it
 // waits for the disk. Uploads live for a minute without progress at least.
 const touchEvery = 10 * time.Second

@@ -50,8 +50,8 @@ type Driver interface {
 	// Blobs walks over all blobs in any order, until the first error.
 	Blobs(ctx context.Context) iter.Seq2[Stored, error]
 
-	// Uploads walks over the uploads that have parts in the storage, until the first error.
-	Uploads(ctx context.Context) iter.Seq2[StoredUpload, error]
+	// Uploads walks over the ids of the uploads that have parts in the storage, until the first error.
+	Uploads(ctx context.Context) iter.Seq2[string, error]
 
 	// Tidy removes what completions that were killed before the time left behind, where no upload id leads to it. It
 	// returns how many such things there were.
@@ -85,6 +85,12 @@ type Received interface {
 	Discard()
 }
 
+// Sizer is a driver to which clients send parts past the hold.
+type Sizer interface {
+	// PartBytes is the size of the parts of an upload that are there now.
+	PartBytes(ctx context.Context, id string) (int64, error)
+}
+
 // Traits says how clients should upload to a driver.
 type Traits struct {
 	PartSize  int64 // preferred bytes of a part
@@ -109,12 +115,6 @@ type Stored struct {
 	Digest   digest.Digest
 	Size     int64
 	Modified time.Time
-}
-
-// StoredUpload is an upload with parts in the storage.
-type StoredUpload struct {
-	ID       string
-	Modified time.Time // of its newest part
 }
 
 // MaxParts is the highest part number, as in S3.

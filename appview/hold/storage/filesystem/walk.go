@@ -48,49 +48,26 @@ func (d *Driver) Blobs(ctx context.Context) iter.Seq2[storage.Stored, error] {
 }
 
 // Uploads implements [storage.Driver].
-func (d *Driver) Uploads(ctx context.Context) iter.Seq2[storage.StoredUpload, error] {
-	return func(yield func(storage.StoredUpload, error) bool) {
+func (d *Driver) Uploads(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
 		entries, err := os.ReadDir(filepath.Join(d.root, "uploads"))
 		if err != nil {
-			yield(storage.StoredUpload{}, fmt.Errorf("walk over uploads: %w", err))
+			yield("", fmt.Errorf("walk over uploads: %w", err))
 			return
 		}
 		for _, e := range entries {
 			if !storage.ValidUploadID(e.Name()) {
 				continue
 			}
-			newest, err := newestBelow(d.uploadPath(e.Name()))
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err = errors.Join(err, ctx.Err()); err != nil {
-				yield(storage.StoredUpload{}, fmt.Errorf("walk over uploads: %w", err))
+			if err := ctx.Err(); err != nil {
+				yield("", fmt.Errorf("walk over uploads: %w", err))
 				return
 			}
-			if !yield(storage.StoredUpload{ID: e.Name(), Modified: newest}, nil) {
+			if !yield(e.Name(), nil) {
 				return
 			}
 		}
 	}
-}
-
-// newestBelow is the time of the last change in a folder.
-func newestBelow(dir string) (newest time.Time, err error) {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return time.Time{}, err
-	}
-	newest = info.ModTime()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return time.Time{}, err
-	}
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil && info.ModTime().After(newest) {
-			newest = info.ModTime()
-		}
-	}
-	return newest, nil
 }
 
 // Tidy implements [storage.Driver]: files of health checks and of whole blobs that were killed.

@@ -84,7 +84,9 @@ func (d *Driver) move(ctx context.Context, objects []object, size int64, want di
 // wholeKey is where one completion puts the parts of an upload together. No URL of it is ever signed: what is read there
 // cannot be changed by whoever put the parts, as these can until their URLs expire, even without another ETag, which is
 // MD5. Nor does another completion write there, whose copy an endpoint may finish long after its client hung up.
-func wholeKey(id string) string { return storage.UploadKey(id) + "/whole-" + rand.Text() }
+func wholeKey(id string) string { return storage.UploadKey(id) + "/" + wholePrefix + rand.Text() }
+
+const wholePrefix = "whole-"
 
 // stage copies the parts to where no client can write, verifies what is there, and copies that into place.
 func (d *Driver) stage(ctx context.Context, id string, objects []object, size int64, want digest.Digest) error {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -28,32 +30,36 @@ func (d *Driver) Blobs(ctx context.Context) iter.Seq2[storage.Stored, error] {
 }
 
 // Uploads implements [storage.Driver]. S3 lists keys in order, so the parts of one upload come together.
-func (d *Driver) Uploads(ctx context.Context) iter.Seq2[storage.StoredUpload, error] {
-	return func(yield func(storage.StoredUpload, error) bool) {
-		var u storage.StoredUpload
+func (d *Driver) Uploads(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		var last string
 		for obj := range d.core.ListObjectsIter(ctx, d.bucket, minio.ListObjectsOptions{Prefix: "uploads/", Recursive: true}) {
 			if obj.Err != nil {
-				yield(storage.StoredUpload{}, fmt.Errorf("walk over uploads: %w", clean(obj.Err)))
+				yield("", fmt.Errorf("walk over uploads: %w", clean(obj.Err)))
 				return
 			}
 			id, ok := storage.ParsePartKey(obj.Key)
-			if !ok {
+			if !ok || id == last {
 				continue
 			}
-			if id != u.ID {
-				if u.ID != "" && !yield(u, nil) {
-					return
-				}
-				u = storage.StoredUpload{ID: id}
+			if last = id; !yield(id, nil) {
+				return
 			}
-			if obj.LastModified.After(u.Modified) {
-				u.Modified = obj.LastModified
-			}
-		}
-		if u.ID != "" {
-			yield(u, nil)
 		}
 	}
+}
+
+// PartBytes implements [storage.Sizer].
+func (d *Driver) PartBytes(ctx context.Context, id string) (n int64, err error) {
+	for obj := range d.core.ListObjectsIter(ctx, d.bucket, minio.ListObjectsOptions{Prefix: storage.UploadKey(id) + "/", Recursive: true}) {
+		if obj.Err != nil {
+			return 0, fmt.Errorf("list parts: %w", clean(obj.Err))
+		}
+		if !strings.HasPrefix(path.Base(obj.Key), wholePrefix) { // that is what completions put together
+			n += obj.Size
+		}
+	}
+	return n, nil
 }
 
 // Tidy implements [storage.Driver]: multipart uploads of completions that were killed. Nobody sees them, and they cost.
