@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -192,6 +193,7 @@ func (c Config) directory(log *slog.Logger, observed func(*http.Client) *http.Cl
 	policy := c.policy()
 	return atproto.NewDirectory(atproto.DirectoryConfig{
 		PLCURL:   c.PLCURL,
+		Resolver: net.DefaultResolver,
 		Operator: observed(diddoc.NewClient(policy.ForOperator(true), diddoc.Options{})),
 		Guarded:  observed(diddoc.NewClient(policy, diddoc.Options{})),
 		Logger:   log,

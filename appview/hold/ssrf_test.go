@@ -2,6 +2,8 @@ package hold_test
 
 import (
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
 
+	"atcr.io/operator/appview/atproto/diddoc/dnstest"
 	"atcr.io/operator/appview/hold"
 )
 
@@ -37,8 +40,13 @@ func startInside(t *testing.T) *inside {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.66:0")
 	require.NoError(t, err)
+	return serveInside(t, l)
+}
+
+func serveInside(t *testing.T, l net.Listener) *inside {
+	t.Helper()
 	i := &inside{Listener: l}
-	s := &http.Server{Handler: http.NotFoundHandler()}
+	s := &http.Server{Handler: http.NotFoundHandler(), ErrorLog: log.New(io.Discard, "", 0)} // some want to speak TLS
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(i) }()
 	t.Cleanup(func() { s.Close(); <-done })
@@ -64,56 +72,146 @@ func (w *world) callAs(issuer string) reply {
 	return w.send(http.MethodPost, w.url+"/xrpc/io.atcr.hold.initiateUpload", token, object{"digest": "x"})
 }
 
-// collectFrom lets the hold read the manifests of carol, whose DID document now names another PDS.
-func (w *world) collectFrom(endpoint string) {
-	w.t.Helper()
-	w.addCrew(carol, "blob:write")
-	require.Equal(w.t, http.StatusOK, w.complete(carol, w.begin(carol), digest.FromString("")).status)
-	did := w.did(carol).String()
+// describe answers the DID document of an account as the test likes.
+func (w *world) describe(handle, aka, endpoint string) {
+	did := w.did(handle).String()
 	between := func(rw http.ResponseWriter, r *http.Request, next http.Handler) {
 		if strings.TrimPrefix(r.URL.Path, "/") != did {
 			next.ServeHTTP(rw, r)
 			return
 		}
-		fmt.Fprintf(rw, `{"id":%q,"alsoKnownAs":["at://carol.test"],"service":[{"id":"#atproto_pds","type":"AtprotoPersonalDataServer","serviceEndpoint":%q}]}`, did, endpoint)
+		fmt.Fprintf(rw, `{"id":%q,"alsoKnownAs":["at://%s"],"service":[{"id":"#atproto_pds","type":"AtprotoPersonalDataServer","serviceEndpoint":%q}]}`, did, aka, endpoint)
 	}
 	w.between.Store(&between)
-	w.restart(nil) // forgets what it knew of her
+}
+
+// collectFrom lets the hold read the manifests of a user, whose DID document now names another PDS.
+func (w *world) collectFrom(handle, endpoint string) {
+	w.t.Helper()
+	w.between.Store(nil)
+	w.addCrew(handle, "blob:write")
+	require.Equal(w.t, http.StatusOK, w.complete(handle, w.begin(handle), digest.FromString("")).status)
+	w.describe(handle, handle, endpoint)
+	w.restart(nil) // forgets what it knew of the user
 	found, err := w.hold.CollectGarbage(w.t.Context(), true)
 	require.NoError(w.t, err)
 	require.Equal(w.t, 1, found.Unreadable)
 }
 
+// place is where the inside is said to be.
+type place struct{ host, port string }
+
 // chosen are the places where somebody else than the operator chooses a URL that the hold asks.
-var chosen = map[string]func(w *world, in *inside){
-	"the issuer of a token": func(w *world, in *inside) {
-		require.GreaterOrEqual(w.t, w.callAs("did:web:127.0.0.66%3A"+in.port()).status, 400)
+var chosen = map[string]func(w *world, at place){
+	"the issuer of a token": func(w *world, at place) {
+		require.GreaterOrEqual(w.t, w.callAs("did:web:"+at.host+"%3A"+at.port).status, 400)
 	},
-	"the PDS of a user": func(w *world, in *inside) { w.collectFrom("http://127.0.0.66:" + in.port()) },
-	"the PDS of a user, as an IPv4 address in IPv6": func(w *world, in *inside) {
-		w.collectFrom("http://[::ffff:127.0.0.66]:" + in.port())
+	"the PDS of a user": func(w *world, at place) { w.collectFrom(carol, "http://"+at.host+":"+at.port) },
+	"the PDS of a user, as an IPv4 address in IPv6": func(w *world, at place) {
+		w.collectFrom(bob, "http://[::ffff:127.0.0.66]:"+at.port)
 	},
-	"the PDS of a user, by https": func(w *world, in *inside) { w.collectFrom("https://127.0.0.66:" + in.port()) },
+	"the PDS of a user, by https": func(w *world, at place) { w.collectFrom(mallory, "https://"+at.host+":"+at.port) },
 }
 
-func TestNoURLOfAStrangerLeadsTheHoldInside(t *testing.T) {
-	for name, try := range chosen {
-		t.Run(name, func(t *testing.T) {
-			in := startInside(t)
-			try(newWorld(t, production("127.0.0.1/32", "::1/128")), in)
-			require.Zero(t, in.accepted.Load(), "a connection was made")
+// spelled gives a world for each way to say where the inside is.
+func spelled(t *testing.T, test func(t *testing.T, at func(in *inside) place)) {
+	for spelling, addrs := range map[string]string{"its address": "", "a name": "127.0.0.66", "a name of an IPv4 address in IPv6": "::ffff:127.0.0.66"} {
+		t.Run(spelling, func(t *testing.T) {
+			dns := dnstest.Only(t)
+			test(t, func(in *inside) place {
+				if addrs == "" {
+					return place{"127.0.0.66", in.port()}
+				}
+				dns.Set("inside.example.com", addrs)
+				return place{"inside.example.com", in.port()}
+			})
 		})
 	}
 }
 
+func TestNoURLOfAStrangerLeadsTheHoldInside(t *testing.T) {
+	spelled(t, func(t *testing.T, at func(in *inside) place) {
+		w := newWorld(t, production("127.0.0.1/32", "::1/128"))
+		for name, try := range chosen {
+			in := startInside(t)
+			try(w, at(in))
+			require.Zero(t, in.accepted.Load(), "%s: a connection was made", name)
+		}
+	})
+}
+
 // The same requests reach the address where the operator has allowed it: the test above can fail.
 func TestAnAllowedRangeIsReachedByTheHold(t *testing.T) {
-	for name, try := range chosen {
-		t.Run(name, func(t *testing.T) {
+	spelled(t, func(t *testing.T, at func(in *inside) place) {
+		w := newWorld(t, production("127.0.0.0/8", "::1/128"))
+		for name, try := range chosen {
 			in := startInside(t)
-			try(newWorld(t, production("127.0.0.0/8", "::1/128")), in)
-			require.Positive(t, in.accepted.Load(), "no connection was made")
-		})
+			try(w, at(in))
+			require.Positive(t, in.accepted.Load(), "%s: no connection was made", name)
+		}
+	})
+}
+
+// Addresses at which nothing can listen here: the hold itself counts what it refused to dial.
+func TestNoURLOfAStrangerLeadsTheHoldToAnAddressThatIsNotPublic(t *testing.T) {
+	handles := func(w *world, at place) { // looked up when a DID document is read
+		w.describe(bob, at.host, w.net.URL())
+		w.callAs(w.did(bob).String())
+	}
+	dns := dnstest.Only(t)
+	w := newWorld(t, production("127.0.0.1/32", "::1/128"))
+	n := 0
+	for _, addr := range []string{"169.254.169.254", "10.0.0.1", "fd00::1", "64:ff9b::a9fe:a9fe"} {
+		try := func(name string, f func(w *world, at place)) {
+			n++
+			at := place{fmt.Sprintf("inside-%d.example.com", n), "80"}
+			dns.Set(at.host, addr)
+			w.restart(nil) // counts from zero
+			f(w, at)
+			require.Positive(t, w.refused(), "%s at %s was dialled, or not even looked up", name, addr)
+			w.between.Store(nil)
+		}
+		for name, f := range chosen {
+			try(name, f)
+		}
+		try("the handle of a DID document", handles)
+	}
+}
+
+// refused is how many requests the hold did not make because of where they led.
+func (w *world) refused() (n int) {
+	rec := httptest.NewRecorder()
+	w.hold.DebugHandler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for line := range strings.Lines(rec.Body.String()) {
+		if strings.HasPrefix(line, "atcr_hold_upstream_requests_total{") && strings.Contains(line, `status="blocked"`) {
+			n++
+		}
+	}
+	return n
+}
+
+// The name servers of those who attack answer a good address to whoever looks first, and one inside to whoever connects.
+func TestAHoldResolvesNoNameOnceToCheckItAndAgainToDialIt(t *testing.T) {
+	dns := dnstest.Only(t)
+	w := newWorld(t, production("127.0.0.1/32", "::1/128"))
+	n := 0
+	for name, try := range chosen {
+		good := httptest.NewUnstartedServer(http.NotFoundHandler())
+		good.Config.ErrorLog = log.New(io.Discard, "", 0) // one wants to speak TLS
+		good.Config.SetKeepAlivesEnabled(false)           // the next call resolves the name again
+		good.Start()
+		t.Cleanup(good.Close)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.66:%d", good.Listener.Addr().(*net.TCPAddr).Port))
+		require.NoError(t, err)
+		in := serveInside(t, l)
+		n++
+		at := place{fmt.Sprintf("rebind-%d.example.com", n), in.port()}
+		dns.Set(at.host, "127.0.0.1", "127.0.0.66")
+		try(w, at)
+		require.Zero(t, in.accepted.Load(), "%s: a connection was made", name)
+		if !strings.Contains(name, "IPv6") {
+			require.Positive(t, dns.Asked(at.host), "%s: nobody looked", name)
+		}
 	}
 }
 
@@ -143,7 +241,7 @@ func TestRedirectsDoNotLeadTheHoldElsewhere(t *testing.T) {
 	require.Equal(t, "/xrpc/com.atproto.sync.requestCrawl", <-asked)
 	require.GreaterOrEqual(t, w.callAs(fmt.Sprintf("did:web:127.0.0.1%%3A%d", port)).status, 400)
 	require.Contains(t, received(t, asked), "/.well-known/did.json")
-	w.collectFrom(elsewhere.URL)
+	w.collectFrom(carol, elsewhere.URL)
 	require.Contains(t, received(t, asked), "/xrpc/com.atproto.sync.getLatestCommit")
 	require.Zero(t, in.accepted.Load(), "a redirect was followed")
 }

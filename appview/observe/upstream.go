@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"atcr.io/operator/appview/atproto/diddoc"
 )
 
 // Services that a server sends requests to.
@@ -59,7 +61,7 @@ type Upstream struct {
 func NewUpstream(prefix string, t *Tracing) *Upstream {
 	return &Upstream{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + "_upstream_requests_total",
-			Help: "Requests to PDSes, holds and for identities, by method and status; status error means that there was no answer."}, []string{"service", "method", "status"}),
+			Help: "Requests to PDSes, holds and for identities, by method and status; status error means that there was no answer, and blocked that the address is none that may be reached."}, []string{"service", "method", "status"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: prefix + "_upstream_request_seconds",
 			Help: "Time to the head of the answer of such a request, its body sent.", Buckets: []float64{.003, .01, .03, .1, .3, 1, 3, 10, 60}}, []string{"service", "method"}),
 		tracing: t,
@@ -100,8 +102,11 @@ func (t *upstreamTransport) RoundTrip(r *http.Request) (resp *http.Response, err
 		resp, err = t.next.RoundTrip(r)
 	}
 	status := "error"
-	if err == nil {
+	switch {
+	case err == nil:
 		status = statusLabel(resp.StatusCode)
+	case diddoc.Class(err) == diddoc.ClassBlockedAddress:
+		status = "blocked"
 	}
 	t.requests.WithLabelValues(t.service, method, status).Inc()
 	t.seconds.WithLabelValues(t.service, method).Observe(time.Since(start).Seconds())

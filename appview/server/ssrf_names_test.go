@@ -15,25 +15,21 @@ import (
 	"atcr.io/operator/appview/atproto/diddoc/dnstest"
 )
 
-// ownNames makes a name server of the test the only one of this process, until the test ends. Call it before a server is
-// started.
-func ownNames(t *testing.T) *dnstest.Server {
-	t.Helper()
-	dns, before := dnstest.Start(t), net.DefaultResolver
-	net.DefaultResolver = dns.Resolver()
-	t.Cleanup(func() { net.DefaultResolver = before })
-	return dns
-}
-
 // A handle is looked up in DNS, then at its own host, whose address its owner chooses.
 func TestNoHandleLeadsInside(t *testing.T) {
 	const blocked, allowed = ownLoopback, ownLoopback + ",127.77.0.0/16," + insideAddr + "/32"
+	named := byte(0)
 	ask := map[string]func(s *strangers, handle string) *http.Response{
 		"in a path":  func(s *strangers, handle string) *http.Response { return s.get(handle, "/manifests/v1") },
 		"at a login": func(s *strangers, handle string) *http.Response { return s.login(handle) },
+		"in a document": func(s *strangers, handle string) *http.Response {
+			named++
+			s.get(alias(s.identity('a'+named, "atproto_pds", "http://localhost", handle)), "/manifests/v1")
+			return nil // the account is there, and has no handle
+		},
 	}
 	try := func(t *testing.T, ranges string, check func(t *testing.T, s *strangers, resp *http.Response)) {
-		dns := ownNames(t)
+		dns := dnstest.Only(t)
 		s := startStrangers(t, ranges)
 		// The port is 443, so that the address is one that nobody else here has.
 		well := fmt.Sprintf("127.77.%d.%d", 1+rand.IntN(250), 1+rand.IntN(250))
@@ -48,6 +44,9 @@ func TestNoHandleLeadsInside(t *testing.T) {
 				handle := fmt.Sprintf("well-known-%d-%d.example.com", len(where), i)
 				dns.Set(handle, addr)
 				t.Run(fmt.Sprintf("the host of a handle %s, %s", where, addr), func(t *testing.T) { check(t, s, by(s, handle)) })
+			}
+			if where == "in a document" { // what the record says is compared with the document's DID, and not followed
+				continue
 			}
 			handle := fmt.Sprintf("text-%d.example.com", len(where))
 			dns.SetText("_atproto."+handle, "did="+s.inside.did())
@@ -66,7 +65,7 @@ func TestNoHandleLeadsInside(t *testing.T) {
 
 // The name server of an attacker answers a good address first, and one inside when the next connection is made.
 func TestANameThatIsReboundBetweenTwoCallsLeadsNowhere(t *testing.T) {
-	dns := ownNames(t)
+	dns := dnstest.Only(t)
 	s := startStrangers(t, ownLoopback)
 	port := s.hold.Listener.Addr().(*net.TCPAddr).Port
 	l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", insideAddr, port))

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
 
+	"atcr.io/operator/appview/atproto/diddoc/dnstest"
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/devnet"
 	"atcr.io/operator/appview/pds"
@@ -30,11 +32,10 @@ const (
 	insideName = "inside.example.com"
 )
 
-// inside is a service in the registry's network that a stranger must not reach. It counts connections. It has an
-// address of its own, and another port each time that it is named: nothing is answered from memory.
+// inside is a service in the registry's network that a stranger must not reach. It counts connections.
 type inside struct {
 	t        *testing.T
-	host     string // insideAddr or insideName
+	place    func() (host, port string) // where it is said to be: another place each time, nothing is answered from memory
 	accepted atomic.Int64
 }
 
@@ -66,8 +67,14 @@ func (i *inside) serve(l net.Listener) {
 	i.t.Cleanup(func() { s.Close(); <-done })
 }
 
-func (i *inside) url() string { return "http://" + i.host + ":" + i.port() }
-func (i *inside) did() string { return "did:web:" + i.host + "%3A" + i.port() }
+func (i *inside) url() string { return "http://" + i.at() }
+func (i *inside) did() string { return "did:web:" + strings.Replace(i.at(), ":", "%3A", 1) }
+
+// at is host:port of its place.
+func (i *inside) at() string {
+	host, port := i.place()
+	return host + ":" + port
+}
 
 // strangers is a world in which the test writes identities and records as it likes, and a hold that answers as it likes.
 type strangers struct {
@@ -85,14 +92,17 @@ type strangers struct {
 const cast = "abcdefghijklmnop"
 
 func startStrangers(t *testing.T, allowed string) *strangers {
-	s := &strangers{t: t, inside: &inside{t: t, host: insideAddr}, documents: map[string]string{}, handles: map[string]string{}, answers: map[string]http.HandlerFunc{}}
+	s := &strangers{t: t, inside: &inside{t: t}, documents: map[string]string{}, handles: map[string]string{}, answers: map[string]http.HandlerFunc{}}
 	accounts := []devnet.Account{{Handle: servertest.Alice}}
 	for _, c := range cast {
 		accounts = append(accounts, devnet.Account{Handle: string(c) + ".test"})
 	}
 	s.World = servertest.Start(t, servertest.Options{Accounts: accounts, WrapPDS: s.directory,
 		AppViewEnv: map[string]string{names.TestMode: "false", names.AllowedPrivateCIDRs: allowed}})
-	s.hold = httptest.NewServer(http.HandlerFunc(s.serveHold))
+	s.inside.place = func() (host, port string) { return insideAddr, s.inside.port() }
+	s.hold = httptest.NewUnstartedServer(http.HandlerFunc(s.serveHold))
+	s.hold.Config.ErrorLog = log.New(io.Discard, "", 0) // some want to speak TLS
+	s.hold.Start()
 	t.Cleanup(s.hold.Close)
 	return s
 }
@@ -119,12 +129,14 @@ func (s *strangers) directory(next http.Handler) http.Handler {
 	})
 }
 
-func (s *strangers) holdDID() string {
-	return "did:web:localhost%3A" + fmt.Sprint(s.hold.Listener.Addr().(*net.TCPAddr).Port)
+func (s *strangers) holdDID() string { return didOf(s.hold) }
+
+func didOf(srv *httptest.Server) string {
+	return "did:web:localhost%3A" + fmt.Sprint(srv.Listener.Addr().(*net.TCPAddr).Port)
 }
 
 func (s *strangers) serveHold(w http.ResponseWriter, r *http.Request) {
-	name := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+	name := lastOf(r)
 	s.mu.Lock()
 	answer := s.answers[name]
 	s.mu.Unlock()
@@ -132,13 +144,35 @@ func (s *strangers) serveHold(w http.ResponseWriter, r *http.Request) {
 	case answer != nil:
 		answer(w, r)
 	case name == "did.json":
-		fmt.Fprintf(w, `{"id":%q,"service":[{"id":"#atcr_hold","type":"AtcrHoldService","serviceEndpoint":"http://localhost:%d"}]}`,
-			s.holdDID(), s.hold.Listener.Addr().(*net.TCPAddr).Port)
+		holdDocument(w, s.holdDID(), fmt.Sprintf("http://localhost:%d", s.hold.Listener.Addr().(*net.TCPAddr).Port))
 	case name == "io.atcr.hold.initiateUpload":
 		_, _ = io.WriteString(w, `{"uploadId":"u","partSize":1000}`)
 	default:
 		_, _ = io.WriteString(w, `{}`)
 	}
+}
+
+func holdDocument(w io.Writer, did, endpoint string) {
+	fmt.Fprintf(w, `{"id":%q,"service":[{"id":"#atcr_hold","type":"AtcrHoldService","serviceEndpoint":%q}]}`, did, endpoint)
+}
+
+func lastOf(r *http.Request) string { return r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:] }
+
+// another is a hold besides, of which nobody knows anything yet. It answers one thing as the test likes.
+func (s *strangers) another(name string, answer http.HandlerFunc) (did string) {
+	s.t.Helper()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch lastOf(r) {
+		case name:
+			answer(w, r)
+		case "did.json":
+			holdDocument(w, "did:web:"+strings.Replace(r.Host, ":", "%3A", 1), "http://"+r.Host)
+		default:
+			s.serveHold(w, r)
+		}
+	}))
+	s.t.Cleanup(srv.Close)
+	return didOf(srv)
 }
 
 func (s *strangers) on(name string, h http.HandlerFunc) {
@@ -147,10 +181,14 @@ func (s *strangers) on(name string, h http.HandlerFunc) {
 	s.answers[name] = h
 }
 
-// identity makes up a did:plc with a service at an endpoint.
-func (s *strangers) identity(id byte, service, endpoint string) string {
+// identity makes up a did:plc with a service at an endpoint, and the handles that it says it has.
+func (s *strangers) identity(id byte, service, endpoint string, handles ...string) string {
 	did := "did:plc:stranger" + strings.Repeat(string(id), 16)
-	doc, err := json.Marshal(map[string]any{"id": did, "service": []any{map[string]string{"id": "#" + service, "type": "x", "serviceEndpoint": endpoint}}})
+	var known []string
+	for _, h := range handles {
+		known = append(known, "at://"+h)
+	}
+	doc, err := json.Marshal(map[string]any{"id": did, "alsoKnownAs": known, "service": []any{map[string]string{"id": "#" + service, "type": "x", "serviceEndpoint": endpoint}}})
 	require.NoError(s.t, err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -211,7 +249,8 @@ func alias(did string) string {
 }
 
 // entries are the places where a user, a record, a DID document or a hold chooses a URL. Those that are followed never
-// are redirects: they lead to no connection even where the address itself is allowed.
+// lead to no connection even where the address itself is allowed: most are redirects. One without an answer is of a
+// request that does without what it asked for.
 var entries = []struct {
 	name  string
 	never bool
@@ -224,10 +263,10 @@ var entries = []struct {
 		return s.get(alias(s.identity('b', "atproto_pds", "http://[::ffff:127.0.0.66]:"+s.inside.port())), "/manifests/v1")
 	}},
 	{"the PDS of a DID document, by https", false, func(s *strangers) *http.Response {
-		return s.get(alias(s.identity('c', "atproto_pds", "https://"+s.inside.host+":"+s.inside.port())), "/manifests/v1")
+		return s.get(alias(s.identity('c', "atproto_pds", "https://"+s.inside.at())), "/manifests/v1")
 	}},
 	{"the PDS of a DID document, with user information", true, func(s *strangers) *http.Response {
-		return s.get(alias(s.identity('d', "atproto_pds", "http://user:pw@"+s.inside.host+":"+s.inside.port())), "/manifests/v1")
+		return s.get(alias(s.identity('d', "atproto_pds", "http://user:pw@"+s.inside.at())), "/manifests/v1")
 	}},
 	{"the PDS that gets a password", false, func(s *strangers) *http.Response {
 		return s.login(s.identity('e', "atproto_pds", s.inside.url()))
@@ -258,6 +297,43 @@ var entries = []struct {
 	{"defaultHold of a profile", false, func(s *strangers) *http.Response {
 		s.profile("d.test", s.inside.did())
 		return s.upload("d.test")
+	}},
+	{"the endpoint of a hold's did.json", false, func(s *strangers) *http.Response {
+		s.profile("l.test", s.another("did.json", func(w http.ResponseWriter, r *http.Request) {
+			holdDocument(w, "did:web:"+strings.Replace(r.Host, ":", "%3A", 1), s.inside.url())
+		}))
+		return s.upload("l.test")
+	}},
+	{"the successor of a hold", false, func(s *strangers) *http.Response {
+		s.profile("m.test", s.another("com.atproto.repo.getRecord", func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"value":{"successor":%q}}`, s.inside.did())
+		}))
+		require.Equal(s.t, http.StatusAccepted, s.upload("m.test").StatusCode, "the hold before it takes the upload")
+		return nil
+	}},
+	{"the urls of a foreign layer", true, func(s *strangers) *http.Response {
+		layer := digest.FromString("foreign")
+		s.profile("n.test", s.another("com.atproto.sync.getBlob", func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Get("cid") == string(layer) {
+				http.NotFound(w, r)
+				return
+			}
+			_, _ = io.WriteString(w, "{}") // the config
+		}))
+		resp := putManifest(s.World, "n.test", "n.test/app", "v1", fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
+			"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"%s","size":2},
+			"layers":[{"mediaType":"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip","digest":"%s","size":7,"urls":["%s"]}]}`,
+			digest.FromString("{}"), layer, s.inside.url()))
+		require.Equal(s.t, http.StatusCreated, resp.StatusCode)
+		return s.Do("", http.MethodGet, "/v2/n.test/app/blobs/"+string(layer), "n.test/app", nil, nil)
+	}},
+	{"a redirect of a download URL", false, func(s *strangers) *http.Response {
+		s.on("moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, s.inside.url(), http.StatusFound) })
+		s.manifest("o.test", "holdDid", s.another("com.atproto.sync.getBlob", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprintf(w, `{"url":"%s/moved"}`, s.hold.URL)
+		}))
+		return s.blob(http.MethodHead, "o.test")
 	}},
 	{"a legacy hold record", false, func(s *strangers) *http.Response {
 		s.record("e.test", "io.atcr.hold", "mine", map[string]any{"endpoint": s.inside.url(), "createdAt": "2026-01-01T00:00:00Z"})
@@ -339,29 +415,104 @@ var entries = []struct {
 
 const ownLoopback = "127.0.0.1/32,::1/128"
 
-// eachHost runs a test in a world of its own with the address of inside, and with a name that leads there.
-func eachHost(t *testing.T, allowed string, test func(t *testing.T, s *strangers)) {
-	for _, host := range []string{insideAddr, insideName} {
-		t.Run(host, func(t *testing.T) {
-			ownNames(t).Set(insideName, insideAddr)
+// spelled runs a test in worlds of their own, for each way to say where inside is: its address, and names.
+func spelled(t *testing.T, allowed string, test func(t *testing.T, s *strangers)) {
+	for spelling, addrs := range map[string]string{
+		"its address": "", "a name": insideAddr, "a name of an IPv4 address in IPv6": "::ffff:" + insideAddr, "a name that has a good address too": "::1 " + insideAddr,
+	} {
+		t.Run(spelling, func(t *testing.T) {
+			dns := dnstest.Only(t)
 			s := startStrangers(t, allowed)
-			s.inside.host = host
+			if addrs != "" {
+				dns.Set(insideName, addrs)
+				s.inside.place = func() (host, port string) { return insideName, s.inside.port() }
+			}
 			test(t, s)
 		})
 	}
 }
 
 func TestNoURLOfAStrangerReachesTheInside(t *testing.T) {
-	eachHost(t, ownLoopback, func(t *testing.T, s *strangers) {
+	spelled(t, ownLoopback, func(t *testing.T, s *strangers) {
 		for _, e := range entries {
 			t.Run(e.name, func(t *testing.T) { requireBlocked(t, s, e.try(s)) })
 		}
 	})
 }
 
-// requireBlocked insists that an answer says what is wrong, and that nobody came to the inside.
+// Addresses at which nothing can listen here: the server itself counts what it refused to dial.
+func TestNoURLOfAStrangerLeadsToAnAddressThatIsNotPublic(t *testing.T) {
+	for _, addr := range []string{"169.254.169.254", "10.0.0.1", "fd00::1", "64:ff9b::a9fe:a9fe"} {
+		t.Run(addr, func(t *testing.T) {
+			dns := dnstest.Only(t)
+			s := startStrangers(t, ownLoopback)
+			n := 0
+			s.inside.place = func() (host, port string) {
+				n++
+				host = fmt.Sprintf("inside-%d.example.com", n)
+				dns.Set(host, addr)
+				return host, "80"
+			}
+			for _, e := range entries {
+				t.Run(e.name, func(t *testing.T) {
+					before := s.refused()
+					requireBlocked(t, s, e.try(s))
+					if !e.never {
+						require.Greater(t, s.refused(), before, "it was dialled, or not even looked up")
+					}
+				})
+			}
+		})
+	}
+}
+
+// The name servers of those who attack answer a good address to whoever looks first, and one inside to whoever connects.
+func TestFromNoEntryANameIsResolvedOnceToBeCheckedAndAgainToBeDialled(t *testing.T) {
+	dns := dnstest.Only(t)
+	s := startStrangers(t, ownLoopback)
+	s.hold.Config.SetKeepAlivesEnabled(false) // each call resolves the name again
+	good := fmt.Sprint(s.hold.Listener.Addr().(*net.TCPAddr).Port)
+	l, err := net.Listen("tcp", insideAddr+":"+good)
+	require.NoError(t, err)
+	s.inside.serve(l)
+	n := 0
+	name := func() string { return fmt.Sprintf("rebind-%d.example.com", n) }
+	s.inside.place = func() (host, port string) {
+		n++
+		dns.Set(name(), "127.0.0.1", insideAddr)
+		return name(), good
+	}
+	for _, e := range entries {
+		t.Run(e.name, func(t *testing.T) {
+			before, named := s.inside.accepted.Load(), n
+			e.try(s)
+			require.Equal(t, before, s.inside.accepted.Load(), "a connection was made")
+			if !e.never && n > named {
+				require.Positive(t, dns.Asked(name()), "nobody looked")
+			}
+		})
+	}
+}
+
+// refused is how many requests the server did not make because of where they led.
+func (s *strangers) refused() (sum int) {
+	for line := range strings.Lines(scrape(s.t, s.DebugURL)) {
+		if strings.HasPrefix(line, "atcr_upstream_requests_total{") && strings.Contains(line, `status="blocked"`) {
+			n, err := strconv.Atoi(strings.TrimSpace(line[strings.LastIndex(line, " "):]))
+			require.NoError(s.t, err)
+			sum += n
+		}
+	}
+	return sum
+}
+
+// requireBlocked insists that nobody came to the inside, and that an answer, if there is one, says what is wrong.
 func requireBlocked(t *testing.T, s *strangers, resp *http.Response) {
 	t.Helper()
+	require.Zero(t, s.inside.accepted.Load(), "a connection was made")
+	if resp == nil {
+		return
+	}
 	require.GreaterOrEqual(t, resp.StatusCode, 400)
 	require.NotEqual(t, http.StatusInternalServerError, resp.StatusCode)
 	if resp.Request.Method != http.MethodHead {
@@ -369,12 +520,11 @@ func requireBlocked(t *testing.T, s *strangers, resp *http.Response) {
 		require.Greater(t, strings.Count(a.message, "."), 1, "a sentence and a remedy: %s", a.message)
 		require.NotContains(t, a.message, "dial tcp", "what our network looks like is not the stranger's business")
 	}
-	require.Zero(t, s.inside.accepted.Load(), "a connection was made")
 }
 
 // The same requests reach the address where an operator has allowed it: the test above can fail.
 func TestAnAllowedRangeIsReachedFromEveryEntry(t *testing.T) {
-	eachHost(t, ownLoopback+","+insideAddr+"/32", func(t *testing.T, s *strangers) {
+	spelled(t, ownLoopback+","+insideAddr+"/32", func(t *testing.T, s *strangers) {
 		for _, e := range entries {
 			t.Run(e.name, func(t *testing.T) {
 				before := s.inside.accepted.Load()

@@ -22,6 +22,7 @@ type Server struct {
 	mu      sync.Mutex
 	answers map[string][][]netip.Addr // by name; the first is used up unless it is the last
 	texts   map[string]string
+	asked   map[string]int
 }
 
 // Start serves until the test ends.
@@ -29,10 +30,20 @@ func Start(t testing.TB) *Server {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
-	s := &Server{addr: conn.LocalAddr().String(), answers: map[string][][]netip.Addr{}, texts: map[string]string{}}
+	s := &Server{addr: conn.LocalAddr().String(), answers: map[string][][]netip.Addr{}, texts: map[string]string{}, asked: map[string]int{}}
 	done := make(chan struct{})
 	go func() { defer close(done); s.serve(conn) }()
 	t.Cleanup(func() { _ = conn.Close(); <-done })
+	return s
+}
+
+// Only starts one and makes it the only name server of this process until the test ends. Call it before what is tested is
+// started.
+func Only(t testing.TB) *Server {
+	t.Helper()
+	s, before := Start(t), net.DefaultResolver
+	net.DefaultResolver = s.Resolver()
+	t.Cleanup(func() { net.DefaultResolver = before })
 	return s
 }
 
@@ -50,6 +61,13 @@ func (s *Server) Set(name string, turns ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.answers[name] = list
+}
+
+// Asked is how often the IPv4 addresses of a name were asked for.
+func (s *Server) Asked(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked[name]
 }
 
 // SetText makes a name have a TXT record.
@@ -91,6 +109,9 @@ func (s *Server) answer(out *dnsmessage.Message) {
 	name := strings.TrimSuffix(q.Name.String(), ".")
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if q.Type == dnsmessage.TypeA {
+		s.asked[name]++
+	}
 	head := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: dnsmessage.ClassINET}
 	text, hasText := s.texts[name]
 	turns, hasAddrs := s.answers[name]
