@@ -1,6 +1,7 @@
 package hold_test
 
 import (
+	"bytes"
 	"net/http"
 	"net/url"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"atcr.io/operator/appview/hold"
+	"atcr.io/operator/appview/observe"
 )
 
 // The table of facts/atcr-protocol.md 2.4.
@@ -49,10 +51,21 @@ func TestWhoMayReadAndWrite(t *testing.T) {
 
 func TestOnAPrivateHoldAnAbsentBlobLooksLikeAnyOther(t *testing.T) {
 	w := newWorld(t, nil)
-	for _, handle := range []string{nobody, mallory} {
-		absent := w.getBlob(handle, alice, digest.FromString("absent"))
-		d := w.push(alice, []byte("there"))
-		require.Equal(t, w.getBlob(handle, alice, d).status, absent.status)
+	there := w.push(alice, []byte("there"))
+	// seen is all of an answer but what differs from one to the next, and the digest.
+	seen := func(handle, method string, d digest.Digest) reply {
+		a := w.send(method, w.url+"/xrpc/com.atproto.sync.getBlob?"+blobParams(w.did(alice), d).Encode(), w.token(handle), nil)
+		a.header.Del("Date")
+		a.header.Del(observe.RequestIDHeader)
+		a.body = bytes.ReplaceAll(a.body, []byte(d), []byte("digest"))
+		return a
+	}
+	for handle, status := range map[string]int{nobody: http.StatusUnauthorized, mallory: http.StatusForbidden} {
+		for _, method := range []string{http.MethodGet, http.MethodHead} {
+			absent := seen(handle, method, digest.FromString("absent"))
+			require.Equal(t, status, absent.status)
+			require.Equal(t, absent, seen(handle, method, there), "%s by %q", method, handle)
+		}
 	}
 }
 

@@ -2,17 +2,24 @@ package server_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
 
+	"atcr.io/operator/appview/atproto/records"
+	"atcr.io/operator/appview/pds"
 	"atcr.io/operator/appview/server/servertest"
 )
 
@@ -196,6 +203,27 @@ func TestListsAreBoundedWhateverIsAsked(t *testing.T) {
 			require.Empty(t, resp.Header.Get("X-Evil"))
 			require.Less(t, len(body), 1000)
 		}
+	}
+	// More tags than a page has.
+	tags := make([]pds.Write, 1001)
+	for i := range tags {
+		name := fmt.Sprintf("v1-%04d", i)
+		tags[i] = pds.Write{Op: pds.Put, Collection: records.CollectionTag, RKey: syntax.RecordKey("app_" + name), Value: map[string]any{"$type": "io.atcr.tag",
+			"repository": "app", "tag": name, "manifestDigest": string(digest.FromBytes(manifestOf(blob, blob, 2, 2))), "createdAt": "2026-01-01T00:00:00Z"}}
+	}
+	for some := range slices.Chunk(tags, 200) {
+		_, _, err := w.Devnet.Engine().ApplyWrites(t.Context(), w.Account(servertest.Alice).DID, some, cid.Undef)
+		require.NoError(t, err)
+	}
+	for _, n := range []string{"1000", "1001", "999999999999999999"} {
+		var out struct{ Tags []string }
+		require.Eventually(t, func() bool {
+			resp := send("/v2/"+app+"/tags/list", url.Values{"n": {n}})
+			require.Equal(t, 200, resp.StatusCode)
+			require.NoError(t, json.NewDecoder(resp.Body).Decode(&out))
+			return resp.Header.Get("Link") != ""
+		}, 60*time.Second, 100*time.Millisecond, "the records are not seen")
+		require.Len(t, out.Tags, 1000, "n=%s", n)
 	}
 	resp := send("/v2/"+app+"/referrers/"+string(blob), url.Values{"last": {"\x00'\xff"}, "artifactType": {"\r\n\x00'"}})
 	require.Equal(t, 200, resp.StatusCode)

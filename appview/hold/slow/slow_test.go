@@ -9,44 +9,61 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-const idle = 100 * time.Millisecond
+const idle = time.Second
+
+// line is a connection in a bubble, whose bytes and deadlines are by the bubble's clock.
+type line struct {
+	http.ResponseWriter
+	io.ReadCloser
+	deadline time.Time
+}
+
+func (l *line) SetReadDeadline(t time.Time) error { l.deadline = t; return nil }
+
+func (l *line) Read(p []byte) (int, error) {
+	n, err := l.ReadCloser.Read(p)
+	if time.Now().After(l.deadline) {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return n, err
+}
 
 // A body of ten pieces, each sent after half the idle time, takes five times as long as the deadline.
 func TestABodyThatMovesIsReadHoweverLongItTakes(t *testing.T) {
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b, err := io.ReadAll(Reader(w, r.Body, idle))
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
+	synctest.Test(t, func(t *testing.T) {
+		read := func(pause time.Duration) ([]byte, error) {
+			pr, pw := io.Pipe()
+			written := make(chan struct{})
+			go func() {
+				defer close(written)
+				defer pw.Close()
+				for range 10 {
+					time.Sleep(pause)
+					if _, err := pw.Write([]byte("piece")); err != nil {
+						return
+					}
+				}
+			}()
+			defer func() { pr.Close(); <-written }()
+			l := &line{ReadCloser: pr}
+			return io.ReadAll(Reader(l, l, idle))
 		}
-		w.Write(b)
-	}))
-	defer srv.Close()
-	pr, pw := io.Pipe()
-	go func() {
-		tick := time.NewTicker(idle / 2)
-		defer tick.Stop()
-		for range 10 {
-			<-tick.C
-			_, _ = pw.Write([]byte("piece"))
-		}
-		pw.Close()
-	}()
-	resp, err := http.Post(srv.URL, "", pr)
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, resp.StatusCode)
-	require.Equal(t, bytes.Repeat([]byte("piece"), 10), b)
+		b, err := read(idle / 2)
+		require.NoError(t, err)
+		require.Equal(t, bytes.Repeat([]byte("piece"), 10), b)
+		_, err = read(2 * idle)
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	})
 }
 
 func TestABodyThatStopsIsCutOff(t *testing.T) {
+	t.Parallel()
 	got := make(chan error, 1)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, err := io.ReadAll(Reader(w, r.Body, idle))
@@ -65,33 +82,37 @@ func TestABodyThatStopsIsCutOff(t *testing.T) {
 // must not start the clock again: net/http would take the connection for dead and cancel the request.
 func TestTheDeadlineOfABodyEndsWithTheBody(t *testing.T) {
 	for name, size := range map[string]int64{"with a length": 1000, "chunked": -1} {
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			body := Reader(w, req.Body, idle)
-			n, err := io.Copy(io.Discard, body)
-			<-time.After(idle / 4) // the last part goes to the hold
-			again, end := body.Read(make([]byte, 1))
-			if err != nil || n != 1000 || again != 0 || end != io.EOF {
-				w.WriteHeader(http.StatusBadRequest)
-				return
-			}
-			select {
-			case <-req.Context().Done():
-				w.WriteHeader(http.StatusGone)
-			case <-time.After(4 * idle): // the hold completes the blob
-			}
-		}))
-		t.Cleanup(s.Close)
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.URL, bytes.NewReader(make([]byte, 1000)))
-		require.NoError(t, err)
-		req.ContentLength = size
-		resp, err := http.DefaultClient.Do(req)
-		require.NoError(t, err, name)
-		resp.Body.Close()
-		require.Equal(t, http.StatusOK, resp.StatusCode, name)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				body := Reader(w, req.Body, idle)
+				n, err := io.Copy(io.Discard, body)
+				<-time.After(idle / 4) // the last part goes to the hold
+				again, end := body.Read(make([]byte, 1))
+				if err != nil || n != 1000 || again != 0 || end != io.EOF {
+					w.WriteHeader(http.StatusBadRequest)
+					return
+				}
+				select {
+				case <-req.Context().Done():
+					w.WriteHeader(http.StatusGone)
+				case <-time.After(2 * idle): // the hold completes the blob
+				}
+			}))
+			t.Cleanup(s.Close)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.URL, bytes.NewReader(make([]byte, 1000)))
+			require.NoError(t, err)
+			req.ContentLength = size
+			resp, err := http.DefaultClient.Do(req)
+			require.NoError(t, err)
+			resp.Body.Close()
+			require.Equal(t, http.StatusOK, resp.StatusCode)
+		})
 	}
 }
 
 func TestAReaderWhoStopsIsCutOff(t *testing.T) {
+	t.Parallel()
 	got := make(chan error, 1)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, err := io.Copy(Writer(w, idle), io.LimitReader(zeros{}, 1<<30))
