@@ -128,6 +128,7 @@ func (k *Keys) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	json.NewEncoder(w).Encode(k.Set().JWKS()) //nolint:errcheck // the client is gone
 }
 
+// readOptional is nil for a file that is not there, and not nil for one that is empty.
 func readOptional(path string) ([]byte, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

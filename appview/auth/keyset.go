@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -32,7 +33,8 @@ type KeySet struct {
 }
 
 // NewKeySet makes a set of the private key that signs (PEM: PKCS#8, PKCS#1 or SEC 1), a bundle of certificates and
-// a JWK set. Either of the latter may be empty; the signer's own public half always verifies.
+// a JWK set. Either of the latter may be nil, for a file that is not there; one that is there names a key, and ends with
+// it: a file that is being written has neither. The signer's own public half always verifies.
 func NewKeySet(keyPEM, certPEM, jwks []byte) (*KeySet, error) {
 	private, err := parsePrivateKey(keyPEM)
 	if err != nil {
@@ -43,29 +45,19 @@ func NewKeySet(keyPEM, certPEM, jwks []byte) (*KeySet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signing key: %w", err)
 	}
-	for rest := certPEM; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("certificate bundle: %w", err)
-		}
-		if _, err := s.add(cert.PublicKey); err != nil {
-			return nil, fmt.Errorf("certificate bundle: %w", err)
-		}
+	certs, err := parseBundle(certPEM)
+	if err == nil {
+		err = s.addAll(certs)
 	}
-	if len(jwks) > 0 {
-		var set jose.JSONWebKeySet
-		if err := json.Unmarshal(jwks, &set); err != nil {
-			return nil, fmt.Errorf("JWK set: %w", err)
-		}
-		for _, k := range set.Keys {
-			if _, err := s.add(k.Public().Key); err != nil {
-				return nil, fmt.Errorf("JWK set: %w", err)
-			}
-		}
+	if err != nil {
+		return nil, fmt.Errorf("certificate bundle (%s): %w", names.AuthCertPath, err)
+	}
+	listed, err := parseJWKS(jwks)
+	if err == nil {
+		err = s.addAll(listed)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("JWK set: %w", err)
 	}
 	s.private, s.signerKID = private, own.KeyID
 	s.method = signing.SigningMethodES256 // not by name: indigo puts methods of its own into golang-jwt's table
@@ -81,6 +73,15 @@ func (s *KeySet) sign(claims signing.Claims) (string, error) {
 	t := signing.NewWithClaims(s.method, claims)
 	t.Header["kid"] = s.signerKID
 	return t.SignedString(s.private)
+}
+
+func (s *KeySet) addAll(public []any) error {
+	for _, k := range public {
+		if _, err := s.add(k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *KeySet) add(public any) (jose.JSONWebKey, error) {
@@ -124,6 +125,53 @@ func (s *KeySet) JWKS() jose.JSONWebKeySet {
 		out.Keys = append(out.Keys, s.public[kid])
 	}
 	return out
+}
+
+// parseBundle are the public keys of certificates; there may be text before and between them.
+func parseBundle(b []byte) ([]any, error) {
+	if b == nil {
+		return nil, nil
+	}
+	var public []any
+	rest := b
+	for {
+		block, after := pem.Decode(rest)
+		if block == nil {
+			break
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		public, rest = append(public, cert.PublicKey), after
+	}
+	const remedy = "replace the file by renaming a whole one to its name"
+	switch begun := bytes.Count(b, []byte("-----BEGIN ")); {
+	case begun > len(public) || len(public) > 0 && len(bytes.TrimSpace(rest)) > 0:
+		return nil, fmt.Errorf("it is cut off: after %d certificates there is something that is none; %s", len(public), remedy)
+	case len(public) == 0:
+		return nil, errors.New("no certificate is in it; " + remedy)
+	}
+	return public, nil
+}
+
+// parseJWKS are the public keys of a JWK set.
+func parseJWKS(b []byte) ([]any, error) {
+	if b == nil {
+		return nil, nil
+	}
+	var set jose.JSONWebKeySet
+	if err := json.Unmarshal(b, &set); err != nil {
+		return nil, err
+	}
+	if len(set.Keys) == 0 {
+		return nil, errors.New("no key is in it")
+	}
+	var public []any
+	for _, k := range set.Keys {
+		public = append(public, k.Public().Key)
+	}
+	return public, nil
 }
 
 func parsePrivateKey(b []byte) (crypto.Signer, error) {

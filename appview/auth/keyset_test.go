@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -26,6 +27,8 @@ func TestKeysThatAreTooWeakOrOfAnotherKindAreRefused(t *testing.T) {
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	require.NoError(t, err)
 	good := pemKey(t, ecKey(t))
+	cert, err := selfSigned(ecKey(t), testService)
+	require.NoError(t, err)
 	for name, in := range map[string][3][]byte{
 		"P-384":                   {pemKey(t, p384)},
 		"RSA 1024":                {weakRSA(t)},
@@ -34,12 +37,23 @@ func TestKeysThatAreTooWeakOrOfAnotherKindAreRefused(t *testing.T) {
 		"encrypted":               {[]byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAA==\n-----END ENCRYPTED PRIVATE KEY-----\n")},
 		"a broken key":            {[]byte("-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n")},
 		"a broken bundle":         {good, []byte("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n")},
+		"an empty bundle":         {good, {}},
+		"a bundle of blank lines": {good, []byte("\n\n")},
+		"a bundle of other text":  {good, []byte("certificates\n")},
+		"a bundle cut off":        {good, slices.Concat(cert, cert[:len(cert)-40])},
+		"cut off in a first line": {good, slices.Concat(cert, cert[:8])},
+		"one missing its end":     {good, slices.Concat(cert[:len(cert)-40], cert)},
 		"a broken JWK set":        {good, nil, []byte("{")},
+		"an empty JWK set":        {good, nil, {}},
+		"a JWK set without keys":  {good, nil, []byte(`{"keys":[]}`)},
 		"a symmetric key in JWKS": {good, nil, []byte(`{"keys":[{"kty":"oct","k":"AAAA"}]}`)},
 	} {
 		_, err := NewKeySet(in[0], in[1], in[2])
 		require.Error(t, err, name)
 	}
+	set, err := NewKeySet(good, slices.Concat([]byte("old:\n"), cert, []byte("\nolder:\r\n"), cert, []byte("\n\n")), nil)
+	require.NoError(t, err, "as openssl writes them")
+	require.Len(t, set.KIDs(), 2)
 }
 
 // weakRSA is a 1024-bit key; Go makes none of that size any more.

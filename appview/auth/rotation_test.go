@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -38,7 +39,10 @@ func (m *mount) write(t *testing.T, content map[string][]byte) {
 	t.Helper()
 	m.n++
 	if !m.kube {
-		for _, name := range []string{names.FileJWKS, names.FileSigningKey} { // a key is published before it signs
+		for _, name := range []string{names.FileJWKS, names.FileSigningCert, names.FileSigningKey} { // a key is published before it signs
+			if _, there := content[name]; !there {
+				continue
+			}
 			path := filepath.Join(m.dir, name)
 			require.NoError(t, os.WriteFile(path+".new", content[name], 0o600))
 			require.NoError(t, os.Rename(path+".new", path))
@@ -80,6 +84,19 @@ func content(t *testing.T, signs *ecdsa.PrivateKey, verify ...*ecdsa.PrivateKey)
 	b, err := json.Marshal(set)
 	require.NoError(t, err)
 	return map[string][]byte{names.FileSigningKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), names.FileJWKS: b}
+}
+
+// certificate is the one that a server makes for a key.
+func certificate(t *testing.T, k *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	f := auth.KeyFiles{KeyPath: filepath.Join(dir, names.FileSigningKey), CertPath: filepath.Join(dir, names.FileSigningCert), Service: service}
+	require.NoError(t, os.WriteFile(f.KeyPath, content(t, k)[names.FileSigningKey], 0o600))
+	_, err := auth.OpenKeys(f, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	b, err := os.ReadFile(f.CertPath)
+	require.NoError(t, err)
+	return b
 }
 
 // rotating is a token endpoint and something that wants tokens, over HTTP, with keys from a mount.
@@ -256,8 +273,8 @@ func TestARevokedKeyEndsItsTokensAtOnce(t *testing.T) {
 
 func TestKeyFilesThatDoNotLoadLeaveTheLastGoodOnes(t *testing.T) {
 	m := &mount{dir: t.TempDir()}
-	key := newKey(t)
-	m.write(t, content(t, key, key))
+	old, key := newKey(t), newKey(t)
+	m.write(t, content(t, old, old))
 	r := newRotating(t, m)
 	var failed atomic.Int32
 	r.keys.Observe(func(err error) {
@@ -265,16 +282,27 @@ func TestKeyFilesThatDoNotLoadLeaveTheLastGoodOnes(t *testing.T) {
 			failed.Add(1)
 		}
 	})
-	good := r.keys.Set()
 	token, err := r.token()
 	require.NoError(t, err)
-	half := content(t, key, key)
-	half[names.FileSigningKey] = half[names.FileSigningKey][:60]
+	whole := content(t, key, key)
+	whole[names.FileSigningCert] = certificate(t, old)
+	m.write(t, whole)
+	require.Eventually(t, func() bool { return r.keys.Set().SignerKID() == kidOf(t, key) }, time.Minute, time.Millisecond)
+	good := r.keys.Set()
+	with := func(name string, b []byte) map[string][]byte {
+		c := maps.Clone(whole)
+		c[name] = b
+		return c
+	}
+	bundle := whole[names.FileSigningCert]
 	for why, bad := range map[string]map[string][]byte{
-		"half a key":             half,
-		"an empty key":           {names.FileSigningKey: nil, names.FileJWKS: content(t, key, key)[names.FileJWKS]},
-		"half a JWK set":         {names.FileSigningKey: content(t, key)[names.FileSigningKey], names.FileJWKS: []byte(`{"keys":[{"kty`)},
-		"a key of another curve": {names.FileSigningKey: []byte("-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF\n-----END PRIVATE KEY-----\n"), names.FileJWKS: content(t, key, key)[names.FileJWKS]},
+		"half a key":             with(names.FileSigningKey, whole[names.FileSigningKey][:60]),
+		"an empty key":           with(names.FileSigningKey, nil),
+		"half a JWK set":         with(names.FileJWKS, []byte(`{"keys":[{"kty`)),
+		"an empty JWK set":       with(names.FileJWKS, nil),
+		"an empty bundle":        with(names.FileSigningCert, nil),
+		"half a bundle":          with(names.FileSigningCert, bundle[:len(bundle)/2]),
+		"a key of another curve": with(names.FileSigningKey, []byte("-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF\n-----END PRIVATE KEY-----\n")),
 	} {
 		before := failed.Load()
 		m.write(t, bad)
@@ -289,8 +317,10 @@ func TestKeyFilesThatDoNotLoadLeaveTheLastGoodOnes(t *testing.T) {
 	require.Contains(t, r.log.String(), "the last good ones stay")
 	require.NotContains(t, r.log.String(), "PRIVATE KEY")
 	next := newKey(t)
-	m.write(t, content(t, next, next, key))
-	require.Eventually(t, func() bool { return len(r.keys.Set().KIDs()) == 2 }, time.Minute, time.Millisecond, "and a good one is taken again")
+	last := content(t, next, next, key)
+	last[names.FileSigningCert] = bundle
+	m.write(t, last)
+	require.Eventually(t, func() bool { return len(r.keys.Set().KIDs()) == 3 }, time.Minute, time.Millisecond, "and a good one is taken again")
 	require.True(t, strings.Contains(r.log.String(), "token keys loaded"))
 }
 

@@ -26,7 +26,7 @@ var AppView = []Variable{
 	{DebugAddr, ":5001", Active, true, "Listen address of /livez, /healthz, /readyz, /metrics and /debug/pprof."},
 	{DefaultHoldDID, "", Required, true, "DID of the hold for users whose profile names none: did:web:hostname[:port]. The runtime file may name it instead."},
 	{AuthKeyPath, "/var/lib/atcr/auth/private-key.pem", Active, true, "Private key that signs registry tokens; EC P-256 or RSA, PEM. Made when missing."},
-	{AuthCertPath, "/var/lib/atcr/auth/private-key.crt", Active, true, "PEM bundle of the certificates of every key that verifies. Made when missing."},
+	{AuthCertPath, "/var/lib/atcr/auth/private-key.crt", Active, true, "PEM bundle of the certificates of every key that verifies, replaced by a rename: one that is empty or cut off does not load. Made when missing."},
 	{TokenExpiration, "300", Active, true, "Life of a registry token in seconds, 60 to 3600."},
 	{UIEnabled, "true", Later, true, "Web interface. With false the server keeps no database file: sessions and the record mirror live in memory."},
 	{UIDatabasePath, "/var/lib/atcr/ui.db", Active, true, "SQLite file."},
