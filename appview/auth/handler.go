@@ -21,6 +21,8 @@ type Handler struct {
 	Directory Directory
 	Passwords Passwords
 	Refresh   *RefreshTokens
+	// NoOffline makes no refresh tokens: clients keep the password. Those that were made count as before.
+	NoOffline bool
 	Logger    *slog.Logger
 	// Observe, when set, is told how each request ended: "granted", "refreshed", "anonymous", or an OCI error code.
 	Observe func(result string)
@@ -94,7 +96,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (result string,
 			return "", err
 		}
 		result = "granted"
-		if req.offline {
+		if req.offline && !h.NoOffline {
 			if refresh, err = h.Refresh.Make(r.Context(), who.DID, credential, req.client); err != nil {
 				return "", err
 			}

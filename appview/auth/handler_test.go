@@ -79,7 +79,7 @@ func newWorld(t *testing.T, cfg devnet.Config) *world {
 	return w
 }
 
-func (w *world) replica(t *testing.T) *registry {
+func (w *world) replica(t *testing.T, change ...func(*auth.Handler)) *registry {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	policy := diddoc.Policy{DevLoopback: true}
@@ -89,10 +89,14 @@ func (w *world) replica(t *testing.T) *registry {
 	guarded := diddoc.NewClient(policy, diddoc.Options{})
 	dir := atproto.NewDirectory(atproto.DirectoryConfig{PLCURL: w.net.URL(), HandleResolverURL: w.net.URL(), Operator: guarded, Guarded: guarded, Logger: log})
 	m := session.NewManager(session.Config{Store: db, Key: w.key, Directory: dir, Client: guarded, Logger: log, Now: w.now})
-	s := httptest.NewServer(&auth.Handler{
+	h := &auth.Handler{
 		Issuer:    &auth.Issuer{Keys: w.keys, Service: service, Life: 5 * time.Minute, Now: w.now},
 		Directory: dir, Passwords: m, Refresh: &auth.RefreshTokens{Store: db, Now: w.now}, Logger: log,
-	})
+	}
+	for _, c := range change {
+		c(h)
+	}
+	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	return &registry{s, auth.NewVerifier(w.keys, service, w.now), m, dir, db}
 }

@@ -86,6 +86,18 @@ func TestARefreshTokenStandsForItsLogin(t *testing.T) {
 	require.Empty(t, a.Refresh, "nobody has nothing to refresh")
 }
 
+func TestNoRefreshTokenIsMadeWhereNoneAreWantedAndOldOnesCount(t *testing.T) {
+	w := newWorld(t, devnet.Config{})
+	old := w.replica(t).offline(t, "alice.test", w.alice.AppPassword).Refresh
+	require.NotEmpty(t, old)
+	r := w.replica(t, func(h *auth.Handler) { h.NoOffline = true })
+	a := r.offline(t, "alice.test", w.alice.AppPassword)
+	require.Equal(t, http.StatusOK, a.status, a.raw)
+	require.NotEmpty(t, a.Token)
+	require.Empty(t, a.Refresh, "the client keeps the password")
+	require.Equal(t, http.StatusOK, r.redeem(t, old, nil).status)
+}
+
 func TestOnlyAHashOfARefreshTokenIsStored(t *testing.T) {
 	w := newWorld(t, devnet.Config{})
 	r := w.replica(t)

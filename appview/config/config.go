@@ -55,6 +55,7 @@ type Config struct {
 	DatabaseDir                              string // instead of DatabaseURL
 	DatabaseSSLMode, DatabaseCAFile          string
 	DatabaseMaxOpen, DatabaseMaxIdle         int    // 0: the store decides
+	RefreshTokens                            bool   // false without a database, too
 	BackupDir                                string // empty: no backups
 	BackupInterval                           time.Duration
 	BackupKeep                               int
@@ -106,6 +107,7 @@ func Load(environ []string) (*Config, error) {
 		DatabaseCAFile:      e.DatabaseCAFile,
 		DatabaseMaxOpen:     p.number(names.DatabaseMaxOpen, e.DatabaseMaxOpen, 2),
 		DatabaseMaxIdle:     p.number(names.DatabaseMaxIdle, e.DatabaseMaxIdle, 1),
+		RefreshTokens:       p.bool(names.RefreshTokens, e.RefreshTokens),
 		BackupDir:           e.BackupDir,
 		BackupInterval:      p.backupInterval(e.BackupInterval),
 		BackupKeep:          p.number(names.BackupKeep, e.BackupKeep, 1),
@@ -154,13 +156,31 @@ func Load(environ []string) (*Config, error) {
 	if c.HealthCacheTTL < c.HealthCheckInterval {
 		c.Warnings = append(c.Warnings, names.HealthCacheTTL+" is shorter than "+names.HealthCheckInterval+": holds will be checked more often than it says")
 	}
-	if c.BackupDir != "" && (c.DatabaseURL != "" || c.DatabaseDir != "" || !c.UIEnabled) {
+	if c.BackupDir != "" && c.SQLitePath() == "" {
 		c.Warnings = append(c.Warnings, names.BackupDir+" is for a SQLite file, and this server has none: no backups are made")
+	}
+	if c.InMemory() {
+		c.RefreshTokens = false
+		c.Warnings = append(c.Warnings, names.UIEnabled+"=false and no PostgreSQL: what this server knows is gone when it stops, such as sessions, uploads in progress and deletions that a hold has not heard of; clients get no refresh tokens. Leave it out to keep a file, or set "+names.DatabaseURL)
 	}
 	if c.TestMode {
 		c.Warnings = append(c.Warnings, names.TestMode+"=true: plain HTTP to loopback and single-label hosts is allowed; never in production")
 	}
 	return c, nil
+}
+
+// Shared says whether the database is a PostgreSQL, which replicas share.
+func (c *Config) Shared() bool { return c.DatabaseURL != "" || c.DatabaseDir != "" }
+
+// InMemory says whether the database ends with the process: the seed keeps no file without the web interface.
+func (c *Config) InMemory() bool { return !c.Shared() && !c.UIEnabled }
+
+// SQLitePath is the database's file; empty when it is in none.
+func (c *Config) SQLitePath() string {
+	if c.Shared() || c.InMemory() {
+		return ""
+	}
+	return c.UIDatabasePath
 }
 
 // Logger is the logger that the configuration asks for. The lines of requests wait a little; see [accesslog.Requests].

@@ -120,10 +120,29 @@ func TestSecretsAreNotRepeated(t *testing.T) {
 func TestVariablesThatDoNothingAreWarnedAbout(t *testing.T) {
 	c, err := load("ATCR_BACKFILL_ENABLED=true", "ATCR_BASEURL=https://x", "ATCR_SERVICE_HOST=10.0.0.1", "ATCR_PORT_5000_TCP=x", "ATCR_UI_ENABLED=false", "TEST_MODE=true", "ATCR_OAUTH_KEY_PATH=")
 	require.NoError(t, err)
-	require.Len(t, c.Warnings, 3)
+	require.Len(t, c.Warnings, 4)
 	require.Contains(t, c.Warnings[0], "ATCR_BACKFILL_ENABLED is set but not active yet")
 	require.Contains(t, c.Warnings[1], "ATCR_BASEURL is not a variable")
-	require.Contains(t, c.Warnings[2], "TEST_MODE")
+	require.Contains(t, c.Warnings[2], "gone when it stops")
+	require.Contains(t, c.Warnings[3], "TEST_MODE")
+}
+
+func TestAServerThatForgetsSaysSoAndGivesNoRefreshTokens(t *testing.T) {
+	for environ, keeps := range map[string]bool{
+		"":                     true,
+		names.UIEnabled + "=0": false,
+		names.UIEnabled + "=0 " + names.DatabaseURL + "=postgres://h/d": true,
+		names.UIEnabled + "=0 " + names.DatabaseDir + "=/d":             true,
+	} {
+		c, err := load(strings.Fields(environ)...)
+		require.NoError(t, err)
+		require.Equal(t, keeps, c.RefreshTokens, environ)
+		require.Equal(t, keeps, !strings.Contains(strings.Join(c.Warnings, " "), "gone when it stops"), environ)
+	}
+	c, err := load(names.RefreshTokens + "=false")
+	require.NoError(t, err)
+	require.False(t, c.RefreshTokens)
+	require.Empty(t, c.Warnings)
 }
 
 // mount is a directory as a kubelet fills it: runtime.json -> ..data/runtime.json, ..data -> a dated directory.

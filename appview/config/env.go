@@ -28,6 +28,7 @@ type environment struct {
 	TLSCertPath         string `env:"ATCR_TLS_CERT_PATH"`
 	TLSKeyPath          string `env:"ATCR_TLS_KEY_PATH"`
 	AccessLog           string `env:"ATCR_ACCESS_LOG" envDefault:"all"`
+	RefreshTokens       string `env:"ATCR_REFRESH_TOKENS" envDefault:"true"`
 	HealthCheckInterval string `env:"ATCR_HEALTH_CHECK_INTERVAL" envDefault:"15m"`
 	HealthCacheTTL      string `env:"ATCR_HEALTH_CACHE_TTL" envDefault:"15m"`
 	JetstreamURL        string `env:"JETSTREAM_URL" envDefault:"wss://jetstream2.us-west.bsky.network/subscribe"`

@@ -41,8 +41,8 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 
 // space is how large the database is, and may become; nil: it is no file.
 func (s *Server) space() *names.DatabaseState {
-	path := s.cfg.UIDatabasePath
-	if s.db.Shared() || !s.cfg.UIEnabled || path == "" {
+	path := s.cfg.SQLitePath()
+	if path == "" {
 		return nil
 	}
 	free, err := backup.Available(filepath.Dir(path))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -130,6 +131,10 @@ func TestWithoutTheWebInterfaceNothingIsKeptOnDisk(t *testing.T) {
 	require.Equal(t, http.StatusCreated, putManifest(w, servertest.Alice, app, "v1", body).StatusCode)
 	require.Equal(t, 200, w.Do("", http.MethodGet, "/v2/"+app+"/manifests/v1", app, nil, nil).StatusCode)
 	require.NoFileExists(t, filepath.Join(dir, "appview", "ui.db"))
+	login := tokenForm(t, w, url.Values{"grant_type": {"password"}, "access_type": {"offline"}, "client_id": {"docker"},
+		"username": {servertest.Alice}, "password": {w.Account(servertest.Alice).AppPassword}})
+	require.NotEmpty(t, login.Token)
+	require.Empty(t, login.Refresh, "it would be unknown after a restart")
 }
 
 func TestOutsideTestModePrivateAddressesAreReachedOnlyWhenAllowed(t *testing.T) {

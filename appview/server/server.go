@@ -119,16 +119,12 @@ func (s *Server) open(ctx context.Context) (err error) {
 			s.log.WarnContext(ctx, "everybody on this machine may read a key; take the right away (chmod o-r, or defaultMode 0440 of its volume)", "file", key)
 		}
 	}
-	path := s.cfg.UIDatabasePath
-	if !s.cfg.UIEnabled {
-		path = "" // the seed: no database file without the web interface
-	}
 	if s.db, err = store.Open(ctx, store.Options{URL: s.cfg.DatabaseURL, Dir: s.cfg.DatabaseDir, SSLMode: s.cfg.DatabaseSSLMode,
 		CAFile: s.cfg.DatabaseCAFile, MaxOpen: s.cfg.DatabaseMaxOpen, MaxIdle: s.cfg.DatabaseMaxIdle,
-		Path: path, Exclusive: true, Logger: s.log}); err != nil {
+		Path: s.cfg.SQLitePath(), Exclusive: true, Logger: s.log}); err != nil {
 		return err
 	}
-	if s.cfg.BackupDir != "" && path != "" && !s.db.Shared() {
+	if path := s.cfg.SQLitePath(); s.cfg.BackupDir != "" && path != "" {
 		s.backups = &backup.Schedule{Dir: backup.Dir{Path: s.cfg.BackupDir, Keep: s.cfg.BackupKeep}, Database: path,
 			Interval: s.cfg.BackupInterval, Log: s.log}
 		s.metrics.registry.MustRegister(s.backups)
@@ -179,7 +175,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	s.refresh = &auth.RefreshTokens{Store: s.db, Now: s.now}
 	issuer := &auth.Handler{
 		Issuer:    &auth.Issuer{Keys: s.keys, Service: s.cfg.ServiceName, Life: s.cfg.TokenExpiration, Now: s.now},
-		Directory: directory, Refresh: s.refresh, Logger: s.log,
+		Directory: directory, Refresh: s.refresh, NoOffline: !s.cfg.RefreshTokens, Logger: s.log,
 		Passwords: profiled{sessions, s.mirror, s.defaultHold, s.log},
 		Observe:   func(result string) { s.metrics.tokens.WithLabelValues(result).Inc() },
 	}

@@ -80,7 +80,7 @@ func checkFiles(out io.Writer, cfg *config.Config) error {
 		errs = append(errs, writable(names.AuthKeyPath, filepath.Dir(cfg.AuthKeyPath)))
 	}
 	errs = append(errs, cfg.CheckSealingKey())
-	if cfg.DatabaseURL != "" || cfg.DatabaseDir != "" {
+	if cfg.Shared() {
 		errs = append(errs, store.CheckPostgres(store.Options{URL: cfg.DatabaseURL, Dir: cfg.DatabaseDir, SSLMode: cfg.DatabaseSSLMode, CAFile: cfg.DatabaseCAFile}))
 	}
 	if rt, err := config.OpenRuntime(cfg, slog.New(slog.DiscardHandler)); err != nil {
@@ -91,7 +91,7 @@ func checkFiles(out io.Writer, cfg *config.Config) error {
 			fmt.Fprintf(out, "warning: neither %s nor the runtime file names a default hold: users whose profile names none cannot push\n", names.DefaultHoldDID)
 		}
 	}
-	if cfg.DatabaseURL == "" && cfg.DatabaseDir == "" && cfg.UIEnabled {
+	if cfg.SQLitePath() != "" {
 		errs = append(errs, writable(names.UIDatabasePath, filepath.Dir(cfg.UIDatabasePath)))
 	}
 	return errors.Join(errs...)

@@ -53,6 +53,7 @@ const (
 	HandleResolverURL   = "ATCR_HANDLE_RESOLVER_URL"
 	ShutdownGrace       = "ATCR_SHUTDOWN_GRACE"
 	AccessLog           = "ATCR_ACCESS_LOG"
+	RefreshTokens       = "ATCR_REFRESH_TOKENS"
 	TLSCertPath         = "ATCR_TLS_CERT_PATH"
 	TLSKeyPath          = "ATCR_TLS_KEY_PATH"
 )

@@ -28,7 +28,7 @@ var AppView = []Variable{
 	{AuthKeyPath, "/var/lib/atcr/auth/private-key.pem", Active, true, "Private key that signs registry tokens; EC P-256 or RSA, PEM. Made when missing."},
 	{AuthCertPath, "/var/lib/atcr/auth/private-key.crt", Active, true, "PEM bundle of the certificates of every key that verifies, replaced by a rename: one that is empty or cut off does not load. Made when missing."},
 	{TokenExpiration, "300", Active, true, "Life of a registry token in seconds, 60 to 3600."},
-	{UIEnabled, "true", Later, true, "Web interface. With false the server keeps no database file: sessions and the record mirror live in memory."},
+	{UIEnabled, "true", Later, true, "Web interface. With false, and no PostgreSQL, the server keeps no database file: everything that it knows lives in memory, and is gone when it stops: sessions, uploads in progress, what holds have not heard yet of deletions, the record mirror. Clients get no refresh tokens then."},
 	{UIDatabasePath, "/var/lib/atcr/ui.db", Active, true, "SQLite file."},
 	{LogLevel, "info", Active, true, "debug, info, warn or error."},
 	{LogFormatter, "text", Active, true, "text or json."},
@@ -63,6 +63,7 @@ var AppView = []Variable{
 	{ShutdownGrace, "25s", Active, false, "How long SIGTERM waits for requests in flight."},
 	{TLSCertPath, "", Active, false, "Certificate chain in PEM, with which the registry API speaks HTTPS. A change is taken over for new connections. Empty: HTTP."},
 	{TLSKeyPath, "", Active, false, "Private key of the certificate, PEM."},
+	{RefreshTokens, "true", Active, false, "Refresh tokens for clients that ask for one, as docker login does to keep it instead of the password. With false, or without a database, clients keep the password; a refresh token that the server no longer knows fails every request, also for what is public."},
 	{AccessLog, "all", Active, false, "Which requests are logged, at level info: all, errors (status 400 and above) or off."},
 }
 
