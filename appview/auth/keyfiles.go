@@ -58,8 +58,13 @@ func OpenKeys(f KeyFiles, log *slog.Logger) (*Keys, error) {
 
 // CheckKeys loads the keys as [OpenKeys] does, but makes nothing: nil without an error when the key would be made.
 func CheckKeys(f KeyFiles) (*KeySet, error) {
-	if _, err := os.Stat(f.KeyPath); errors.Is(err, fs.ErrNotExist) && !f.Required {
-		return nil, nil
+	if !f.Required {
+		if err := errors.Join(files.CheckCreatable(names.AuthKeyPath, f.KeyPath), files.CheckCreatable(names.AuthCertPath, f.CertPath)); err != nil {
+			return nil, err
+		}
+		if _, err := os.Stat(f.KeyPath); errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
 	}
 	f.Required = true
 	k, err := OpenKeys(f, slog.New(slog.DiscardHandler))

@@ -58,6 +58,19 @@ func (c *Config) DIDKey(log *slog.Logger) (atcrypto.PrivateKey, error) {
 	return key, nil
 }
 
+// CheckDIDKey loads the key as DIDKey does, but makes nothing, and says whether there would be one.
+func (c *Config) CheckDIDKey() (bool, error) {
+	if _, err := os.Stat(c.DIDKeyPath); errors.Is(err, fs.ErrNotExist) && !c.AuthKeyRequired {
+		err := files.CheckCreatable(names.DIDKeyPath, c.DIDKeyPath)
+		if !c.didKeySet {
+			return err == nil, nil
+		}
+		return true, err
+	}
+	key, err := c.DIDKey(slog.New(slog.DiscardHandler))
+	return key != nil, err
+}
+
 func makeDIDKey(path string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

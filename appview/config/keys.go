@@ -14,7 +14,7 @@ import (
 // CheckSealingKey loads the sealing key as SealingKey does, but makes nothing.
 func (c *Config) CheckSealingKey() error {
 	if _, err := os.Stat(c.SealingKeyPath); errors.Is(err, fs.ErrNotExist) && !c.AuthKeyRequired {
-		return nil
+		return files.CheckCreatable(names.SealingKeyPath, c.SealingKeyPath)
 	}
 	only := *c
 	only.AuthKeyRequired = true

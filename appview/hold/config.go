@@ -234,6 +234,11 @@ func (c Config) rotationKeyPath() string {
 	return filepath.Join(c.DatabaseDir, "rotation.key")
 }
 
+// Files in the database directory.
+func (c Config) ledgerPath() string { return filepath.Join(c.DatabaseDir, "ledger.sqlite") }
+func (c Config) pdsDir() string     { return filepath.Join(c.DatabaseDir, "pds") }
+func (c Config) urlKeyPath() string { return filepath.Join(c.DatabaseDir, "url.key") }
+
 // policy says which addresses identity look-ups for strangers may reach.
 func (c Config) policy() diddoc.Policy {
 	return diddoc.Policy{

@@ -13,6 +13,7 @@
 //   - gc.go, gc_read.go: garbage collection by what users' PDSes have; control.go: how a command asks for one
 //   - userdata.go: export and deletion of what the hold has of a user
 //   - crawl.go: relays asked to follow; backup.go: repository export and import; admin.go: the running hold's operator
+//   - check.go: whether a hold would open, of which nothing is made yet
 //   - health.go, metrics.go (listed in metrics.md), observe.go, serve.go: operations
 //
 // Folders: storage (drivers), ledger (SQLite: links, uploads), xrpc (answers), slow (deadlines that move with

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +20,7 @@ import (
 // openDriver opens the configured storage.
 func openDriver(cfg Config, publicURL string) (storage.Driver, error) {
 	if cfg.StorageDriver == driverFilesystem {
-		key, err := loadURLKey(filepath.Join(cfg.DatabaseDir, "url.key"))
+		key, err := loadURLKey(cfg.urlKeyPath())
 		if err != nil {
 			return nil, err
 		}
@@ -51,7 +52,11 @@ func loadURLKey(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the URL key: %w", err)
 	}
-	key, err := base64.StdEncoding.DecodeString(b)
+	return parseURLKey(path, b)
+}
+
+func parseURLKey(path, b string) ([]byte, error) {
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(b))
 	if err != nil || len(key) < 32 {
 		return nil, fmt.Errorf("the URL key %s is not base64 of 32 bytes; remove it to have a new one made", path)
 	}

@@ -44,26 +44,10 @@ func (s *Server) identify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.cfg.DIDMethod == didMethodWeb {
-		if recorded != "" && recorded != s.self.did {
-			return fmt.Errorf("the database directory belongs to %s, not to %s: set %s and %s back, or start on an empty directory",
-				recorded, s.self.did, names.HoldPublicURL, names.HoldDIDMethod)
-		}
-		return nil
+	if s.self.did, err = s.cfg.identity(s.self.did, recorded); err != nil || s.cfg.DIDMethod == didMethodWeb {
+		return err
 	}
-	configured := syntax.DID(s.cfg.DID)
-	switch {
-	case recorded != "" && recorded.Method() != didMethodPLC:
-		return fmt.Errorf("the database directory belongs to %s, which cannot become a did:plc: set %s=%s, or start on an empty directory",
-			recorded, names.HoldDIDMethod, didMethodWeb)
-	case recorded != "" && configured != "" && recorded != configured:
-		return fmt.Errorf("the database directory belongs to %s, not to %s: set %s back, or start on an empty directory",
-			recorded, configured, names.HoldDID)
-	case recorded != "":
-		s.self.did = recorded
-	case configured != "":
-		s.self.did = configured
-	default:
+	if s.self.did == "" {
 		if s.self.did, err = s.registerPLC(ctx); err != nil {
 			return fmt.Errorf("make the hold's did:plc: %w", err)
 		}
@@ -79,30 +63,59 @@ func (s *Server) identify(ctx context.Context) error {
 	return s.recordDID()
 }
 
+// identity is who a hold is whose public URL makes the did:web own, on a database directory that is bound to recorded:
+// empty for a did:plc that is still to be made.
+func (c Config) identity(own, recorded syntax.DID) (syntax.DID, error) {
+	configured := syntax.DID(c.DID)
+	switch {
+	case c.DIDMethod == didMethodWeb && recorded != "" && recorded != own:
+		return "", fmt.Errorf("the database directory belongs to %s, not to %s: set %s and %s back, or start on an empty directory",
+			recorded, own, names.HoldPublicURL, names.HoldDIDMethod)
+	case c.DIDMethod == didMethodWeb:
+		return own, nil
+	case recorded != "" && recorded.Method() != didMethodPLC:
+		return "", fmt.Errorf("the database directory belongs to %s, which cannot become a did:plc: set %s=%s, or start on an empty directory",
+			recorded, names.HoldDIDMethod, didMethodWeb)
+	case recorded != "" && configured != "" && recorded != configured:
+		return "", fmt.Errorf("the database directory belongs to %s, not to %s: set %s back, or start on an empty directory",
+			recorded, configured, names.HoldDID)
+	case recorded != "":
+		return recorded, nil
+	}
+	return configured, nil
+}
+
 // recordedDID is the DID that this database directory is bound to; empty on a new one.
 func (s *Server) recordedDID(ctx context.Context) (syntax.DID, error) {
 	repos, _, err := s.engine.ListRepos(ctx, "", 1)
 	if err != nil {
 		return "", fmt.Errorf("open the hold's repository: %w", err)
 	}
-	b, err := os.ReadFile(filepath.Join(s.cfg.DatabaseDir, didFile))
+	if len(repos) == 0 {
+		return s.cfg.boundTo("")
+	}
+	return s.cfg.boundTo(repos[0].DID)
+}
+
+// boundTo is the DID that did.txt and the repository, whose DID is empty when there is none, bind the database directory
+// to.
+func (c Config) boundTo(repo syntax.DID) (syntax.DID, error) {
+	path := filepath.Join(c.DatabaseDir, didFile)
+	b, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("the hold's DID: %w", err)
 	}
 	noted := syntax.DID(strings.TrimSpace(string(b)))
 	switch {
-	case len(repos) == 0 && noted == "":
-		return "", nil
-	case len(repos) == 0:
-		if _, err := syntax.ParseDID(noted.String()); err != nil {
-			return "", fmt.Errorf("%s does not hold a DID; write the hold's DID into it", filepath.Join(s.cfg.DatabaseDir, didFile))
-		}
-		return noted, nil
-	case noted != "" && noted != repos[0].DID:
-		return "", fmt.Errorf("%s says %s, but the repository there is of %s: the files of two holds are mixed",
-			filepath.Join(s.cfg.DatabaseDir, didFile), noted, repos[0].DID)
+	case repo != "" && noted != "" && noted != repo:
+		return "", fmt.Errorf("%s says %s, but the repository there is of %s: the files of two holds are mixed", path, noted, repo)
+	case repo != "" || noted == "":
+		return repo, nil
 	}
-	return repos[0].DID, nil
+	if _, err := syntax.ParseDID(noted.String()); err != nil {
+		return "", fmt.Errorf("%s does not hold a DID; write the hold's DID into it", path)
+	}
+	return noted, nil
 }
 
 // recordDID binds the database directory to the hold's did:plc.

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -176,11 +175,11 @@ func (s *Server) openDatabases(ctx context.Context) error {
 		return err
 	}
 	s.closers = append(s.closers, unlock)
-	if s.engine, err = pds.Open(ctx, pds.Config{Dir: filepath.Join(s.cfg.DatabaseDir, "pds"), Logger: s.log}); err != nil {
+	if s.engine, err = pds.Open(ctx, pds.Config{Dir: s.cfg.pdsDir(), Logger: s.log}); err != nil {
 		return fmt.Errorf("open the embedded PDS: %w", err)
 	}
 	s.closers = append(s.closers, s.engine.Close)
-	if s.ledger, err = ledger.Open(ctx, filepath.Join(s.cfg.DatabaseDir, "ledger.sqlite")); err != nil {
+	if s.ledger, err = ledger.Open(ctx, s.cfg.ledgerPath()); err != nil {
 		return err
 	}
 	s.closers = append(s.closers, s.ledger.Close)

@@ -100,8 +100,16 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	return e, nil
 }
 
+// databaseFile is in the engine's folder.
+const databaseFile = "pds.sqlite"
+
+func dataSource(path string, pragmas ...string) string {
+	q := url.Values{"_pragma": append([]string{"busy_timeout(10000)"}, pragmas...)}
+	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
+}
+
 func (e *Engine) openDatabase(ctx context.Context) error {
-	path := filepath.Join(e.cfg.Dir, "pds.sqlite")
+	path := filepath.Join(e.cfg.Dir, databaseFile)
 	// The file holds signing keys: made with its final mode before SQLite would make it with the umask's.
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -109,17 +117,13 @@ func (e *Engine) openDatabase(ctx context.Context) error {
 	}
 	f.Close()
 
-	dsn := func(pragmas ...string) string {
-		q := url.Values{"_pragma": append([]string{"busy_timeout(10000)"}, pragmas...)}
-		return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
-	}
 	// FULL: in WAL mode NORMAL would lose the last commits in a power cut.
-	e.writer, err = sqlitedb.Open(dsn("journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)"))
+	e.writer, err = sqlitedb.Open(dataSource(path, "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)"))
 	if err != nil {
 		return fmt.Errorf("open the database: %w", err)
 	}
 	e.writer.SetMaxOpenConns(1)
-	e.reader, err = sqlitedb.Open(dsn("query_only(ON)"))
+	e.reader, err = sqlitedb.Open(dataSource(path, "query_only(ON)"))
 	if err != nil {
 		return fmt.Errorf("open the database for reading: %w", err)
 	}
@@ -138,6 +142,36 @@ func (e *Engine) openDatabase(ctx context.Context) error {
 		return fmt.Errorf("migrate the database: %w", err)
 	}
 	return e.loadSeq(ctx)
+}
+
+// Hosted are the DIDs of the repositories in a folder, which an Engine may have open; none in a new one. It makes nothing.
+func Hosted(ctx context.Context, folder string) (dids []syntax.DID, err error) {
+	path := filepath.Join(folder, databaseFile)
+	if written, err := sqlitedb.Written(path); err != nil || !written {
+		return nil, err
+	}
+	db, err := sqlitedb.Open(dataSource(path, "query_only(ON)"))
+	if err != nil {
+		return nil, fmt.Errorf("open the database for reading: %w", err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	var begun bool
+	if err := db.QueryRowContext(ctx, `SELECT count(*) > 0 FROM sqlite_master WHERE name = 'repo'`).Scan(&begun); err != nil || !begun {
+		return nil, err
+	}
+	rows, err := db.QueryContext(ctx, `SELECT did FROM repo ORDER BY id`)
+	if err != nil {
+		return nil, fmt.Errorf("list the repositories: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var did syntax.DID
+		if err := rows.Scan(&did); err != nil {
+			return nil, fmt.Errorf("list the repositories: %w", err)
+		}
+		dids = append(dids, did)
+	}
+	return dids, rows.Err()
 }
 
 // loadSeq reads the latest sequence number given, also when its event was pruned.

@@ -31,11 +31,19 @@ func newSelf(cfg *config.Config, log *slog.Logger) (*self, error) {
 	if err != nil || key == nil {
 		return nil, err
 	}
-	did, err := cfg.DID()
+	did, err := ownDID(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("the AppView's own DID: %w", err)
+		return nil, err
 	}
 	return &self{did, cfg.BaseURL, key}, nil
+}
+
+func ownDID(cfg *config.Config) (syntax.DID, error) {
+	did, err := cfg.DID()
+	if err != nil {
+		return "", fmt.Errorf("the AppView's own DID: %w", err)
+	}
+	return did, nil
 }
 
 // sign makes a service token for one method of a hold.

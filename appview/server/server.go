@@ -97,8 +97,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if s.runtime, err = config.OpenRuntime(s.cfg, s.log); err != nil {
 		return err
 	}
-	if s.keys, err = auth.OpenKeys(auth.KeyFiles{KeyPath: s.cfg.AuthKeyPath, CertPath: s.cfg.AuthCertPath,
-		Service: s.cfg.ServiceName, Kind: s.cfg.AuthKeyType, Required: s.cfg.AuthKeyRequired}, s.log); err != nil {
+	if s.keys, err = auth.OpenKeys(keyFiles(s.cfg), s.log); err != nil {
 		return err
 	}
 	if s.clientKeys, err = auth.ReadClientKeys(s.cfg.OAuthKeyPath); err != nil {
@@ -119,9 +118,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 			s.log.WarnContext(ctx, "everybody on this machine may read a key; take the right away (chmod o-r, or defaultMode 0440 of its volume)", "file", key)
 		}
 	}
-	if s.db, err = store.Open(ctx, store.Options{URL: s.cfg.DatabaseURL, Dir: s.cfg.DatabaseDir, SSLMode: s.cfg.DatabaseSSLMode,
-		CAFile: s.cfg.DatabaseCAFile, MaxOpen: s.cfg.DatabaseMaxOpen, MaxIdle: s.cfg.DatabaseMaxIdle,
-		Path: s.cfg.SQLitePath(), Exclusive: true, Logger: s.log}); err != nil {
+	database := storeOptions(s.cfg)
+	database.Exclusive, database.Logger = true, s.log
+	if s.db, err = store.Open(ctx, database); err != nil {
 		return err
 	}
 	if path := s.cfg.SQLitePath(); s.cfg.BackupDir != "" && path != "" {
@@ -181,6 +180,15 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	s.handler = s.tracing.Handler(routeOfRequest, s.metrics.observed(s.log, s.cfg.AccessLog, bodyIdle, s.routes(registry, issuer)))
 	return nil
+}
+
+func keyFiles(c *config.Config) auth.KeyFiles {
+	return auth.KeyFiles{KeyPath: c.AuthKeyPath, CertPath: c.AuthCertPath, Service: c.ServiceName, Kind: c.AuthKeyType, Required: c.AuthKeyRequired}
+}
+
+func storeOptions(c *config.Config) store.Options {
+	return store.Options{URL: c.DatabaseURL, Dir: c.DatabaseDir, SSLMode: c.DatabaseSSLMode, CAFile: c.DatabaseCAFile,
+		MaxOpen: c.DatabaseMaxOpen, MaxIdle: c.DatabaseMaxIdle, Path: c.SQLitePath()}
 }
 
 // trusting makes clients of a hold whose certificate the system's roots alone do not verify.

@@ -6,6 +6,8 @@
 //   - watching for the end of a context: the driver and database/sql start a goroutine each, and wake a thread for it.
 //     A statement here runs to its end; what the context bounds is the wait for a connection, see [On], and in package
 //     store whether another statement begins
+//
+// header.go says whether a file is a database before anything opens it.
 package sqlitedb
 
 import (

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,6 +54,11 @@ func Check(ctx context.Context, path string) (version int64, err error) {
 	if found != "ok" {
 		return 0, fmt.Errorf("%s is damaged: %s", path, found)
 	}
+	return schema(ctx, db, path)
+}
+
+// schema is the version of a database's schema, which this release must know.
+func schema(ctx context.Context, db *sql.DB, path string) (version int64, err error) {
 	versions, err := database.NewStore(database.DialectSQLite3, goose.DefaultTablename)
 	if err != nil {
 		return 0, err

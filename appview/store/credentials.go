@@ -14,12 +14,6 @@ import (
 	"atcr.io/operator/appview/config/names"
 )
 
-// CheckPostgres says whether what the options say of a PostgreSQL can be read. It does not connect.
-func CheckPostgres(o Options) error {
-	_, err := o.postgres()
-	return err
-}
-
 // postgres reads where the database is and who asks. No error holds a password.
 func (o Options) postgres() (*pgxpool.Config, error) {
 	uri, source := o.URL, names.DatabaseURL

@@ -108,7 +108,7 @@ func TestTheServerOfTheDatabaseIsVerifiedWithTheCAThatIsNamed(t *testing.T) {
 	require.NoError(t, db.Close())
 
 	o.CAFile = filepath.Join(caDir, "missing.crt")
-	require.ErrorContains(t, store.CheckPostgres(o), names.DatabaseCAFile)
+	require.ErrorContains(t, store.CheckOpen(t.Context(), o), names.DatabaseCAFile)
 	o.CAFile = filepath.Join(caDir, "other.crt")
 	_, err = store.Open(t.Context(), o)
 	require.ErrorContains(t, err, "certificate")
@@ -126,11 +126,11 @@ func selfSigned(t *testing.T) []byte {
 
 func TestFilesThatMakeNoConnectionAreNamed(t *testing.T) {
 	dir := t.TempDir()
-	err := store.CheckPostgres(store.Options{Dir: dir})
+	err := store.CheckOpen(t.Context(), store.Options{Dir: dir})
 	require.ErrorContains(t, err, names.DatabaseDir)
 	require.ErrorContains(t, err, "neither uri nor host")
 	put(t, dir, names.FileDatabaseURI, "postgres://u:s3cret@h:port,i/d")
-	err = store.CheckPostgres(store.Options{Dir: dir})
+	err = store.CheckOpen(t.Context(), store.Options{Dir: dir})
 	require.ErrorContains(t, err, "cannot be read")
 	require.NotContains(t, err.Error(), "s3cret")
 }

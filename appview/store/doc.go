@@ -4,6 +4,7 @@
 //   - sqlite.go, lock.go: a SQLite file for one server, or a database in memory; one writer and a pool of readers
 //   - postgres.go: a PostgreSQL that replicas share; credentials.go: where it is and who asks
 //   - copy.go: a copy of a SQLite file that is in use, and whether one is sound; backup: files of such copies
+//   - check.go: whether a store would open, of which nothing is made yet
 //   - migrate.go, migrations: the schema, numbered files for each engine; a newer one than this release knows is refused
 //   - sessions.go: sealed PDS sessions; refresh.go: refresh tokens; identities.go: who was who; backlog.go: what waits, for metrics;
 //     lease.go: who may talk to a PDS about one of them

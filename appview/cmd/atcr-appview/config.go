@@ -1,12 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -14,7 +14,7 @@ import (
 	"atcr.io/operator/appview/config"
 	"atcr.io/operator/appview/config/files"
 	"atcr.io/operator/appview/config/names"
-	"atcr.io/operator/appview/store"
+	"atcr.io/operator/appview/server"
 )
 
 func configCommand() *cobra.Command {
@@ -26,9 +26,11 @@ func configCommand() *cobra.Command {
 			Short: "Say what is in force and where it is from, and everything that is wrong with it",
 			Long: `check reads the environment and the files that it names, prints every variable with its value and source (secrets
 only as "(set)"), and lists all mistakes at once. It makes and changes nothing. Its exit code is 1 when the server would
-not start.`,
+not start. It asks nobody over the network, and does not see whether another process has the addresses or the database.`,
 			Args: cobra.NoArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error { return check(cmd.OutOrStdout(), os.Environ()) },
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				return check(cmd.Context(), cmd.OutOrStdout(), os.Environ())
+			},
 		},
 		&cobra.Command{
 			Use:   "list",
@@ -42,7 +44,7 @@ not start.`,
 }
 
 // check never prints a value that may be secret.
-func check(out io.Writer, environ []string) error {
+func check(ctx context.Context, out io.Writer, environ []string) error {
 	cfg, err := config.Load(environ)
 	derived := map[string]string{}
 	if err == nil {
@@ -58,48 +60,31 @@ func check(out io.Writer, environ []string) error {
 	for _, w := range cfg.Warnings {
 		fmt.Fprintln(out, "warning:", w)
 	}
-	if err := checkFiles(out, cfg); err != nil {
+	keys, now, err := server.Check(ctx, cfg)
+	describe(out, cfg, keys, now)
+	if err != nil {
 		return fmt.Errorf("the server would not start:\n%w", err)
 	}
 	_, err = fmt.Fprintln(out, "The configuration is valid.")
 	return err
 }
 
-// checkFiles says what the files hold, and all that is wrong with them.
-func checkFiles(out io.Writer, cfg *config.Config) error {
-	var errs []error
-	keys, err := auth.CheckKeys(auth.KeyFiles{KeyPath: cfg.AuthKeyPath, CertPath: cfg.AuthCertPath, Service: cfg.ServiceName,
-		Kind: cfg.AuthKeyType, Required: cfg.AuthKeyRequired})
-	switch {
-	case err != nil:
-		errs = append(errs, err)
-	case keys != nil:
+// describe says what the files hold; keys and now are nil for those that could not be read, or would be made.
+func describe(out io.Writer, cfg *config.Config, keys *auth.KeySet, now *config.Snapshot) {
+	if _, err := os.Stat(cfg.AuthKeyPath); keys != nil {
 		fmt.Fprintf(out, "token keys: %s signs, %d verify, hash %s\n", keys.SignerKID(), len(keys.KIDs()), keys.Hash())
-	default:
+	} else if errors.Is(err, fs.ErrNotExist) && !cfg.AuthKeyRequired {
 		fmt.Fprintf(out, "token keys: one will be made at %s\n", cfg.AuthKeyPath)
-		errs = append(errs, writable(names.AuthKeyPath, filepath.Dir(cfg.AuthKeyPath)))
 	}
-	errs = append(errs, cfg.CheckSealingKey())
-	if cfg.Shared() {
-		errs = append(errs, store.CheckPostgres(store.Options{URL: cfg.DatabaseURL, Dir: cfg.DatabaseDir, SSLMode: cfg.DatabaseSSLMode, CAFile: cfg.DatabaseCAFile}))
-	}
-	if rt, err := config.OpenRuntime(cfg, slog.New(slog.DiscardHandler)); err != nil {
-		errs = append(errs, err)
-	} else if now := rt.Current(); cfg.RuntimeFile != "" {
+	if now != nil && cfg.RuntimeFile != "" {
 		fmt.Fprintf(out, "runtime file: %d holds, default hold %s, hash %s\n", len(now.Holds), now.DefaultHoldDID, now.Hash)
 		if now.DefaultHoldDID == "" {
 			fmt.Fprintf(out, "warning: neither %s nor the runtime file names a default hold: users whose profile names none cannot push\n", names.DefaultHoldDID)
 		}
 	}
-	if cfg.SQLitePath() != "" {
-		errs = append(errs, writable(names.UIDatabasePath, filepath.Dir(cfg.UIDatabasePath)))
+	if cfg.BackupDir != "" && cfg.SQLitePath() != "" {
+		if err := files.CheckWritable(cfg.BackupDir); err != nil {
+			fmt.Fprintf(out, "warning: %s: %v; the server starts, and makes no backups\n", names.BackupDir, err)
+		}
 	}
-	return errors.Join(errs...)
-}
-
-func writable(name, dir string) error {
-	if err := files.CheckWritable(dir); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"atcr.io/operator/appview/config"
-	"atcr.io/operator/appview/config/files"
 	"atcr.io/operator/appview/config/heap"
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/hold"
@@ -25,11 +25,14 @@ func configCommand() *cobra.Command {
 		&cobra.Command{
 			Use:   "check",
 			Short: "Say what is in force and where it is from, and everything that is wrong with it",
-			Long: `check reads the environment, prints every variable with its value and source (secrets only as "(set)"), and lists all
-mistakes at once. It makes and changes nothing, and does not ask the storage. Its exit code is 1 when the hold would not
-start.`,
+			Long: `check reads the environment and the files that it names, prints every variable with its value and source (secrets
+only as "(set)"), and lists all mistakes at once. It makes and changes nothing. Its exit code is 1 when the hold would not
+start. It asks nobody over the network, S3 neither, and does not see whether another process has the addresses or the
+directory.`,
 			Args: cobra.NoArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error { return check(cmd.OutOrStdout(), os.Environ()) },
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				return check(cmd.Context(), cmd.OutOrStdout(), os.Environ())
+			},
 		},
 		&cobra.Command{
 			Use:   "list",
@@ -42,7 +45,7 @@ start.`,
 	return conf
 }
 
-func check(out io.Writer, environ []string) error {
+func check(ctx context.Context, out io.Writer, environ []string) error {
 	vars := env.ToMap(environ)
 	cfg, err := hold.LoadFrom(vars)
 	if _, terr := observe.TracingWanted(func(name string) string { return vars[name] }); terr != nil {
@@ -55,16 +58,7 @@ func check(out io.Writer, environ []string) error {
 		return fmt.Errorf("the configuration is not valid:\n%w", err)
 	}
 	fmt.Fprintln(out)
-	var errs []error
-	for name, dir := range map[string]string{names.HoldDatabaseDir: cfg.DatabaseDir, names.StorageRootDir: cfg.StorageRootDir} {
-		if dir == "" {
-			continue
-		}
-		if err := files.CheckWritable(dir); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := hold.Check(ctx, cfg); err != nil {
 		return fmt.Errorf("the hold would not start:\n%w", err)
 	}
 	_, err = fmt.Fprintln(out, "The configuration is valid.")

@@ -2,13 +2,18 @@ package main
 
 import (
 	"bytes"
+	"io/fs"
+	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/caarlos0/env/v11"
 	"github.com/stretchr/testify/require"
 
 	"atcr.io/operator/appview/config/names"
+	"atcr.io/operator/appview/hold"
 )
 
 func TestCheckOfAHoldSaysWhatIsInForceAndAllThatIsWrong(t *testing.T) {
@@ -16,7 +21,7 @@ func TestCheckOfAHoldSaysWhatIsInForceAndAllThatIsWrong(t *testing.T) {
 	good := []string{names.HoldPublicURL + "=https://hold.example.com", names.HoldOwner + "=did:plc:ewvi7nxzyoun6zhxrhs64oiz",
 		names.HoldDatabaseDir + "=" + filepath.Join(dir, "db"), names.S3Bucket + "=blobs", names.AWSAccessKeyID + "=AKIAsecret", names.AWSSecretAccessKey + "=s3cret"}
 	var out bytes.Buffer
-	require.NoError(t, check(&out, good))
+	require.NoError(t, check(t.Context(), &out, good))
 	flat := strings.Join(strings.Fields(out.String()), " ")
 	for _, line := range []string{names.AWSSecretAccessKey + " (set) environment", names.AWSRegion + " us-east-1 default", names.S3Bucket + " blobs environment", "The configuration is valid."} {
 		require.Contains(t, flat, line)
@@ -26,13 +31,98 @@ func TestCheckOfAHoldSaysWhatIsInForceAndAllThatIsWrong(t *testing.T) {
 	require.NotContains(t, out.String(), "AKIA")
 	require.NoDirExists(t, filepath.Join(dir, "db"))
 
-	err := check(&out, append(good, names.HoldOwner+"=alice.test", names.StorageDriver+"=tape", "OTEL_TRACES_EXPORTER=zipkin"))
+	err := check(t.Context(), &out, append(good, names.HoldOwner+"=alice.test", names.StorageDriver+"=tape", "OTEL_TRACES_EXPORTER=zipkin"))
 	require.ErrorContains(t, err, names.HoldOwner)
 	require.ErrorContains(t, err, names.StorageDriver)
 	require.ErrorContains(t, err, "OTEL_TRACES_EXPORTER")
 
-	err = check(&out, append(good, names.HoldDatabaseDir+"=/proc/1/nothing"))
+	err = check(t.Context(), &out, append(good, names.HoldDatabaseDir+"=/proc/1/nothing"))
 	require.ErrorContains(t, err, names.HoldDatabaseDir)
+}
+
+func TestCheckAndServeOfAHoldAgree(t *testing.T) {
+	environ := func(dir string, more ...string) []string {
+		return append([]string{names.HoldPublicURL + "=http://127.0.0.1:8080", names.HoldOwner + "=did:plc:ewvi7nxzyoun6zhxrhs64oiz",
+			names.HoldDatabaseDir + "=" + filepath.Join(dir, "db"), names.StorageDriver + "=filesystem", names.StorageRootDir + "=" + filepath.Join(dir, "blobs")}, more...)
+	}
+	open := func(t *testing.T, dir string, more ...string) error {
+		t.Helper()
+		cfg, err := hold.LoadFrom(env.ToMap(environ(dir, more...)))
+		require.NoError(t, err)
+		s, err := hold.New(t.Context(), cfg, hold.Deps{Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			return err
+		}
+		return s.Close(t.Context())
+	}
+	served := func(t *testing.T, dir string) { require.NoError(t, open(t, dir)) }
+	file := func(name, content string) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			path := filepath.Join(dir, name)
+			require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+			require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+		}
+	}
+	const below = "/file/below" // a path below a file cannot be made
+	for name, c := range map[string]struct {
+		prepare func(*testing.T, string)
+		set     map[string]string // "DIR" is the test's directory
+		says    string            // nothing: the hold starts
+	}{
+		"nothing is there yet":               {},
+		"it has run before":                  {prepare: served},
+		"a first start that was cut off":     {prepare: file("db/pds/pds.sqlite", "")},
+		"no place for its databases":         {set: map[string]string{names.HoldDatabaseDir: "DIR" + below}, says: below[:5]},
+		"no place for blobs":                 {set: map[string]string{names.StorageRootDir: "DIR" + below}, says: below[:5]},
+		"no place for its key":               {set: map[string]string{names.HoldKeyPath: "DIR" + below}, says: below[:5]},
+		"a broken key":                       {prepare: file("hold.key", "key"), set: map[string]string{names.HoldKeyPath: "DIR/hold.key"}, says: "hold.key"},
+		"a broken key of URLs":               {prepare: file("db/url.key", "key"), says: "url.key"},
+		"a ledger that is none":              {prepare: file("db/ledger.sqlite", "this is no database at all"), says: "database"},
+		"an embedded PDS that is none":       {prepare: file("db/pds/pds.sqlite", "this is no database at all"), says: "database"},
+		"the directory of another hold":      {prepare: served, set: map[string]string{names.HoldPublicURL: "http://127.0.0.1:8081"}, says: "belongs to did:web:127.0.0.1%3A8080"},
+		"a did:web that should be a did:plc": {prepare: served, set: map[string]string{names.HoldDIDMethod: "plc"}, says: "cannot become a did:plc"},
+		"the files of two holds": {prepare: func(t *testing.T, dir string) {
+			served(t, dir)
+			file("db/did.txt", "did:web:hold.example.com\n")(t, dir)
+		},
+			says: "mixed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			file("file", "")(t, dir)
+			if c.prepare != nil {
+				c.prepare(t, dir)
+			}
+			var more []string
+			for k, v := range c.set {
+				more = append(more, k+"="+strings.Replace(v, "DIR", dir, 1))
+			}
+			before := listed(t, dir)
+			var out bytes.Buffer
+			checked := check(t.Context(), &out, environ(dir, more...))
+			require.Equal(t, before, listed(t, dir), "check makes nothing")
+			started := open(t, dir, more...)
+			if c.says == "" {
+				require.NoError(t, started)
+				require.NoError(t, checked)
+				return
+			}
+			require.ErrorContains(t, started, c.says)
+			require.ErrorContains(t, checked, c.says)
+		})
+	}
+}
+
+// listed are all files below a directory.
+func listed(t *testing.T, dir string) []string {
+	t.Helper()
+	var all []string
+	require.NoError(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		all = append(all, path)
+		return err
+	}))
+	return all
 }
 
 func TestTheHoldDescribesItself(t *testing.T) {

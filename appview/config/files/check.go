@@ -10,6 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// CheckCreatable says whether a file that is not there yet can be made; one that is there is fine. It makes nothing. what
+// is the name of its setting.
+func CheckCreatable(what, path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil // if it cannot be looked at, whoever reads it says why
+	}
+	if err := CheckWritable(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
 // CheckWritable says whether files can be made in a directory, or the directory itself in its nearest parent that is
 // there. It makes nothing.
 func CheckWritable(dir string) error {
