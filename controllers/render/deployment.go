@@ -218,6 +218,9 @@ func environment(av *v1alpha1.AppView, s Settings) []*corev1ac.EnvVarApplyConfig
 	} else {
 		set(names.UIDatabasePath, names.DirData+"/ui.db")
 	}
+	if s.Database == v1alpha1.DatabaseNone {
+		set(names.RefreshTokens, "false") // they would go with the pod, and clients have no password then to log in again
+	}
 	if s.TLSSecret != "" {
 		set(names.TLSCertPath, names.DirTLS+"/"+corev1.TLSCertKey)
 		set(names.TLSKeyPath, names.DirTLS+"/"+corev1.TLSPrivateKeyKey)

@@ -138,7 +138,8 @@ func TestEveryFieldReachesTheServer(t *testing.T) {
 		"podTemplate: {env: [{name: HTTPS_PROXY, value: 'http://$(HOST)'}]}": "HTTPS_PROXY=http://$$(HOST)",
 		"exposure: {tls: {secretRef: {name: mine}}}":                         "ATCR_TLS_CERT_PATH=/etc/atcr/tls/tls.crt",
 		"exposure: {service: {port: 443}, tls: {secretRef: {name: mine}}}":   "ATCR_BASE_URL=https://registry.prod.svc.cluster.local",
-		"{}": "ATCR_AUTH_KEY_REQUIRED=true",
+		"database: {type: None}":                                             "ATCR_REFRESH_TOKENS=false",
+		"{}":                                                                 "ATCR_AUTH_KEY_REQUIRED=true",
 	} {
 		t.Run(spec, func(t *testing.T) {
 			env := environment(t, appView(t, spec))
@@ -156,7 +157,7 @@ func TestEveryVariableIsOneThatTheServerReads(t *testing.T) {
 	for _, v := range names.AppView {
 		known[v.Name] = true
 	}
-	for name := range environment(t, appView(t, "{development: Enabled, identity: {plcURL: 'http://a', handleResolverURL: 'http://b'}}")) {
+	for name := range environment(t, appView(t, "{development: Enabled, identity: {plcURL: 'http://a', handleResolverURL: 'http://b'}, database: {type: None}}")) {
 		require.True(t, known[name], name)
 	}
 }
