@@ -74,7 +74,7 @@ type Config struct {
 	AllowedPrivateCIDRs                      []netip.Prefix
 	AllowedPrivatePorts                      []int
 	PLCURL, HandleResolverURL                string
-	ShutdownGrace                            time.Duration
+	ShutdownDelay, ShutdownGrace             time.Duration // one after the other
 
 	// Warnings are for the log at start: variables that are set and do nothing, and odd combinations.
 	Warnings []string
@@ -129,6 +129,7 @@ func Load(environ []string) (*Config, error) {
 		AllowedPrivatePorts: p.ports(names.AllowedPrivatePorts, list(e.AllowedPrivatePorts)),
 		PLCURL:              p.url(names.PLCURL, e.PLCURL, "https", "http"),
 		HandleResolverURL:   p.url(names.HandleResolverURL, e.HandleResolverURL, "https", "http"),
+		ShutdownDelay:       p.delay(names.ShutdownDelay, e.ShutdownDelay),
 		ShutdownGrace:       p.duration(names.ShutdownGrace, e.ShutdownGrace),
 		Warnings:            warnings(set),
 	}
@@ -261,6 +262,14 @@ func (p *parser) duration(name, v string) time.Duration {
 	d, err := time.ParseDuration(v)
 	if err != nil || d <= 0 {
 		p.fail(name, v, "want a duration above zero, such as 30s, 15m or 1h")
+	}
+	return d
+}
+
+func (p *parser) delay(name, v string) time.Duration {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < 0 {
+		p.fail(name, v, "want a duration such as 0s, 15s or 1m")
 	}
 	return d
 }

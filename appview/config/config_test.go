@@ -73,6 +73,7 @@ func TestEveryMistakeNamesVariableValueAndRemedy(t *testing.T) {
 		{"ATCR_TOKEN_EXPIRATION=59", "from 60 to 3600"},
 		{"ATCR_TOKEN_EXPIRATION=3601", "from 60 to 3600"},
 		{"ATCR_UI_ENABLED=yes please", "true or false"},
+		{"ATCR_SHUTDOWN_DELAY=-1s", "duration such as 0s"},
 		{"ATCR_LOG_LEVEL=loud", "debug, info, warn or error"},
 		{"ATCR_LOG_FORMATTER=xml", "text or json"},
 		{"ATCR_HEALTH_CHECK_INTERVAL=15", "such as 30s"},

@@ -57,6 +57,7 @@ type environment struct {
 	AllowedPrivatePorts string `env:"ATCR_ALLOWED_PRIVATE_PORTS"`
 	PLCURL              string `env:"ATCR_PLC_URL" envDefault:"https://plc.directory"`
 	HandleResolverURL   string `env:"ATCR_HANDLE_RESOLVER_URL"`
+	ShutdownDelay       string `env:"ATCR_SHUTDOWN_DELAY" envDefault:"0s"`
 	ShutdownGrace       string `env:"ATCR_SHUTDOWN_GRACE" envDefault:"25s"`
 }
 

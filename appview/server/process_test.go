@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"atcr.io/operator/appview/config"
+	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/server"
 	"atcr.io/operator/appview/server/servertest"
 )
@@ -162,8 +163,24 @@ func TestAPushGoesOnAfterTheServerWasKilled(t *testing.T) {
 	require.True(t, bytes.Equal(blob, all))
 }
 
+func TestALoadBalancerHasTimeToNoticeASIGTERM(t *testing.T) {
+	w := servertest.Start(t, servertest.Options{NoAppView: true, AppViewEnv: map[string]string{names.ShutdownDelay: "1h"}})
+	p := launch(t, w)
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	fresh := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // a connection for each request
+	status := func(url string) int {
+		resp, err := fresh.Get(url)
+		require.NoError(t, err)
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	require.Eventually(t, func() bool { return status(w.DebugURL+"/readyz") == http.StatusServiceUnavailable }, time.Minute, 5*time.Millisecond)
+	require.Equal(t, http.StatusOK, status(w.URL+"/"), "it still takes new connections")
+	require.Equal(t, http.StatusOK, status(w.DebugURL+"/livez"))
+}
+
 func TestSIGTERMLetsAnUploadComeToItsEnd(t *testing.T) {
-	w := servertest.Start(t, servertest.Options{NoAppView: true})
+	w := servertest.Start(t, servertest.Options{NoAppView: true, AppViewEnv: map[string]string{names.ShutdownDelay: "1ms"}})
 	p := launch(t, w)
 	blob := bytes.Repeat([]byte("slow "), 6<<20)
 	const most = 20 << 20 // more than sockets buffer: when it is written, the handler is reading

@@ -24,8 +24,8 @@ const (
 	maxHeader     = 32 << 10
 )
 
-// Run serves on the configured addresses until ctx ends, then drains for the configured grace. It returns nil after a
-// clean stop.
+// Run serves on the configured addresses until ctx ends, then drains for the configured delay and grace. It returns nil
+// after a clean stop.
 func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) (err error) {
 	started := time.Now()
 	s, err := New(ctx, cfg, log)
@@ -47,7 +47,8 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger) (err error) 
 	return s.Serve(ctx, api, debug)
 }
 
-// Serve answers on two listeners until ctx ends, then lets requests in flight come to their end. debug may be nil.
+// Serve answers on two listeners until ctx ends. From then on it is not ready; after the configured delay it stops to
+// accept connections, and lets requests in flight come to their end. debug may be nil.
 func (s *Server) Serve(ctx context.Context, api, debug net.Listener) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var jobs sync.WaitGroup
@@ -77,7 +78,13 @@ func (s *Server) Serve(ctx context.Context, api, debug net.Listener) error {
 	case err = <-failed:
 		err = fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
-		s.log.Info("stopping", "grace", s.cfg.ShutdownGrace)
+		s.log.Info("stopping", "delay", s.cfg.ShutdownDelay, "grace", s.cfg.ShutdownGrace)
+		s.draining.Store(true)
+		select {
+		case err = <-failed:
+			err = fmt.Errorf("serve: %w", err)
+		case <-time.After(s.cfg.ShutdownDelay):
+		}
 	}
 	s.draining.Store(true)
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.ShutdownGrace)

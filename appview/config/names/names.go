@@ -52,6 +52,7 @@ const (
 	PLCURL              = "ATCR_PLC_URL"
 	HandleResolverURL   = "ATCR_HANDLE_RESOLVER_URL"
 	ShutdownGrace       = "ATCR_SHUTDOWN_GRACE"
+	ShutdownDelay       = "ATCR_SHUTDOWN_DELAY"
 	AccessLog           = "ATCR_ACCESS_LOG"
 	RefreshTokens       = "ATCR_REFRESH_TOKENS"
 	TLSCertPath         = "ATCR_TLS_CERT_PATH"

@@ -60,6 +60,7 @@ var AppView = []Variable{
 	{AllowedPrivatePorts, "", Active, false, "Comma-separated ports besides 80 and 443 that such addresses may use. Empty: any port within the allowed private ranges."},
 	{PLCURL, "https://plc.directory", Active, false, "PLC directory."},
 	{HandleResolverURL, "", Active, false, "A service that answers com.atproto.identity.resolveHandle, asked before DNS and well-known."},
+	{ShutdownDelay, "0s", Active, false, "How long after SIGTERM the server goes on to accept connections while /readyz says 503, before it stops to and the grace begins. Behind a load balancer: a little more than it takes to notice. Kubernetes needs none: the operator's pods wait before SIGTERM."},
 	{ShutdownGrace, "25s", Active, false, "How long SIGTERM waits for requests in flight."},
 	{TLSCertPath, "", Active, false, "Certificate chain in PEM, with which the registry API speaks HTTPS. A change is taken over for new connections. Empty: HTTP."},
 	{TLSKeyPath, "", Active, false, "Private key of the certificate, PEM."},
