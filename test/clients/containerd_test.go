@@ -17,7 +17,7 @@ import (
 	"atcr.io/operator/test/testenv"
 )
 
-// The resolver of containerd is also that of kubelets, of nerdctl (whose module no proxy has) and of BuildKit.
+// The resolver of containerd is also that of kubelets, of nerdctl and of BuildKit.
 func TestContainerdPullsAndPushes(t *testing.T) {
 	overEachHold(t, func(t *testing.T, w *servertest.World) {
 		ctr := startContainerd(t)

@@ -8,6 +8,6 @@
 //   - formats_test.go: Docker's own media types, zstd and eStargz layers
 //   - limits_test.go, stream_test.go: a thousand layers, manifests of 4 MiB, blobs of more than 2 GiB in constant memory
 //
-// nerdctl and cosign are not among them: no module proxy serves the first, whose resolver is containerd's, and the
-// second takes longer to build than all others together, for a push of a manifest with a subject.
+// nerdctl and cosign are not among them: the first talks to registries through containerd's resolver, as ctr does here,
+// and the second takes longer to build than all others together, for a push of a manifest with a subject.
 package clients

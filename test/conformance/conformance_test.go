@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -41,6 +42,16 @@ var (
 	}
 )
 
+// What fails where S3 itself answers, and why. Every case with such a name fails, with these words; no other does.
+var headerOfS3 = excuse{suffix: "/blob-get", says: "registry did not return a Docker-Content-Digest header",
+	reason: "dev demands the header of whoever answers; an S3 server has none to give, the redirect to it has it",
+	features: []string{ // those whose blobs are read back
+		"Artifact", "Artifact Index", "Artifact without Layers", "Artifacts with Subject", "Bad Digest Image",
+		"Blob get", "Blobs sha256", "Blobs sha512", "Custom Fields", "Data Field", "Digest Algorithm sha512", "Image",
+		"Image Uncompressed", "Image with Large Manifest", "Index", "Index with Subject", "Missing Subject",
+		"Nested Index", "No Layers", "Non-distributable Layers", "Tag Param", "Tag Param sha512",
+	}}
+
 // required are the features that this registry promises, by the program's names.
 var required = []string{
 	"Tag listing", "Tag delete", "Tag delete atomic",
@@ -61,21 +72,26 @@ func TestTheOfficialProgramFindsNoFailure(t *testing.T) {
 		name, version string
 		options       func(*testing.T) servertest.Options
 		skipped       skips
+		failing       excuse
 		required      []string
 	}{
-		{"1.1", "1.1", onFilesystem, skips{skippedOf11}, required},
-		{"dev", "dev", onFilesystem, skips{skippedOfDev}, slices.Concat(required, requiredOfDev)},
-		{"1.1 over a hold on S3", "1.1", onS3, skips{skippedOf11, skippedOfS3}, required},
-		{"dev over a hold on S3 whose blobs the AppView streams", "dev", streamingFromS3, skips{skippedOfDev, skippedOfS3}, slices.Concat(required, requiredOfDev)},
+		{"1.1", "1.1", onFilesystem, skips{skippedOf11}, excuse{}, required},
+		{"dev", "dev", onFilesystem, skips{skippedOfDev}, excuse{}, slices.Concat(required, requiredOfDev)},
+		{"1.1 over a hold on S3", "1.1", onS3, skips{skippedOf11, skippedOfS3}, excuse{}, required},
+		{"dev over a hold on S3", "dev", onS3, skips{skippedOfDev, skippedOfS3}, headerOfS3, slices.Concat(required, requiredOfDev)},
+		{"dev over a hold on S3 whose blobs the AppView streams", "dev", streamingFromS3, skips{skippedOfDev, skippedOfS3}, excuse{}, slices.Concat(required, requiredOfDev)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			r := run(t, program, servertest.Start(t, c.options(t)), c.version)
-			t.Logf("OCI_VERSION=%s\n%s", c.version, r)
-			require.Empty(t, strings.Join(r.failed(), "\n"))
+			t.Logf("OCI_VERSION=%s\n%s%s%s", c.version, r, c.skipped, c.failing)
+			require.Empty(t, strings.Join(r.failed(c.failing), "\n"))
 			require.Equal(t, c.skipped.names(), r.skipped(), "what was skipped is what may be")
+			require.ElementsMatch(t, c.failing.features, r.featuresThat("FAIL"))
 			for _, feature := range c.required {
-				require.Equal(t, "Pass", r.features[feature], feature)
+				if !slices.Contains(c.failing.features, feature) {
+					require.Equal(t, "Pass", r.features[feature], feature)
+				}
 			}
 		})
 	}
@@ -90,6 +106,37 @@ func (s skips) names() []string {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// String lists them with their reasons.
+func (s skips) String() string {
+	var out strings.Builder
+	out.WriteString("skipped:\n")
+	for _, name := range s.names() {
+		for _, m := range s {
+			if why, ok := m[name]; ok {
+				fmt.Fprintf(&out, "  %s: %s\n", name, why)
+			}
+		}
+	}
+	return out.String()
+}
+
+// excuse is for cases that fail, and must: the zero value is for none.
+type excuse struct {
+	suffix, says string   // of their names, and the program's words
+	reason       string   // why that is so
+	features     []string // that the program marks as failed for it
+}
+
+func (e excuse) covers(c testCase) bool { return e.suffix != "" && strings.HasSuffix(c.Name, e.suffix) }
+
+// String is empty when nothing may fail.
+func (e excuse) String() string {
+	if e.suffix == "" {
+		return ""
+	}
+	return fmt.Sprintf("failing:\n  every */%s: %s\n", strings.TrimPrefix(e.suffix, "/"), e.reason)
 }
 
 // run runs the program as alice.test over two of her repositories.
@@ -109,7 +156,7 @@ func run(t *testing.T, program string, w *servertest.World, version string) repo
 		require.NoError(t, err, "%s", printed.String())
 	}
 	r := readReport(t, results, printed.String())
-	if len(r.failed()) == 0 {
+	if len(r.failed(excuse{})) == 0 {
 		require.NoError(t, err, "%s", printed.String())
 	}
 	return r
