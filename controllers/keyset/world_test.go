@@ -70,7 +70,7 @@ func (w *world) makes() *keyset.Key {
 
 // changed is a change of what the API server has.
 func (w *world) changed(now secrets) {
-	w.secrets.until = w.now
+	w.until = w.now
 	w.history = append(w.history, w.secrets)
 	w.secrets = now
 }
