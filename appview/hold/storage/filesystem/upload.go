@@ -223,15 +223,10 @@ func (d *Driver) place(file *os.File, name string, dg digest.Digest) error {
 	return d.syncUp(dir)
 }
 
-// writeEvery is after how many bytes the disk begins to write a file whose bytes still come: the sync at its end then has
-// less to wait for.
-const writeEvery = 256 << 10
-
 // copyHashed copies src to the hash, and to dst unless it is nil.
-func copyHashed(dst *os.File, h hash.Hash, src io.Reader) error {
+func copyHashed(dst io.Writer, h hash.Hash, src io.Reader) error {
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
-	var begun, written int64
 	for {
 		n, err := src.Read(*buf)
 		if n > 0 {
@@ -239,10 +234,6 @@ func copyHashed(dst *os.File, h hash.Hash, src io.Reader) error {
 			if dst != nil {
 				if _, err := dst.Write((*buf)[:n]); err != nil {
 					return fmt.Errorf("write: %w", err)
-				}
-				if written += int64(n); written-begun >= writeEvery {
-					beginWriting(dst, begun, written-begun)
-					begun = written
 				}
 			}
 		}
