@@ -13,7 +13,7 @@ import (
 func (r *Reconciler) autoscaler(ctx context.Context, sc *scope) error {
 	live := &autoscalingv2.HorizontalPodAutoscaler{}
 	if sc.appView.Spec.Autoscaling != nil {
-		return apply.Apply(ctx, r.applier, render.Autoscaler(sc.appView), live, sc.mayWrite)
+		return refusal(apply.Apply(ctx, r.applier, render.Autoscaler(sc.appView), live, sc.mayWrite), "spec.autoscaling")
 	}
-	return r.withdraw(ctx, sc, "HorizontalPodAutoscaler", r.client.Get, live)
+	return refusal(r.withdraw(ctx, sc, "HorizontalPodAutoscaler", r.client.Get, live), "spec.autoscaling")
 }

@@ -13,7 +13,7 @@ import (
 func (r *Reconciler) budget(ctx context.Context, sc *scope) error {
 	live := &policyv1.PodDisruptionBudget{}
 	if render.WantsBudget(sc.appView, sc.settings) {
-		return apply.Apply(ctx, r.applier, render.Budget(sc.appView), live, sc.mayWrite)
+		return refusal(apply.Apply(ctx, r.applier, render.Budget(sc.appView), live, sc.mayWrite), "spec.availability")
 	}
-	return r.withdraw(ctx, sc, "PodDisruptionBudget", r.client.Get, live)
+	return refusal(r.withdraw(ctx, sc, "PodDisruptionBudget", r.client.Get, live), "spec.availability")
 }

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/controllers/controltest"
 )
 
@@ -23,6 +24,7 @@ type mishap struct {
 	too   []string // types of conditions that are not true because of it
 	says  []string // the field or the object, and what to do
 	waits bool     // it may pass by itself: Reconciling, not Stalled
+	still bool     // nothing is written while it lasts; what there is is looked at only
 }
 
 // stage is where a mishap happens.
@@ -45,7 +47,8 @@ func changed(change func(*v1alpha1.AppViewSpec)) func(*stage) {
 }
 
 // Each thing that can be wrong with what a user gives, or with what surrounds a registry: one condition with a reason, a
-// sentence that names the field or the object and what to do, one event, and no hot loop; what runs stays as it was.
+// sentence that names the field or the object and what to do, one event, and no hot loop; what runs stays as it was, follows
+// its HoldLinks, and is looked at.
 func TestWhatGoesWrongIsSaidOnceAndTheRegistryGoesOn(t *testing.T) {
 	t.Parallel()
 	for name, m := range mishaps(t) {
@@ -54,6 +57,21 @@ func TestWhatGoesWrongIsSaidOnceAndTheRegistryGoesOn(t *testing.T) {
 			m.run(t)
 		})
 	}
+}
+
+// followsHoldLinks fails the test unless servers are told of a hold that comes, and no longer of one that goes.
+func (s *stage) followsHoldLinks() {
+	s.Helper()
+	const came = "did:web:came.example.com"
+	told := func() bool {
+		return slices.ContainsFunc(runtimeFile(s.Env, "registry").Holds, func(h names.Hold) bool { return h.DID == came })
+	}
+	l := link("came", "")
+	l.Spec.Hold.DID, l.Spec.Endpoint = came, "http://127.0.0.1:1"
+	s.Create(l)
+	s.Until("servers are told of the hold", told)
+	require.NoError(s, s.Client.Delete(s.Context(), l))
+	s.Until("servers are told that the hold is none of theirs any more", func() bool { return !told() })
 }
 
 func (m *mishap) run(t *testing.T) {
@@ -96,6 +114,16 @@ func (m *mishap) run(t *testing.T) {
 	noHotLoop(t, &requests)
 	require.LessOrEqual(t, reconciles.Of("appview", "registry")-looks, 2, "it is looked at again and again")
 	require.Equal(t, 1, s.Told("registry", reason), "one event says it")
+	require.Equal(t, before.Generation, deployment(s.Env).Generation, "what runs was changed")
+	if !m.still {
+		s.followsHoldLinks()
+	}
+	if kind != v1alpha1.ConditionAvailable && !slices.Contains(m.too, v1alpha1.ConditionAvailable) {
+		status(s.Env, down)
+		require.Zero(t, s.AppView("registry", "Available=False/Progressing", m.want).Status.ReadyReplicas)
+		status(s.Env, controltest.Run)
+		require.NotZero(t, s.AppView("registry", "Available=True", m.want).Status.ReadyReplicas)
+	}
 	require.Equal(t, before.Generation, deployment(s.Env).Generation, "what runs was changed")
 	if m.mends != nil {
 		m.mends(s)

@@ -2,6 +2,7 @@ package appview
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -34,13 +35,20 @@ func (p *pullReport) fail(reason, format string, args ...any) {
 // clusterPull gives the nodes of the cluster what they need to pull, and takes away what the spec no longer asks for.
 func (r *Reconciler) clusterPull(ctx context.Context, sc *scope) error {
 	report := &pullReport{}
+	var failed error
 	for _, step := range []func(context.Context, *scope, *pullReport) error{r.nodeConfig, r.localRegistry, r.pullSecrets} {
-		if err := step(ctx, sc, report); movedOn(err) {
+		err := step(ctx, sc, report)
+		if stalled, ok := outcome.IsStalled(refusal(err, "spec.clusterPull")); ok {
+			report.fail(stalled.Reason, "%s", stalled.Error())
+		} else if movedOn(err) {
 			sc.again(time.Second)
 			report.fail(v1alpha1.ReasonPending, "%s", err.Error())
 		} else if err != nil {
-			return err
+			failed = errors.Join(failed, err)
 		}
+	}
+	if failed != nil {
+		return failed
 	}
 	switch {
 	case sc.appView.Spec.ClusterPull == nil:
@@ -78,11 +86,10 @@ func (r *Reconciler) nodeConfig(ctx context.Context, sc *scope, report *pullRepo
 		return nil
 	}
 	err := apply.Apply(ctx, r.applier, render.NodeConfig(sc.appView, sc.settings, endpoint, sc.certificate.authorities), &corev1.ConfigMap{}, sc.mayWrite)
-	if stalled, ok := outcome.IsStalled(err); ok {
+	if _, foreign := outcome.IsStalled(err); foreign {
 		sc.status.NodeConfigMap = ""
-		report.fail(stalled.Reason, "%s", stalled.Error())
-		return nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
 	sc.status.NodeConfigMap = name
@@ -109,18 +116,10 @@ func (r *Reconciler) localRegistry(ctx context.Context, sc *scope, report *pullR
 		return r.withdrawElsewhere(ctx, sc.appView, "ConfigMap", client.ObjectKey{Namespace: render.LocalRegistryNamespace, Name: render.LocalRegistryName}, &corev1.ConfigMap{})
 	}
 	err := apply.Apply(ctx, r.applier, render.LocalRegistry(sc.appView, sc.settings), &corev1.ConfigMap{}, sc.mayWriteElsewhere)
-	stalled, isStalled := outcome.IsStalled(err)
-	switch {
-	case isStalled:
-		report.fail(stalled.Reason, "%s", stalled.Error())
-	case apierrors.IsForbidden(err):
-		report.fail(v1alpha1.ReasonNotPermitted, "the operator's role does not let it write ConfigMap %s in namespace %s: see config/rbac/README.md",
-			render.LocalRegistryName, render.LocalRegistryNamespace)
-	case err != nil:
+	if err != nil {
 		return err
-	default:
-		report.done = append(report.done, fmt.Sprintf("ConfigMap %s in namespace %s names the registry", render.LocalRegistryName, render.LocalRegistryNamespace))
 	}
+	report.done = append(report.done, fmt.Sprintf("ConfigMap %s in namespace %s names the registry", render.LocalRegistryName, render.LocalRegistryNamespace))
 	return nil
 }
 

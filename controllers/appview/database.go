@@ -57,9 +57,8 @@ func (r *Reconciler) database(ctx context.Context, sc *scope) error {
 	stalled, isStalled := outcome.IsStalled(err)
 	switch {
 	case isStalled && stalled.Reason == v1alpha1.ReasonNotPermitted:
-		sc.explained = true
-		sc.conditions.False(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonClaimNotOwned, stalled.Error())
-		return err
+		sc.databaseUnfit = true
+		return outcome.StallOf(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonClaimNotOwned, "%w", err)
 	case isStalled, apierrors.IsForbidden(err):
 		// Its storage class cannot make it larger, say. The server goes on with the claim as it is; without one it waits.
 		sc.claimRefused(live, err)

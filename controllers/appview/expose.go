@@ -19,31 +19,27 @@ import (
 	"atcr.io/operator/controllers/render"
 )
 
-// expose makes the Ingress or the HTTPRoute that the spec asks for, and takes away the one that it does not. It is the
-// last step: what is wrong here keeps no server from running.
+// expose makes the Ingress or the HTTPRoute that the spec asks for, and takes away the one that it does not. What is wrong
+// here keeps no server from running.
 func (r *Reconciler) expose(ctx context.Context, sc *scope) error {
 	want := sc.appView.Spec.Exposure
+	var err error
 	if want.Ingress == nil {
-		if err := r.withdraw(ctx, sc, "Ingress", r.client.Get, &networkingv1.Ingress{}); err != nil {
-			return err
-		}
+		err = r.withdraw(ctx, sc, "Ingress", r.client.Get, &networkingv1.Ingress{})
 	}
 	if want.Gateway == nil {
-		if err := r.withdraw(ctx, sc, optional.HTTPRoute.Kind, r.optional(optional.HTTPRoute), optional.HTTPRoute.New()); err != nil {
-			return err
-		}
+		err = errors.Join(err, r.withdraw(ctx, sc, optional.HTTPRoute.Kind, r.optional(optional.HTTPRoute), optional.HTTPRoute.New()))
 	}
-	var err error
 	switch {
 	case want.Ingress != nil:
-		err = sc.exposed(r.ingress(ctx, sc))
+		err = errors.Join(err, r.ingress(ctx, sc))
 	case want.Gateway != nil:
-		err = sc.exposed(r.route(ctx, sc))
+		err = errors.Join(err, r.route(ctx, sc))
 	case want.TLS == nil:
 		sc.conditions.False(v1alpha1.ConditionExposed, v1alpha1.ReasonNotRequested, fmt.Sprintf(
 			"Service %s is reached by its own addresses (status.endpoints); exposure.ingress or exposure.gateway puts more in front of it", sc.appView.Name))
 	}
-	if err == nil {
+	if err = sc.exposed(refusal(err, "spec.exposure")); err == nil {
 		sc.exposedBy()
 	}
 	return err
@@ -76,7 +72,7 @@ func (sc *scope) exposed(err error) error {
 		sc.again(refusedRetry)
 		sc.conditions.False(v1alpha1.ConditionExposed, v1alpha1.ReasonCRDNotServed,
 			"spec.exposure.gateway needs HTTPRoute of gateway.networking.k8s.io/v1, which this cluster does not serve: install the Gateway API, or use spec.exposure.ingress")
-	case errors.Is(err, optional.ErrForbidden), apierrors.IsForbidden(err):
+	case errors.Is(err, optional.ErrForbidden):
 		sc.stalled = true
 		sc.again(refusedRetry)
 		sc.conditions.False(v1alpha1.ConditionExposed, v1alpha1.ReasonNotPermitted,

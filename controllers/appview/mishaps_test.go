@@ -10,13 +10,16 @@ import (
 	"encoding/pem"
 	"maps"
 	"math/big"
+	"net/http"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -39,7 +42,7 @@ func mishaps(t *testing.T) map[string]*mishap {
 		"a spec that the CRD cannot refuse": {
 			happens: changed(func(s *v1alpha1.AppViewSpec) { s.PodTemplate.Metadata.Labels = map[string]string{"not a label": "x"} }),
 			mends:   changed(func(s *v1alpha1.AppViewSpec) { s.PodTemplate.Metadata.Labels = nil }),
-			want:    "Accepted=False/InvalidSpec", says: []string{"spec.podTemplate.metadata.labels"},
+			want:    "Accepted=False/InvalidSpec", says: []string{"spec.podTemplate.metadata.labels"}, still: true,
 		},
 		"a node port that another Service has": {
 			around: func(s *stage) {
@@ -253,8 +256,101 @@ func mishaps(t *testing.T) map[string]*mishap {
 			mends:   changed(func(s *v1alpha1.AppViewSpec) { s.Exposure.Ingress = nil }),
 			want:    "Exposed=False/NotPermitted", says: []string{"Ingress registry", "belongs to somebody else"},
 		},
+		"a network policy of somebody else": {
+			around: func(s *stage) {
+				s.Create(&networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "registry"}})
+			},
+			happens: changed(byPolicy),
+			mends:   changed(func(s *v1alpha1.AppViewSpec) { s.NetworkPolicy.Mode = v1alpha1.Disabled }),
+			want:    "Accepted=False/NotPermitted", says: []string{"NetworkPolicy registry", "belongs to somebody else"},
+		},
+		"a network policy that the API server refuses": {
+			happens: changed(func(s *v1alpha1.AppViewSpec) {
+				byPolicy(s)
+				s.NetworkPolicy.ExtraEgress = []networkingv1.NetworkPolicyEgressRule{{To: []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: "everywhere"}}}}}
+			}),
+			mends: changed(func(s *v1alpha1.AppViewSpec) { s.NetworkPolicy.ExtraEgress = nil }),
+			want:  "Accepted=False/InvalidSpec", says: []string{"NetworkPolicy registry", "everywhere"},
+		},
+		"a network policy that the operator may not write": forbidden("networkpolicies", nil, byPolicy, "Accepted", "NetworkPolicy registry", "spec.networkPolicy"),
+		"an autoscaler of somebody else": {
+			around: func(s *stage) {
+				s.Create(cnpg())
+				theirs := &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Name: "registry"}}
+				theirs.Spec.ScaleTargetRef = autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "theirs"}
+				theirs.Spec.MaxReplicas = 3
+				s.Create(theirs)
+			},
+			spec:    scalable,
+			happens: changed(scaling),
+			mends:   changed(func(s *v1alpha1.AppViewSpec) { s.Autoscaling = nil }),
+			want:    "Accepted=False/NotPermitted", says: []string{"HorizontalPodAutoscaler registry", "belongs to somebody else"},
+		},
+		"an autoscaler that the operator may not write": forbidden("horizontalpodautoscalers", scalable, scaling, "Accepted", "HorizontalPodAutoscaler registry", "spec.autoscaling"),
+		"a budget of somebody else": {
+			around: func(s *stage) {
+				s.Create(cnpg(), &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Name: "registry"}})
+			},
+			spec:    unbudgeted,
+			happens: changed(budgeted),
+			mends:   changed(unbudgeted),
+			want:    "Accepted=False/NotPermitted", says: []string{"PodDisruptionBudget registry", "belongs to somebody else"},
+		},
+		"a budget that the operator may not write": forbidden("poddisruptionbudgets", unbudgeted, budgeted, "Accepted", "PodDisruptionBudget registry", "spec.availability"),
+		"an Ingress that the operator may not write": forbidden("ingresses", func(s *v1alpha1.AppViewSpec) { s.BaseURL = "https://registry.example.com" },
+			byIngress, "Exposed", "Ingress registry", "spec.exposure"),
+		"a Service account of somebody else": {
+			happens: func(s *stage) {
+				account := &corev1.ServiceAccount{}
+				s.Get("registry", account)
+				controltest.Update(s.Env, account, func(a *corev1.ServiceAccount) { a.OwnerReferences, a.Labels = nil, nil })
+			},
+			mends: func(s *stage) {
+				require.NoError(t, s.Client.Delete(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "registry", Namespace: s.Namespace}}))
+				controltest.Annotate(s.Env, s.av, v1alpha1.AnnotationReconcile, "now") // what is not the operator's is not watched
+			},
+			want: "Accepted=False/NotPermitted", says: []string{"ServiceAccount registry", "belongs to somebody else"},
+		},
+		"a sealing key of somebody else": {
+			happens: func(s *stage) {
+				secret := &corev1.Secret{}
+				s.Get("registry-sealing", secret)
+				controltest.Update(s.Env, secret, func(o *corev1.Secret) { o.Labels[v1alpha1.LabelAppView] = "theirs" })
+				controltest.Annotate(s.Env, s.av, v1alpha1.AnnotationReconcile, "now")
+			},
+			mends: func(s *stage) {
+				secret := &corev1.Secret{}
+				s.Get("registry-sealing", secret)
+				controltest.Update(s.Env, secret, func(o *corev1.Secret) { o.Labels[v1alpha1.LabelAppView] = "registry" })
+			},
+			want: "KeysReady=False/SecretNotOwned", says: []string{"Secret registry-sealing", "belongs to somebody else"},
+		},
 	}
 }
+
+// forbidden is that the operator may not write objects of a kind that change asks for.
+func forbidden(plural string, spec, change func(*v1alpha1.AppViewSpec), condition string, says ...string) *mishap {
+	fault := &controltest.Fault{Method: http.MethodPatch, Path: "/" + plural + "/", Status: http.StatusForbidden}
+	return &mishap{
+		around:  func(s *stage) { s.Create(cnpg()); s.options = append(s.options, controltest.With(fault)) },
+		spec:    spec,
+		happens: changed(change),
+		mends:   func(s *stage) { fault.Off(); controltest.Annotate(s.Env, s.av, v1alpha1.AnnotationReconcile, "now") },
+		want:    condition + "=False/NotPermitted", says: append(says, "the operator's role", "config/rbac/README.md"),
+	}
+}
+
+func byPolicy(s *v1alpha1.AppViewSpec) { s.NetworkPolicy.Mode = v1alpha1.Enabled }
+
+// scalable is what an autoscaler needs.
+func scalable(s *v1alpha1.AppViewSpec) { onPostgres(s); scaling(s); s.Autoscaling = nil }
+
+func unbudgeted(s *v1alpha1.AppViewSpec) {
+	onPostgres(s)
+	s.Replicas, s.Availability.PDB = new(int32(2)), v1alpha1.AutoSwitchDisabled
+}
+
+func budgeted(s *v1alpha1.AppViewSpec) { s.Availability.PDB = v1alpha1.AutoSwitchAuto }
 
 func signedBy(secret string) func(*v1alpha1.AppViewSpec) {
 	return func(s *v1alpha1.AppViewSpec) {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/internal/optional"
 	"atcr.io/operator/controllers/internal/outcome"
@@ -22,13 +20,16 @@ func (r *Reconciler) monitored(ctx context.Context, sc *scope) bool {
 func (r *Reconciler) monitoring(ctx context.Context, sc *scope) error {
 	c := sc.conditions
 	mode := sc.appView.Spec.Monitoring.ServiceMonitor
+	live, err := optional.ServiceMonitor.New(), error(nil)
 	if mode == v1alpha1.ServiceMonitorDisabled {
-		c.False(v1alpha1.ConditionMonitored, v1alpha1.ReasonNotRequested, "spec.monitoring.serviceMonitor is Disabled")
-		return r.withdraw(ctx, sc, optional.ServiceMonitor.Kind, r.optional(optional.ServiceMonitor), optional.ServiceMonitor.New())
+		err = r.withdraw(ctx, sc, optional.ServiceMonitor.Kind, r.optional(optional.ServiceMonitor), live)
+	} else {
+		live, err = r.applyOptional(ctx, sc, optional.ServiceMonitor, render.ServiceMonitor(sc.appView))
 	}
-	live, err := r.applyOptional(ctx, sc, optional.ServiceMonitor, render.ServiceMonitor(sc.appView))
-	stalled, isStalled := outcome.IsStalled(err)
+	stalled, isStalled := outcome.IsStalled(refusal(err, "spec.monitoring"))
 	switch {
+	case err == nil && mode == v1alpha1.ServiceMonitorDisabled:
+		c.False(v1alpha1.ConditionMonitored, v1alpha1.ReasonNotRequested, "spec.monitoring.serviceMonitor is Disabled")
 	case err == nil:
 		c.True(v1alpha1.ConditionMonitored, v1alpha1.ReasonMonitored, fmt.Sprintf("ServiceMonitor %s has the servers scraped", live.GetName()))
 	case isStalled:
@@ -40,7 +41,7 @@ func (r *Reconciler) monitoring(ctx context.Context, sc *scope) error {
 			"spec.monitoring.serviceMonitor needs ServiceMonitor of monitoring.coreos.com/v1, which this cluster does not serve: install the Prometheus operator, or set it to Auto")
 	case errors.Is(err, optional.ErrNotServed):
 		c.False(v1alpha1.ConditionMonitored, v1alpha1.ReasonNotRequested, "this cluster does not serve ServiceMonitors, and spec.monitoring.serviceMonitor does not insist on one")
-	case errors.Is(err, optional.ErrForbidden), apierrors.IsForbidden(err):
+	case errors.Is(err, optional.ErrForbidden):
 		sc.again(refusedRetry)
 		c.False(v1alpha1.ConditionMonitored, v1alpha1.ReasonNotPermitted,
 			"the operator's role does not let it write ServiceMonitors: see config/rbac/README.md, or set spec.monitoring.serviceMonitor to Disabled")

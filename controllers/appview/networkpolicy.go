@@ -29,7 +29,7 @@ import (
 func (r *Reconciler) networkPolicy(ctx context.Context, sc *scope) error {
 	live := &networkingv1.NetworkPolicy{}
 	if sc.appView.Spec.NetworkPolicy.Mode != v1alpha1.Enabled {
-		return r.withdraw(ctx, sc, "NetworkPolicy", r.client.Get, live)
+		return refusal(r.withdraw(ctx, sc, "NetworkPolicy", r.client.Get, live), "spec.networkPolicy")
 	}
 	if sc.settings.PostgreSQL() && sc.databasePlace == "" {
 		return nil // not known now: the one that there is stays
@@ -43,7 +43,8 @@ func (r *Reconciler) networkPolicy(ctx context.Context, sc *scope) error {
 		sc.again(again)
 		to = append(to, d)
 	}
-	return apply.Apply(ctx, r.applier, render.NetworkPolicy(sc.appView, r.options.Operator, r.monitored(ctx, sc), to), live, sc.mayWrite)
+	want := render.NetworkPolicy(sc.appView, r.options.Operator, r.monitored(ctx, sc), to)
+	return refusal(apply.Apply(ctx, r.applier, want, live, sc.mayWrite), "spec.networkPolicy")
 }
 
 // place is a host and port that the server connects to.

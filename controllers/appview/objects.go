@@ -6,27 +6,35 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/internal/apply"
+	"atcr.io/operator/controllers/internal/outcome"
 	"atcr.io/operator/controllers/render"
 )
 
-// service makes the ServiceAccount and the Service; the cluster gives the Service the addresses that the runtime file
-// needs. While the server's certificate cannot be used, a Service that is there stays as it is: the pods behind it may
-// speak HTTP.
+// account makes the ServiceAccount that the pods run as.
+func (r *Reconciler) account(ctx context.Context, sc *scope) error {
+	return apply.Apply(ctx, r.applier, render.ServiceAccount(sc.appView), &corev1.ServiceAccount{}, sc.mayWrite)
+}
+
+// service makes the Service; the cluster gives it the addresses that the runtime file needs. While the server's certificate
+// cannot be used, a Service that is there stays as it is: the pods behind it may speak HTTP. So does one when the cluster
+// refuses the change.
 func (r *Reconciler) service(ctx context.Context, sc *scope) error {
-	if err := apply.Apply(ctx, r.applier, render.ServiceAccount(sc.appView), &corev1.ServiceAccount{}, sc.mayWrite); err != nil {
-		return err
-	}
 	sc.service = &corev1.Service{}
-	if fit, err := r.certificates(ctx, sc); err != nil {
+	fit, err := r.certificates(ctx, sc)
+	if err == nil && fit {
+		err = r.applyService(ctx, sc)
+	}
+	switch {
+	case err == nil:
+	case sc.owned(sc.service):
+		sc.fail("make the service", err)
+	default:
 		return err
-	} else if fit {
-		if err := r.applyService(ctx, sc); err != nil {
-			return err
-		}
 	}
 	sc.status.Endpoints = render.Endpoints(sc.settings, sc.service)
 	return nil
@@ -37,28 +45,30 @@ func (r *Reconciler) applyService(ctx context.Context, sc *scope) error {
 }
 
 // deployment runs the server once it has its keys and a default hold. While either is missing, when the consent to the
-// hold was taken back, and while another image is tried, what runs is left alone.
+// hold was taken back, when a step before has failed, and while another image is tried, what runs is left alone.
 func (r *Reconciler) deployment(ctx context.Context, sc *scope) error {
-	live := &appsv1.Deployment{}
-	err := r.client.Get(ctx, sc.key(sc.appView.Name), live)
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("reading Deployment %s: %w", sc.appView.Name, err)
-	}
-	if sc.consumed != "" && sc.defaultHold != nil && !sc.holdRevoked {
-		if stays, err := r.tryImage(ctx, sc, live); err != nil {
-			return err
-		} else if !stays {
-			if err := apply.Apply(ctx, r.applier, render.Deployment(sc.appView, sc.settings, sc.consumed), live, sc.mayWrite); err != nil {
-				return err
-			}
-		}
-	} else if err != nil {
+	if sc.failed || sc.consumed == "" || sc.defaultHold == nil || sc.holdRevoked {
 		return nil
 	}
-	if image := imageOf(live); image != "" {
-		sc.status.Image, sc.status.Version = image, render.Version(image)
+	live := &appsv1.Deployment{}
+	if err := r.client.Get(ctx, sc.key(sc.appView.Name), live); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reading Deployment %s: %w", sc.appView.Name, err)
+	}
+	if stays, err := r.tryImage(ctx, sc, live); err != nil || stays {
+		return err
+	}
+	if err := apply.Apply(ctx, r.applier, render.Deployment(sc.appView, sc.settings, sc.consumed), live, sc.mayWrite); err != nil {
+		return err
 	}
 	sc.deployment = live
-	sc.status.Selector = labels.Set(render.Selector(sc.appView.Name)).String()
 	return nil
+}
+
+// refusal puts into words that the cluster does not let the operator write, or delete, what a field asks for.
+func refusal(err error, field string) error {
+	if _, stalled := outcome.IsStalled(err); stalled || !refused(err) || apierrors.IsNotFound(err) {
+		return err
+	}
+	return outcome.Stall(v1alpha1.ReasonNotPermitted,
+		"%w: the operator's role, a quota or a policy of the cluster is in the way of %s; see config/rbac/README.md, or change the field", err, field)
 }

@@ -8,22 +8,33 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
+	"atcr.io/operator/controllers/render"
 )
 
-// observe looks at what the cluster makes of the Deployment.
+// observe looks at what the cluster makes of the Deployment, whether or not it is as the spec asks now.
 func (r *Reconciler) observe(ctx context.Context, sc *scope) error {
-	d := sc.deployment
-	if d == nil || d.UID == "" {
+	d, err := r.running(ctx, sc)
+	if err != nil {
+		return err
+	}
+	if d == nil {
 		sc.status.Replicas, sc.status.ReadyReplicas, sc.status.UpdatedReplicas = 0, 0, 0
 		sc.status.Links = nil
-		sc.conditions.False(v1alpha1.ConditionAvailable, v1alpha1.ReasonWaiting, "the server is started once its keys, its database, its certificate and its default hold are there")
+		sc.conditions.False(v1alpha1.ConditionAvailable, v1alpha1.ReasonWaiting,
+			"the server is started once the spec is accepted, and its keys, its database, its certificate and its default hold are there")
 		if sc.settings.PostgreSQL() {
 			return r.reportPostgres(ctx, sc, nil, nil)
 		}
 		return nil
 	}
+	if image := imageOf(d); image != "" {
+		sc.status.Image, sc.status.Version = image, render.Version(image)
+	}
+	sc.status.Selector = labels.Set(render.Selector(sc.appView.Name)).String()
 	sc.status.Replicas = d.Status.Replicas
 	sc.status.ReadyReplicas = d.Status.ReadyReplicas
 	sc.status.UpdatedReplicas = d.Status.UpdatedReplicas
@@ -53,6 +64,21 @@ func (r *Reconciler) observe(ctx context.Context, sc *scope) error {
 	}
 	sc.reportLastWords(pods)
 	return nil
+}
+
+// running is the AppView's Deployment, as the API server or else the cache has it; nil: there is none.
+func (r *Reconciler) running(ctx context.Context, sc *scope) (*appsv1.Deployment, error) {
+	d := sc.deployment
+	if d == nil {
+		d = &appsv1.Deployment{}
+		if err := r.client.Get(ctx, sc.key(sc.appView.Name), d); client.IgnoreNotFound(err) != nil {
+			return nil, fmt.Errorf("reading Deployment %s: %w", sc.appView.Name, err)
+		}
+	}
+	if d.UID == "" || !sc.owned(d) {
+		return nil, nil
+	}
+	return d, nil
 }
 
 const deadlineExceeded = "ProgressDeadlineExceeded"

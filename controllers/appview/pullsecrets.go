@@ -62,10 +62,7 @@ func (r *Reconciler) pullSecrets(ctx context.Context, sc *scope, report *pullRep
 	if err != nil {
 		return err
 	}
-	config, err := r.pullSecret(ctx, sc, want, report)
-	if err != nil {
-		return err
-	}
+	config, failed := r.pullSecret(ctx, sc, want, report)
 	here, err := r.copies(ctx, sc.appView)
 	if err != nil {
 		return err
@@ -77,23 +74,17 @@ func (r *Reconciler) pullSecrets(ctx context.Context, sc *scope, report *pullRep
 		}
 	}
 	if config != nil {
-		if err := r.copyTo(ctx, p, namespaces, config); err != nil {
-			return err
-		}
+		failed = r.copyTo(ctx, p, namespaces, config)
 	}
-	if err := r.listIn(ctx, p, render.PullAccounts(want)); err != nil {
-		return err
-	}
-	if err := r.remove(ctx, sc.appView, here, func(s *corev1.Secret) bool { return s.Name == p.name && slices.Contains(namespaces, s.Namespace) }); err != nil {
-		return err
-	}
+	failed = errors.Join(failed, r.listIn(ctx, p, render.PullAccounts(want)),
+		r.remove(ctx, sc.appView, here, func(s *corev1.Secret) bool { return s.Name == p.name && slices.Contains(namespaces, s.Namespace) }))
 	copied := len(p.namespaces)
 	if p.namespaces[sc.appView.Namespace] {
 		copied--
 	}
 	sc.status.PullSecrets = &v1alpha1.PullSecretsStatus{Namespaces: int32(copied)}
 	p.report(report, copied)
-	return nil
+	return failed
 }
 
 // propagation is one pull secret on its way.
@@ -253,51 +244,42 @@ func (r *Reconciler) copyOne(ctx context.Context, av *v1alpha1.AppView, namespac
 // watched for.
 func (r *Reconciler) listIn(ctx context.Context, p *propagation, names []v1alpha1.ObjectName) error {
 	owner := client.ObjectKeyFromObject(p.appView)
-	if err := r.unlist(ctx, owner, func(account *corev1.ServiceAccount, secret string) bool {
+	failed := r.unlist(ctx, owner, func(account *corev1.ServiceAccount, secret string) bool {
 		return secret == p.name && p.namespaces[account.Namespace] && slices.Contains(names, v1alpha1.ObjectName(account.Name))
-	}); err != nil {
-		return err
-	}
+	})
 	for _, ns := range slices.Sorted(maps.Keys(p.namespaces)) {
 		for _, name := range names {
 			account, err := r.options.Accounts.Get(ctx, client.ObjectKey{Namespace: ns, Name: string(name)})
 			if apierrors.IsNotFound(err) || err == nil && !account.DeletionTimestamp.IsZero() {
 				continue
 			} else if err != nil {
-				return fmt.Errorf("reading service account %s/%s: %w", ns, name, err)
+				return errors.Join(failed, fmt.Errorf("reading service account %s/%s: %w", ns, name, err))
 			}
 			if patch := accounts.Put(account, p.name, owner); patch != nil {
-				if err := r.options.Accounts.Patch(ctx, account, patch); err != nil {
-					return err
-				}
+				failed = errors.Join(failed, r.options.Accounts.Patch(ctx, account, patch))
 			}
 		}
 	}
-	return nil
+	return failed
 }
 
 // unlist takes the AppView's pull secrets out of service accounts, but for those that stay.
 func (r *Reconciler) unlist(ctx context.Context, owner types.NamespacedName, stays func(account *corev1.ServiceAccount, secret string) bool) error {
-	listed, err := r.options.Accounts.Of(ctx, owner)
-	if err != nil {
-		return err
-	}
+	listed, failed := r.options.Accounts.Of(ctx, owner)
 	for i := range listed {
 		account := &listed[i]
 		patch := accounts.Take(account, owner, func(secret string) bool { return stays(account, secret) })
-		if patch == nil {
-			continue
-		}
-		if err := r.options.Accounts.Patch(ctx, account, patch); err != nil {
-			return err
+		if patch != nil {
+			failed = errors.Join(failed, r.options.Accounts.Patch(ctx, account, patch))
 		}
 	}
-	return nil
+	return failed
 }
 
 // remove deletes the copies that are not to stay.
 func (r *Reconciler) remove(ctx context.Context, av *v1alpha1.AppView, copies []corev1.Secret, stays func(*corev1.Secret) bool) error {
 	var removed []string
+	var failed error
 	for i := range copies {
 		c := &copies[i]
 		if stays(c) || !c.DeletionTimestamp.IsZero() {
@@ -305,14 +287,15 @@ func (r *Reconciler) remove(ctx context.Context, av *v1alpha1.AppView, copies []
 		}
 		uid := c.UID
 		if err := r.client.Delete(ctx, c, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("deleting Secret %s/%s: %w", c.Namespace, c.Name, err)
+			failed = errors.Join(failed, fmt.Errorf("deleting Secret %s/%s: %w", c.Namespace, c.Name, err))
+			continue
 		}
 		removed = append(removed, c.Namespace)
 	}
 	if len(removed) > 0 {
 		r.note(av, "PullSecretRemoved", "removed the copy of a pull secret from namespace %s", few(removed))
 	}
-	return nil
+	return failed
 }
 
 // takeBack removes every copy, after the accounts that name it no longer do.

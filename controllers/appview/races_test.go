@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
@@ -111,4 +113,47 @@ func TestAnAppViewWithoutItsFinalizerLeavesNoMetrics(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A busy API server tells its watches late what has changed. What the operator then does not see yet, it neither makes nor
+// deletes again and again.
+func TestARotationThatIsSeenLateIsMadeOnceAndOfFewWrites(t *testing.T) {
+	t.Parallel()
+	for name, namespaces := range map[string][]string{
+		"where caches wait for what was written": nil, "where they do not": {"default"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := controltest.New(t)
+			servers := &controltest.Servers{}
+			seen := e.WatchSecrets(servers, "10.1.1.1")
+			var requests controltest.Counter
+			e.Operator(servers.Asked(), propagation(10*time.Millisecond), controltest.Counted(&requests), controltest.Lagging(time.Second),
+				func(_ *rest.Config, o *manager.Options) { o.Namespaces = append(o.Namespaces, namespaces...) })
+			e.Kubelet()
+			av := appView("registry")
+			e.Create(av)
+			e.AppView("registry", "Ready=True")
+			e.Serving(deployment(e), "10.1.1.1")
+
+			requests.Reset()
+			controltest.Annotate(e, av, v1alpha1.AnnotationRotate, "1")
+			e.Until("the key is rotated", func() bool {
+				keys := e.AppView("registry").Status.Keys.Signing
+				return keys.LastRequest == "1" && keys.Next != nil && len(keys.Retired) == 1 && keys.Retired[0].Until != nil
+			})
+			e.AppView("registry", "Ready=True")
+			seen.RotatedOnce("registry")
+			deletions := 0
+			for _, w := range requests.Writes() {
+				if strings.HasPrefix(w, http.MethodDelete) {
+					deletions++
+				}
+			}
+			if namespaces == nil {
+				require.Equal(t, 1, deletions, "%v", requests.Writes())
+			}
+			require.Less(t, deletions, 8, "one look deletes once: %v", requests.Writes())
+		})
+	}
 }

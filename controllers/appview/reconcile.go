@@ -1,7 +1,9 @@
 package appview
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -70,27 +72,40 @@ type Reconciler struct {
 	now         func() time.Time
 }
 
+// step is a part of a reconcile. One that fails keeps the Deployment as it is, and holds up no other step but for those
+// behind a vital one.
+type step struct {
+	name string
+	run  func(*Reconciler, context.Context, *scope) error
+	when when
+}
+
+type when string
+
+const (
+	vital  when = "vital"  // what comes after it goes by what it finds
+	always when = "always" // even after a vital step has failed
+)
+
 // The steps of a reconcile. Ready sums up parts in this order; see [scope.parts].
 var (
-	steps = []struct {
-		name string
-		run  func(*Reconciler, context.Context, *scope) error
-	}{
-		{"validate the spec", (*Reconciler).validate},
-		{"make the keys", (*Reconciler).secrets},
-		{"decide about holds", (*Reconciler).holds},
-		{"prepare the database", (*Reconciler).database},
-		{"make the network policy", (*Reconciler).networkPolicy},
-		{"make the service", (*Reconciler).service},
-		{"write the runtime file", (*Reconciler).runtime},
-		{"make the deployment", (*Reconciler).deployment},
-		{"make the autoscaler", (*Reconciler).autoscaler},
-		{"make the disruption budget", (*Reconciler).budget},
-		{"look at the pods", (*Reconciler).observe},
-		{"look at the backups", (*Reconciler).backups},
-		{"expose the service", (*Reconciler).expose},
-		{"have it monitored", (*Reconciler).monitoring},
-		{"help nodes pull", (*Reconciler).clusterPull},
+	steps = []step{
+		{"validate the spec", (*Reconciler).validate, vital},
+		{"make the keys", (*Reconciler).secrets, ""},
+		{"decide about holds", (*Reconciler).holds, vital},
+		{"prepare the database", (*Reconciler).database, ""},
+		{"make the network policy", (*Reconciler).networkPolicy, ""},
+		{"make the service account", (*Reconciler).account, ""},
+		{"make the service", (*Reconciler).service, vital},
+		{"write the runtime file", (*Reconciler).runtime, ""},
+		{"make the deployment", (*Reconciler).deployment, ""},
+		{"make the autoscaler", (*Reconciler).autoscaler, ""},
+		{"make the disruption budget", (*Reconciler).budget, ""},
+		{"look at the pods", (*Reconciler).observe, always},
+		{"look at the backups", (*Reconciler).backups, ""},
+		{"expose the service", (*Reconciler).expose, ""},
+		{"have it monitored", (*Reconciler).monitoring, ""},
+		{"help nodes pull", (*Reconciler).clusterPull, ""},
 	}
 	parts = []string{
 		v1alpha1.ConditionAccepted, v1alpha1.ConditionKeysReady, v1alpha1.ConditionDefaultHoldResolved,
@@ -135,14 +150,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 }
 
 func (r *Reconciler) reconcile(ctx context.Context, sc *scope) (ctrl.Result, error) {
-	var failed error
+	over := false
 	for _, step := range steps {
+		if over && step.when != always {
+			continue
+		}
 		if err := step.run(r, ctx, sc); err != nil {
-			failed = fmt.Errorf("%s: %w", step.name, err)
-			break
+			sc.fail(step.name, err)
+			over = over || step.when == vital
 		}
 	}
-	result, retry := r.summarize(sc, failed)
+	result, retry := sc.summarize()
 	if err := r.writeStatus(ctx, sc); err != nil {
 		if movedOn(err) {
 			return ctrl.Result{RequeueAfter: time.Second}, nil
@@ -155,27 +173,35 @@ func (r *Reconciler) reconcile(ctx context.Context, sc *scope) (ctrl.Result, err
 // movedOn says whether a write failed because the object was changed, replaced or deleted meanwhile.
 func movedOn(err error) bool { return apierrors.IsConflict(err) || apierrors.IsNotFound(err) }
 
+// fail notes that a step has failed, and when to come back. Of one condition the first failure counts.
+func (sc *scope) fail(step string, err error) {
+	sc.failed = true
+	if s, ok := outcome.IsStalled(err); ok {
+		if kind := cmp.Or(s.Condition, v1alpha1.ConditionAccepted); !slices.Contains(sc.refused, kind) {
+			sc.refused = append(sc.refused, kind)
+			sc.conditions.False(kind, s.Reason, s.Error())
+		}
+		sc.stalled = true
+		sc.again(sc.retryStalled)
+		return
+	}
+	err = fmt.Errorf("%s: %w", step, err)
+	sc.retry = cmp.Or(sc.retry, err.Error())
+	if w, ok := outcome.IsWaiting(err); ok {
+		sc.again(w.After)
+		return
+	}
+	sc.errs = append(sc.errs, err)
+}
+
 // summarize turns what the steps found into Ready, Reconciling and Stalled, and says when to come back. The error it
 // returns is one that is tried again with a growing delay.
-func (r *Reconciler) summarize(sc *scope, failed error) (ctrl.Result, error) {
-	if failed == nil {
-		sc.conditions.Summarize(sc.parts(), sc.stalled, "")
-		return ctrl.Result{RequeueAfter: sc.requeue}, nil
+func (sc *scope) summarize() (ctrl.Result, error) {
+	sc.conditions.Summarize(sc.parts(), sc.stalled && sc.retry == "", sc.retry)
+	if len(sc.errs) > 0 {
+		return ctrl.Result{}, errors.Join(sc.errs...)
 	}
-	if s, ok := outcome.IsStalled(failed); ok {
-		if !sc.explained {
-			sc.conditions.False(v1alpha1.ConditionAccepted, s.Reason, failed.Error())
-		}
-		sc.conditions.Summarize(sc.parts(), true, "")
-		sc.again(sc.retryStalled)
-		return ctrl.Result{RequeueAfter: sc.requeue}, nil
-	}
-	sc.conditions.Summarize(sc.parts(), false, failed.Error())
-	if w, ok := outcome.IsWaiting(failed); ok {
-		sc.again(w.After)
-		return ctrl.Result{RequeueAfter: sc.requeue}, nil
-	}
-	return ctrl.Result{}, failed
+	return ctrl.Result{RequeueAfter: sc.requeue}, nil
 }
 
 // parts are what Ready sums up, the most important first: a database that keeps the server from running comes before the

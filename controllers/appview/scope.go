@@ -46,11 +46,15 @@ type scope struct {
 	runtimeHash string                      // of the file that says so; empty: none was written
 	file        runtimeFile
 	service     *corev1.Service    // as the cluster has it
-	deployment  *appsv1.Deployment // as the cluster has it; nil: none
+	deployment  *appsv1.Deployment // as the API server answered; nil: it was not written to
 	held        available          // why the Deployment stays as it is while another image is tried; the zero value: it does not
 
+	failed  bool     // a step has failed: nothing is rolled out
+	refused []string // conditions that are false because a step is stalled
+	retry   string   // what the first step says that may succeed another time; empty: there is none
+	errs    []error  // for which that is after a growing delay
+
 	stalled      bool          // a step found what only the user can change
-	explained    bool          // the step that failed has set a condition that says why
 	retryStalled time.Duration // when to look again at what is refused; zero: when something changes
 	requeue      time.Duration // when to look again in any case; zero: when something changes
 }

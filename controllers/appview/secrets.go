@@ -157,11 +157,9 @@ func (r *Reconciler) ownSecret(ctx context.Context, sc *scope, name string) (*co
 // takeSecret says why a Secret must not be used, and takes over one that an earlier AppView left behind.
 func (r *Reconciler) takeSecret(ctx context.Context, sc *scope, s *corev1.Secret) error {
 	if !sc.owned(s) {
-		sc.explained = true
-		message := fmt.Sprintf("Secret %s exists and belongs to somebody else: rename the AppView or that Secret. To hand it over, label it %s=%s and %s=%s",
+		return outcome.StallOf(v1alpha1.ConditionKeysReady, v1alpha1.ReasonSecretNotOwned,
+			"Secret %s exists and belongs to somebody else: rename the AppView or that Secret. To hand it over, label it %s=%s and %s=%s",
 			s.Name, v1alpha1.LabelManagedBy, v1alpha1.ManagedBy, v1alpha1.LabelAppView, sc.appView.Name)
-		sc.conditions.False(v1alpha1.ConditionKeysReady, v1alpha1.ReasonSecretNotOwned, message)
-		return outcome.Stall(v1alpha1.ReasonSecretNotOwned, "%s", message)
 	}
 	if !s.DeletionTimestamp.IsZero() {
 		return outcome.Wait(v1alpha1.ReasonProgressing, predecessorRetry, "waiting until Secret %s, which is being deleted, is gone", s.Name)
@@ -169,10 +167,10 @@ func (r *Reconciler) takeSecret(ctx context.Context, sc *scope, s *corev1.Secret
 	return r.adopt(ctx, sc.appView, s, "Secret")
 }
 
-// delete removes exactly the object that was read.
+// delete removes exactly the object that was read. That it is gone already is an error: the cache has not seen it.
 func (r *Reconciler) delete(ctx context.Context, o *corev1.Secret) error {
 	uid, version := o.GetUID(), o.GetResourceVersion()
-	if err := r.client.Delete(ctx, o, client.Preconditions{UID: &uid, ResourceVersion: &version}); client.IgnoreNotFound(err) != nil {
+	if err := r.client.Delete(ctx, o, client.Preconditions{UID: &uid, ResourceVersion: &version}); err != nil {
 		return fmt.Errorf("deleting Secret %s: %w", o.GetName(), err)
 	}
 	return nil

@@ -45,7 +45,9 @@ func (r *Reconciler) signing(ctx context.Context, sc *scope) error {
 	for range maxActions {
 		var state *keyset.State
 		var err error
-		if state, held, err = r.keyState(ctx, sc, provided); err != nil {
+		if state, held, err = r.keyState(ctx, sc, provided); movedOn(err) {
+			break
+		} else if err != nil {
 			return err
 		}
 		if held == nil {

@@ -2,36 +2,38 @@ package appview
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/controllers/internal/outcome"
 	"atcr.io/operator/controllers/render"
 )
 
-// validate refuses a spec that cannot work. What runs goes on running: the later steps are not taken.
+// validate refuses a spec that cannot work. What runs goes on running, and is looked at: no other step is taken.
 func (r *Reconciler) validate(_ context.Context, sc *scope) error {
-	if errs := v1alpha1.ValidateAppView(sc.appView); len(errs) > 0 {
-		sc.explained, sc.retryStalled = true, 0
-		err := errs.ToAggregate()
-		sc.conditions.False(v1alpha1.ConditionAccepted, v1alpha1.ReasonInvalidSpec, err.Error())
+	if err := r.unfit(sc); err != nil {
+		sc.retryStalled, sc.databaseUnfit = 0, true
 		return outcome.Stall(v1alpha1.ReasonInvalidSpec, "%w", err)
-	}
-	if at := ownPods(&sc.appView.Spec); r.options.RestrictPods && at != "" {
-		sc.explained, sc.retryStalled = true, 0
-		message := at + " is set, and the operator was started with --restrict-pods: it runs its own image and nothing of yours in it; leave the field out"
-		sc.conditions.False(v1alpha1.ConditionAccepted, v1alpha1.ReasonInvalidSpec, message)
-		return outcome.Stall(v1alpha1.ReasonInvalidSpec, "%s", message)
-	}
-	if sc.settings.Image == "" {
-		sc.explained, sc.retryStalled = true, 0
-		const message = "spec.image is empty, and the operator was started without --appview-image: set one of them"
-		sc.conditions.False(v1alpha1.ConditionAccepted, v1alpha1.ReasonInvalidSpec, message)
-		return outcome.Stall(v1alpha1.ReasonInvalidSpec, message)
 	}
 	sc.conditions.True(v1alpha1.ConditionAccepted, v1alpha1.ReasonAccepted, "the spec is valid")
 	sc.status.URL = sc.settings.BaseURL
 	sc.status.Image = sc.settings.Image
 	sc.status.Version = render.Version(sc.settings.Image)
+	return nil
+}
+
+// unfit says what is wrong with the spec.
+func (r *Reconciler) unfit(sc *scope) error {
+	if errs := v1alpha1.ValidateAppView(sc.appView); len(errs) > 0 {
+		return errs.ToAggregate()
+	}
+	if at := ownPods(&sc.appView.Spec); r.options.RestrictPods && at != "" {
+		return fmt.Errorf("%s is set, and the operator was started with --restrict-pods: it runs its own image and nothing of yours in it; leave the field out", at)
+	}
+	if sc.settings.Image == "" {
+		return errors.New("spec.image is empty, and the operator was started without --appview-image: set one of them")
+	}
 	return nil
 }
 

@@ -52,15 +52,16 @@ func New(t testing.TB) *Env {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "t-", Labels: map[string]string{"test": "true"}}}
 	require.NoError(t, c.Create(t.Context(), ns))
 	e := &Env{TB: t, Namespace: ns.Name, Client: c, Config: cfg}
-	e.checkEveryStatus()
+	e.checkEveryStatus(ns.Name)
 	return e
 }
 
-// OtherNamespace makes another namespace with labels.
+// OtherNamespace makes another namespace with labels. Statuses in it are checked too.
 func (e *Env) OtherNamespace(labels map[string]string) string {
 	e.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "t-", Labels: labels}}
 	require.NoError(e, e.Client.Create(e.Context(), ns))
+	e.checkEveryStatus(ns.Name)
 	return ns.Name
 }
 
@@ -127,14 +128,14 @@ func (e *Env) log() *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, nil))
 }
 
-// checkEveryStatus watches the namespace's AppViews and HoldLinks, and fails the test for a status that breaks a rule of
+// checkEveryStatus watches a namespace's AppViews and HoldLinks, and fails the test for a status that breaks a rule of
 // kstatus, or has a condition that the page of its kind does not know.
-func (e *Env) checkEveryStatus() {
+func (e *Env) checkEveryStatus(namespace string) {
 	e.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(e.Context()))
 	var wg sync.WaitGroup
 	for _, list := range []client.ObjectList{&v1alpha1.AppViewList{}, &v1alpha1.HoldLinkList{}} {
-		w, err := e.Client.Watch(ctx, list, client.InNamespace(e.Namespace))
+		w, err := e.Client.Watch(ctx, list, client.InNamespace(namespace))
 		require.NoError(e, err)
 		wg.Go(func() {
 			for ev := range w.ResultChan() {

@@ -2,6 +2,7 @@ package manager_test
 
 import (
 	"bytes"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -35,9 +36,12 @@ func TestServiceMonitorsAreMadeOnceTheClusterServesThem(t *testing.T) {
 		err := e.Client.List(t.Context(), list)
 		return meta.IsNoMatchError(err) || apierrors.IsNotFound(err)
 	})
+	refuses := func(name string, status int) controltest.Option {
+		return controltest.With(&controltest.Fault{Method: http.MethodPatch, Path: "/servicemonitors/" + name, Status: status})
+	}
 	e.Operator(controltest.Everywhere(), func(_ *rest.Config, o *manager.Options) {
 		o.Operator = &render.Peer{Namespace: "atcr-system", Labels: map[string]string{"app": "operator"}}
-	})
+	}, refuses("barred", http.StatusForbidden), refuses("odd", http.StatusUnprocessableEntity))
 	e.Kubelet()
 	create := func(name string, mode v1alpha1.ServiceMonitorMode) *v1alpha1.AppView {
 		av := &v1alpha1.AppView{ObjectMeta: metav1.ObjectMeta{Name: name}}
@@ -85,6 +89,11 @@ func TestServiceMonitorsAreMadeOnceTheClusterServesThem(t *testing.T) {
 	require.NoError(t, e.Client.Create(t.Context(), theirs))
 	create("taken", v1alpha1.ServiceMonitorEnabled)
 	e.AppView("taken", "Ready=True", "Monitored=False/NotPermitted")
+	create("barred", "")
+	barred := e.AppView("barred", "Ready=True", "Monitored=False/NotPermitted")
+	require.Contains(t, meta.FindStatusCondition(barred.Status.Conditions, "Monitored").Message, "config/rbac/README.md")
+	create("odd", "")
+	e.AppView("odd", "Ready=True", "Monitored=False/InvalidSpec")
 
 	controltest.Update(e, wanted, func(av *v1alpha1.AppView) { av.Spec.Monitoring.ServiceMonitor = v1alpha1.ServiceMonitorDisabled })
 	e.AppView("wanted", "Ready=True", "Monitored=False/NotRequested")

@@ -48,6 +48,11 @@ func Check(generation, observedGeneration int64, conditions []metav1.Condition) 
 			fail("%s is of an older generation", c.Type)
 		}
 	}
+	for _, c := range conditions {
+		if ready.Status == metav1.ConditionTrue && c.ObservedGeneration != observedGeneration {
+			fail("Ready, and %s is of generation %d", c.Type, c.ObservedGeneration)
+		}
+	}
 	switch {
 	case reconciling != nil && stalled != nil:
 		fail("Reconciling and Stalled at once")

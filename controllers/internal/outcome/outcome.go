@@ -11,8 +11,9 @@ import (
 // Stalled: nothing will get better before somebody changes something. The object is not queued again; a watch brings it
 // back.
 type Stalled struct {
-	Reason string
-	Err    error
+	Reason    string
+	Condition string // that is false because of it; empty: Accepted
+	Err       error
 }
 
 func (s *Stalled) Error() string { return s.Err.Error() }
@@ -21,8 +22,11 @@ func (s *Stalled) Error() string { return s.Err.Error() }
 func (s *Stalled) Unwrap() error { return s.Err }
 
 // Stall is a [Stalled] error with a message for the user.
-func Stall(reason, format string, args ...any) error {
-	return &Stalled{Reason: reason, Err: fmt.Errorf(format, args...)}
+func Stall(reason, format string, args ...any) error { return StallOf("", reason, format, args...) }
+
+// StallOf is [Stall] about a condition of its own.
+func StallOf(condition, reason, format string, args ...any) error {
+	return &Stalled{Reason: reason, Condition: condition, Err: fmt.Errorf(format, args...)}
 }
 
 // Waiting: something else must happen first. The object is queued again after After; zero: a watch brings it back.
