@@ -10,9 +10,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
 	"atcr.io/operator/appview/config/names"
@@ -260,4 +265,80 @@ func TestFiftyServersThatCannotBeAskedHoldUpARotationForAWhileOnly(t *testing.T)
 		keys := e.AppView("registry").Status.Keys.Signing
 		return keys.LastRequest == "1" && len(keys.Retired) == 1 && keys.Retired[0].Until != nil
 	})
+}
+
+// changePoints is more than the writes of a registry that gets another database and other things around it, and is deleted.
+const changePoints = 26
+
+func TestAnOperatorThatEndsWhileARegistryChangesOrGoesLeavesNothingUndone(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	points := map[int]string{}
+	t.Cleanup(func() {
+		if !t.Failed() && len(points) == changePoints {
+			require.Empty(t, points[changePoints-1], "there are more writes than crash points: raise changePoints")
+		}
+	})
+	for n := range changePoints {
+		t.Run(fmt.Sprintf("after %d writes", n), func(t *testing.T) {
+			t.Parallel()
+			point := changeAndGo(t, n)
+			t.Logf("the first write that was not made: %s", point)
+			mu.Lock()
+			defer mu.Unlock()
+			points[n] = point
+		})
+	}
+}
+
+// changeAndGo has a registry that runs take another database, an autoscaler, a budget, a network policy and files for nodes,
+// and give up its Ingress; and deletes it with its keys. The operator ends after n writes, and another one takes over.
+func changeAndGo(t *testing.T, n int) string {
+	e := controltest.New(t)
+	first := e.Operator()
+	e.Kubelet()
+	av := appView("registry", byIngress, func(s *v1alpha1.AppViewSpec) {
+		s.BaseURL, s.DeletionPolicy.Keys = "https://registry.example.com", v1alpha1.Delete
+	})
+	e.Create(cnpg(), av)
+	e.AppView("registry", "Ready=True", "Exposed=True")
+	first.Stop()
+	m := &mortal{e: e, crash: &controltest.Crash{After: n}}
+	m.first = e.Operator(m.crash.Option)
+
+	controltest.Update(e, av, func(av *v1alpha1.AppView) {
+		scalable(&av.Spec)
+		scaling(&av.Spec)
+		byPolicy(&av.Spec)
+		nodesPull(&av.Spec)
+		av.Spec.Exposure.Ingress = nil
+	})
+	m.until("the registry is as it is asked for now", func() bool {
+		got := &v1alpha1.AppView{}
+		e.Get("registry", got)
+		ready := condition(got, "Ready")
+		return ready.Status == "True" && ready.ObservedGeneration == av.Generation && condition(got, "ClusterPullReady").Status == "True"
+	})
+	there := func(o client.Object, name string) bool {
+		err := e.Client.Get(t.Context(), client.ObjectKey{Namespace: e.Namespace, Name: name}, o)
+		require.NoError(t, client.IgnoreNotFound(err))
+		return err == nil && o.GetDeletionTimestamp().IsZero()
+	}
+	for _, o := range []client.Object{&autoscalingv2.HorizontalPodAutoscaler{}, &policyv1.PodDisruptionBudget{}, &networkingv1.NetworkPolicy{}} {
+		require.True(t, there(o, "registry"), "%T", o)
+	}
+	require.True(t, there(&corev1.ConfigMap{}, "registry-node-config"))
+	require.False(t, there(&networkingv1.Ingress{}, "registry"))
+
+	require.NoError(t, e.Client.Delete(t.Context(), av))
+	m.until("the AppView is gone", func() bool {
+		return apierrors.IsNotFound(e.Client.Get(t.Context(), client.ObjectKeyFromObject(av), &v1alpha1.AppView{}))
+	})
+	for _, suffix := range []string{"-signing", "-signing-next", "-oauth", "-did", "-sealing"} {
+		require.False(t, there(&corev1.Secret{}, "registry"+suffix), suffix)
+	}
+	claim := &corev1.PersistentVolumeClaim{}
+	require.True(t, there(claim, "registry-data"), "its data stays")
+	require.Equal(t, "true", claim.Labels[v1alpha1.LabelRetained])
+	return m.crash.Crashed()
 }
