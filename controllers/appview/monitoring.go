@@ -20,7 +20,8 @@ func (r *Reconciler) monitored(ctx context.Context, sc *scope) bool {
 func (r *Reconciler) monitoring(ctx context.Context, sc *scope) error {
 	c := sc.conditions
 	mode := sc.appView.Spec.Monitoring.ServiceMonitor
-	live, err := optional.ServiceMonitor.New(), error(nil)
+	live := optional.ServiceMonitor.New()
+	var err error
 	if mode == v1alpha1.ServiceMonitorDisabled {
 		err = r.withdraw(ctx, sc, optional.ServiceMonitor.Kind, r.optional(optional.ServiceMonitor), live)
 	} else {
