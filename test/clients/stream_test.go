@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -28,8 +29,8 @@ import (
 	"atcr.io/operator/test/testenv"
 )
 
-// Blobs pass through AppView and hold in constant memory: one of more than 2 GiB, which no signed 32-bit length holds,
-// and one of many parts where the hold passes parts on to S3. The servers are processes here, built without the race
+// Blobs pass through AppView and hold in constant memory, in the three ways of pushing one: one of more than 2 GiB, which no
+// signed 32-bit length holds, and of many parts where the AppView passes them on to S3 and streams them back. The servers are processes here, built without the race
 // detector, and what is asserted is the most that each has ever had.
 func TestLargeBlobsPassInConstantMemory(t *testing.T) {
 	if runtime.GOOS != "linux" {
@@ -39,13 +40,18 @@ func TestLargeBlobsPassInConstantMemory(t *testing.T) {
 		limit  = 96 << 20 // resident bytes of a process
 		growth = 64 << 20 // over what it had before
 	)
+	files := func(*testing.T) map[string]string { return nil }
+	s3 := func(t *testing.T) map[string]string { return s3test.Start(t).HoldEnv(t) }
 	for _, c := range []struct {
 		name    string
 		size    int64
 		holdEnv func(*testing.T) map[string]string
+		push    func(*network, *testing.T, int64) digest.Digest
 	}{
-		{"2 GiB and a byte to a hold on a filesystem", 2<<30 + 1, func(*testing.T) map[string]string { return nil }},
-		{"256 MiB and a byte to a hold on S3", 256<<20 + 1, func(t *testing.T) map[string]string { return s3test.Start(t).HoldEnv(t) }},
+		{"2 GiB and a byte to a hold on a filesystem, in a PATCH", 2<<30 + 1, files, (*network).pushByPatch},
+		{"512 MiB and a byte to a hold on a filesystem, in a PUT", 512<<20 + 1, files, (*network).pushByPut},
+		{"512 MiB and a byte to a hold on S3, in a PATCH", 512<<20 + 1, s3, (*network).pushByPatch},
+		{"256 MiB and a byte to a hold on S3, in a POST", 256<<20 + 1, s3, (*network).pushByPost},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := startNetwork(t, c.holdEnv(t))
@@ -55,7 +61,7 @@ func TestLargeBlobsPassInConstantMemory(t *testing.T) {
 				before[name] = p.peak(t)
 			}
 			begin := time.Now()
-			d := n.push(t, c.size)
+			d := c.push(n, t, c.size)
 			pushed := time.Now()
 			require.Equal(t, d, n.pull(t, d))
 			t.Logf("pushed in %v, pulled in %v", pushed.Sub(begin).Round(time.Millisecond), time.Since(pushed).Round(time.Millisecond))
@@ -69,7 +75,7 @@ func TestLargeBlobsPassInConstantMemory(t *testing.T) {
 	}
 }
 
-// network is devnet, and AppView and hold as processes.
+// network is devnet, and AppView and hold as processes. Where the hold is on S3, the AppView streams its blobs.
 type network struct {
 	url, token    string
 	appView, hold *process
@@ -89,10 +95,18 @@ func startNetwork(t *testing.T, holdEnv map[string]string) *network {
 	maps.Copy(env, holdEnv)
 	n := &network{url: "http://127.0.0.1:" + port}
 	n.hold = launch(t, "atcr-hold", "http://127.0.0.1:"+holdPort+"/xrpc/_health", env)
-	keys := filepath.Join(dir, "appview")
+	keys, did := filepath.Join(dir, "appview"), "did:web:localhost%3A"+holdPort
+	runtimeFile := ""
+	if len(holdEnv) > 0 {
+		runtimeFile = filepath.Join(dir, names.FileRuntime)
+		b, err := json.Marshal(names.Runtime{Version: names.RuntimeVersion,
+			Holds: []names.Hold{{DID: did, Endpoint: "http://127.0.0.1:" + holdPort, Download: names.Proxy}}})
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(runtimeFile, b, 0o600))
+	}
 	n.appView = launch(t, "atcr-appview", n.url+"/v2/", map[string]string{
 		names.HTTPAddr: "127.0.0.1:" + port, names.DebugAddr: "127.0.0.1:" + freePort(t), names.BaseURL: n.url, names.TestMode: "true",
-		names.DefaultHoldDID: "did:web:localhost%3A" + holdPort, names.PLCURL: dev.URL(), names.HandleResolverURL: dev.URL(),
+		names.DefaultHoldDID: did, names.RuntimeFile: runtimeFile, names.PLCURL: dev.URL(), names.HandleResolverURL: dev.URL(),
 		names.AuthKeyPath: filepath.Join(keys, names.FileSigningKey), names.AuthCertPath: filepath.Join(keys, names.FileSigningCert),
 		names.SealingKeyPath: filepath.Join(keys, names.FileSealingKey), names.UIDatabasePath: filepath.Join(keys, "ui.db"),
 		names.DIDKeyPath: filepath.Join(keys, "did.key"),
@@ -103,14 +117,38 @@ func startNetwork(t *testing.T, holdEnv map[string]string) *network {
 
 const huge = "alice.test/huge"
 
-// push streams a blob that is nowhere whole, as docker does: one PATCH of unknown length.
-func (n *network) push(t *testing.T, size int64) digest.Digest {
+// pushByPatch streams a blob that is nowhere whole, as docker does: one PATCH of unknown length.
+func (n *network) pushByPatch(t *testing.T, size int64) digest.Digest {
 	t.Helper()
 	at := n.send(t, http.MethodPost, n.url+"/v2/"+huge+"/blobs/uploads/", http.NoBody, http.StatusAccepted).Header.Get("Location")
 	sum := sha256.New()
 	n.send(t, http.MethodPatch, n.url+at, io.TeeReader(io.LimitReader(&noise{}, size), sum), http.StatusAccepted)
 	d := digest.NewDigest(digest.SHA256, sum)
 	n.send(t, http.MethodPut, n.url+at+"?digest="+d.String(), http.NoBody, http.StatusCreated)
+	return d
+}
+
+// pushByPut sends the blob in the request that ends the upload, as many libraries do.
+func (n *network) pushByPut(t *testing.T, size int64) digest.Digest {
+	t.Helper()
+	d := digestOfNoise(t, size)
+	at := n.send(t, http.MethodPost, n.url+"/v2/"+huge+"/blobs/uploads/", http.NoBody, http.StatusAccepted).Header.Get("Location")
+	n.send(t, http.MethodPut, n.url+at+"?digest="+d.String(), io.LimitReader(&noise{}, size), http.StatusCreated)
+	return d
+}
+
+// pushByPost sends it in the only request that there is.
+func (n *network) pushByPost(t *testing.T, size int64) digest.Digest {
+	t.Helper()
+	d := digestOfNoise(t, size)
+	n.send(t, http.MethodPost, n.url+"/v2/"+huge+"/blobs/uploads/?digest="+d.String(), io.LimitReader(&noise{}, size), http.StatusCreated)
+	return d
+}
+
+func digestOfNoise(t *testing.T, size int64) digest.Digest {
+	t.Helper()
+	d, err := digest.SHA256.FromReader(io.LimitReader(&noise{}, size))
+	require.NoError(t, err)
 	return d
 }
 
@@ -127,6 +165,9 @@ func (n *network) send(t *testing.T, method, url string, body io.Reader, status 
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, body)
 	require.NoError(t, err)
+	if whole, ok := body.(*io.LimitedReader); ok {
+		req.ContentLength = whole.N
+	}
 	req.Header.Set("Authorization", "Bearer "+n.token)
 	req.Header.Set("Content-Type", "application/octet-stream")
 	resp, err := http.DefaultClient.Do(req)
