@@ -15,8 +15,6 @@ import (
 	"atcr.io/operator/appview/atproto/diddoc"
 	"atcr.io/operator/appview/config/files"
 	"atcr.io/operator/appview/config/names"
-	"atcr.io/operator/appview/hold/ledger"
-	"atcr.io/operator/appview/hold/storage"
 	"atcr.io/operator/appview/pds"
 )
 
@@ -88,18 +86,16 @@ func ImportRepo(ctx context.Context, cfg Config, deps Deps, car io.Reader, opts 
 		}
 	}
 	// The ledger first: an import that is cut off in between can be repeated.
-	for r := range in.Records() {
-		report.Records++
-		if r.Collection != layerCollection {
-			continue
+	report.Layers, err = s.restoreLayers(ctx, func(yield func(pds.Record, error) bool) {
+		for r := range in.Records() {
+			report.Records++
+			if r.Collection == layerCollection && !yield(r, nil) {
+				return
+			}
 		}
-		known, err := s.restoreLayer(ctx, r)
-		if err != nil {
-			return report, err
-		}
-		if known {
-			report.Layers++
-		}
+	})
+	if err != nil {
+		return report, err
 	}
 	if s.self.did.Method() == didMethodPLC {
 		if err := s.recordDID(); err != nil {
@@ -253,39 +249,4 @@ func (s *Server) keepFormer(ctx context.Context) (string, error) {
 	}
 	path := filepath.Join(s.cfg.DatabaseDir, "before-import-"+head.Rev.String()+".car")
 	return path, files.CreateOnce(path, car.Bytes(), 0o600)
-}
-
-// restoreLayer lets the ledger know a layer record, and its blob as the user's. False: the record says nothing usable.
-func (s *Server) restoreLayer(ctx context.Context, r pds.Record) (bool, error) {
-	l, ok := layerOf(r)
-	if !ok {
-		s.log.WarnContext(ctx, "a layer record that names no blob of a user is imported as it is", "uri", r.URI)
-		return false, nil
-	}
-	return true, s.ledger.RestoreLayer(ctx, l, s.now())
-}
-
-// layerOf reads a layer record as the ledger keeps it. Records of early holds name a repository, not a manifest.
-func layerOf(r pds.Record) (ledger.Layer, bool) {
-	var v layer
-	if decode(r.Value, &v) != nil {
-		return ledger.Layer{}, false
-	}
-	d, err := storage.ParseDigest(v.Digest)
-	if err != nil || v.Size < 0 {
-		return ledger.Layer{}, false
-	}
-	user, err := syntax.ParseDID(v.UserDID.String())
-	if err != nil {
-		return ledger.Layer{}, false
-	}
-	manifest, err := syntax.ParseATURI(v.Manifest.String())
-	if err != nil {
-		return ledger.Layer{}, false
-	}
-	at, err := syntax.ParseDatetimeLenient(v.CreatedAt)
-	if err != nil {
-		return ledger.Layer{}, false
-	}
-	return ledger.Layer{Manifest: manifest, Digest: d, DID: canonical(user), Size: v.Size, RKey: r.RKey, CreatedAt: at.Time()}, true
 }

@@ -138,22 +138,31 @@ const (
 	removeLimit = 15 * time.Minute
 )
 
-// collect removes a blob that nobody has, unless an upload completes it now: that one collects at its end. A storage that
-// fails keeps it until it is pushed and deleted again, or garbage is collected.
+// collect removes a blob if nobody has it any more. What fails the sweep does again.
 func (s *Server) collect(ctx context.Context, d digest.Digest) {
-	unlock, ok := s.blobLocks.tryLock(d.String())
-	if !ok {
-		return
-	}
-	linked, err := s.ledger.HasLinks(ctx, d)
-	if err != nil || linked {
-		unlock()
-	} else {
-		err = s.remove(ctx, d, unlock)
-	}
-	if err != nil {
+	if err := s.collected(ctx, d); err != nil {
 		s.log.ErrorContext(ctx, "removing a blob that nobody has", "digest", d, "error", err)
 	}
+}
+
+// collected is collect. An upload that completes the blob now collects at its end. While users wait to be read since the
+// ledger was restored, nobody knows who has a blob.
+func (s *Server) collected(ctx context.Context, d digest.Digest) error {
+	unlock, ok := s.blobLocks.tryLock(d.String())
+	if !ok {
+		return nil
+	}
+	unowned, err := s.ledger.Unowned(ctx, d)
+	if err == nil && unowned {
+		var wait bool
+		wait, err = s.ledger.Incomplete(ctx, s.now().Add(-s.cfg.GCGrace))
+		unowned = !wait
+	}
+	if err != nil || !unowned {
+		unlock()
+		return err
+	}
+	return s.remove(ctx, d, unlock)
 }
 
 // remove takes a blob from the storage, and releases its lock when the storage has answered. It waits for that no longer
@@ -164,6 +173,9 @@ func (s *Server) remove(ctx context.Context, d digest.Digest, unlock func()) err
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeLimit)
 		defer cancel()
 		err := driver.Delete(ctx, d)
+		if err == nil {
+			err = s.ledger.Removed(ctx, d)
+		}
 		unlock()
 		answer <- err
 	}()

@@ -75,12 +75,12 @@ func (s *Server) deleteLayerRecords(ctx context.Context, keys []syntax.RecordKey
 }
 
 // sweepDeleted takes from users the blobs that only manifests named which were deleted long enough ago, or reserved
-// and never pushed. What the user's PDS says decides: manifests may have been pushed through another registry. Users
+// and never pushed, or missed for the grace period. What the user's PDS says decides: manifests may have been pushed through another registry. Users
 // whose PDS cannot be read keep theirs until it can.
 func (s *Server) sweepDeleted(ctx context.Context) error {
 	now := s.now()
 	deleted, reserved := now.Add(-s.cfg.UploadTTL), now.Add(-notifyHorizon)
-	dead, err := s.ledger.DeadManifests(ctx, "", deleted, reserved)
+	dead, err := s.ledger.DeadManifests(ctx, "", deleted, now.Add(-s.cfg.GCGrace), reserved)
 	if err != nil {
 		return err
 	}

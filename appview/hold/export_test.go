@@ -30,6 +30,9 @@ func (s *Server) Stored(ctx context.Context, d digest.Digest) (int64, error) {
 
 // CompleteInStorage does what a completion does first, as when the hold is killed right after it.
 func (s *Server) CompleteInStorage(ctx context.Context, id string, d digest.Digest, parts ...storage.Part) error {
+	if err := s.ledger.Completing(ctx, d); err != nil {
+		return err
+	}
 	_, err := s.driver.Complete(ctx, id, d, parts)
 	return err
 }

@@ -20,11 +20,12 @@ type Garbage struct {
 	Unreadable   int   `json:"unreadable"` // of them: nothing of theirs was touched
 	Manifests    int   `json:"manifests"`  // public ones of the others
 	Repaired     int   `json:"repaired"`   // public manifests whose push nobody had told of
-	Gone         int   `json:"gone"`       // manifests that are not public any more
+	Gone         int   `json:"gone"`       // manifests that were, and are not any more
 	LayerRecords int   `json:"layerRecords"`
 	Links        int   `json:"links"` // blobs taken from a user
 	Blobs        int   `json:"blobs"` // objects removed from the storage
 	Bytes        int64 `json:"bytes"`
+	Strays       int   `json:"strays"` // objects of which the hold's database knows nothing; they stay
 }
 
 // ErrCollecting is the answer while another collection runs.
@@ -35,15 +36,14 @@ var ErrCollecting = errors.New("a garbage collection runs already")
 // It marks what the manifests of each user name, as the users' PDSes have them, never what is tagged. A user whose PDS
 // cannot be reached, or of whose manifests one cannot be read, keeps everything. Of the others' it takes layer records
 // of manifests that are not public any more, and blobs that no manifest names which were not used for the grace
-// period. Last go objects of the storage that nobody has. Every step is complete by itself: a run that is killed
-// leaves less for the next.
+// period, which begins for the blobs of a manifest when it is missed. Last go objects of the storage that are known to be
+// nobody's. Every step is complete by itself: a run that is killed leaves less for the next.
 type collection struct {
 	*Server
 	Garbage
 	started time.Time
 	layers  map[syntax.DID]map[syntax.ATURI][]syntax.RecordKey
 	freed   map[digest.Digest]map[syntax.DID]bool // with DryRun: links that would go
-	named   map[digest.Digest]bool                // by any manifest that was read
 }
 
 // CollectGarbage runs the garbage collector once.
@@ -53,7 +53,7 @@ func (s *Server) CollectGarbage(ctx context.Context, dryRun bool) (Garbage, erro
 	}
 	defer s.collecting.Unlock()
 	c := &collection{Server: s, Garbage: Garbage{DryRun: dryRun}, started: s.now(),
-		freed: map[digest.Digest]map[syntax.DID]bool{}, named: map[digest.Digest]bool{}}
+		freed: map[digest.Digest]map[syntax.DID]bool{}}
 	err := c.run(ctx)
 	outcome := "completed"
 	if err != nil {
@@ -68,7 +68,7 @@ func (s *Server) CollectGarbage(ctx context.Context, dryRun bool) (Garbage, erro
 	}
 	s.metrics.unreadable.Set(float64(c.Unreadable))
 	s.log.InfoContext(ctx, "garbage collection", "dry_run", dryRun, "users", c.Users, "unreadable", c.Unreadable, "manifests", c.Manifests,
-		"repaired", c.Repaired, "gone", c.Gone, "layer_records", c.LayerRecords, "links", c.Links, "blobs", c.Blobs, "bytes", c.Bytes,
+		"repaired", c.Repaired, "gone", c.Gone, "layer_records", c.LayerRecords, "links", c.Links, "blobs", c.Blobs, "bytes", c.Bytes, "strays", c.Strays,
 		"took", s.now().Sub(c.started).Round(time.Millisecond), "error", err)
 	return c.Garbage, err
 }
@@ -94,10 +94,7 @@ func (c *collection) run(ctx context.Context) error {
 	}
 	c.Users = len(users)
 	for _, did := range users {
-		public, err := c.reader.read(ctx, did)
-		if err == nil {
-			err = c.user(ctx, did, public)
-		}
+		err := c.user(ctx, did)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -158,7 +155,15 @@ func (c *collection) users(ctx context.Context) ([]syntax.DID, error) {
 }
 
 // user collects what one user does not need any more.
-func (c *collection) user(ctx context.Context, did syntax.DID, public *published) error {
+func (c *collection) user(ctx context.Context, did syntax.DID) error {
+	public, err := c.reader.read(ctx, did)
+	if err != nil {
+		return err
+	}
+	missing, err := c.missing(ctx, did, public)
+	if err != nil {
+		return err
+	}
 	unlock := c.userLocks.lock(did.String())
 	defer unlock()
 	if still, err := c.reader.current(ctx, did, public); err != nil {
@@ -167,67 +172,60 @@ func (c *collection) user(ctx context.Context, did syntax.DID, public *published
 		return errors.New("the repository changed after it was read")
 	}
 	c.Manifests += len(public.manifests)
-	for d := range public.named {
-		c.named[d] = true
-	}
-	gone, err := c.manifests(ctx, did, public)
-	if err != nil {
+	if err := c.repair(ctx, did, public); err != nil {
 		return ours(err)
 	}
-	return ours(c.links(ctx, did, public, gone))
+	for _, d := range missing {
+		if err := c.gone(ctx, did, d); err != nil {
+			return ours(err)
+		}
+	}
+	return ours(c.links(ctx, did, public))
 }
 
-// manifests repairs what notifications missed: it returns the manifests that are not public any more.
-func (c *collection) manifests(ctx context.Context, did syntax.DID, public *published) (map[digest.Digest]bool, error) {
-	if err := c.repair(ctx, did, public); err != nil {
-		return nil, err
-	}
-	gone := map[digest.Digest]bool{}
+// mostMissing manifests of one user are taken as gone by one collection; the next one sees about the others.
+const mostMissing = 1000
+
+// missing are the manifests that a user had when the collection began, and has not at the PDS.
+func (c *collection) missing(ctx context.Context, did syntax.DID, public *published) ([]digest.Digest, error) {
 	known, err := c.ledger.ManifestsOf(ctx, did, c.started)
 	if err != nil {
-		return nil, err
+		return nil, ours(err)
 	}
-	for _, d := range known {
-		if _, ok := public.manifests[d]; !ok {
-			gone[d] = true
-		}
-	}
-	written := c.layers[did]
-	for uri := range written {
+	for uri := range c.layers[did] {
 		if owner, d, err := records.DigestOfURI(uri.String()); err == nil && canonical(owner) == did {
-			if _, ok := public.manifests[d]; !ok {
-				gone[d] = true
-			}
+			known = append(known, d)
 		}
 	}
-	for d := range gone {
-		keys := written[manifestURI(did, d)]
-		c.Gone++
-		c.LayerRecords += len(keys)
-		if c.DryRun {
-			continue
-		}
-		was, err := c.ledger.Gone(ctx, did, d, c.started, c.now())
-		if err != nil {
-			return nil, err
-		}
-		if !was { // pushed again while we looked
-			delete(gone, d)
-			c.Gone, c.LayerRecords = c.Gone-1, c.LayerRecords-len(keys)
-			continue
+	slices.Sort(known)
+	missing := slices.DeleteFunc(slices.Compact(known), func(d digest.Digest) bool { _, ok := public.manifests[d]; return ok })
+	missing = missing[:min(len(missing), mostMissing)]
+	return missing, c.reader.absent(ctx, did, missing)
+}
+
+// gone takes the layer records of a manifest that is not public any more. Its blobs stay for the grace period, as does the
+// ledger's knowledge of it: a user who moves from one PDS to another may have none for a while, and then have it again.
+func (c *collection) gone(ctx context.Context, did syntax.DID, d digest.Digest) error {
+	uri := manifestURI(did, d)
+	keys := c.layers[did][uri]
+	if !c.DryRun {
+		if was, err := c.ledger.Gone(ctx, did, d, uri, c.started, c.now()); err != nil || !was {
+			return err // or it was pushed again while we looked
 		}
 		if err := c.deleteLayerRecords(ctx, keys); err != nil {
-			return nil, err
+			return err
 		}
-		if _, err := c.removeLayers(ctx, manifestURI(did, d)); err != nil {
-			return nil, err
+		if _, err := c.removeLayers(ctx, uri); err != nil {
+			return err
 		}
 	}
-	return gone, nil
+	c.Gone++
+	c.LayerRecords += len(keys)
+	return nil
 }
 
 // links takes the blobs from a user that none of the user's manifests names and that were not used lately.
-func (c *collection) links(ctx context.Context, did syntax.DID, public *published, gone map[digest.Digest]bool) error {
+func (c *collection) links(ctx context.Context, did syntax.DID, public *published) error {
 	links, err := c.ledger.LinksOf(ctx, did)
 	if err != nil {
 		return err
@@ -237,22 +235,7 @@ func (c *collection) links(ctx context.Context, did syntax.DID, public *publishe
 		if public.named[l.Digest] || !l.UsedAt.Before(used) {
 			continue
 		}
-		kept, err := c.kept(ctx, did, l.Digest, reserved, gone)
-		if err != nil {
-			return err
-		}
-		if kept {
-			continue
-		}
-		if c.DryRun {
-			if c.freed[l.Digest] == nil {
-				c.freed[l.Digest] = map[syntax.DID]bool{}
-			}
-			c.freed[l.Digest][did] = true
-			c.Links++
-			continue
-		}
-		went, err := c.ledger.UnlinkUnused(ctx, did, l.Digest, reserved, used)
+		went, err := c.unlink(ctx, did, l.Digest, reserved, used)
 		if err != nil {
 			return err
 		}
@@ -263,43 +246,37 @@ func (c *collection) links(ctx context.Context, did syntax.DID, public *publishe
 	return nil
 }
 
-// kept says whether a manifest that is not gone keeps a blob: one reserved, or one notified since we looked.
-func (c *collection) kept(ctx context.Context, did syntax.DID, d digest.Digest, reserved time.Time, gone map[digest.Digest]bool) (bool, error) {
-	manifests, layers, err := c.ledger.KeepersOf(ctx, did, d, reserved)
-	if err != nil {
+func (c *collection) unlink(ctx context.Context, did syntax.DID, d digest.Digest, reserved, used time.Time) (bool, error) {
+	if !c.DryRun {
+		return c.ledger.UnlinkUnused(ctx, did, d, reserved, used)
+	}
+	kept, err := c.ledger.Kept(ctx, did, d, reserved)
+	if err != nil || kept {
 		return false, err
 	}
-	for _, m := range manifests {
-		if !gone[m] {
-			return true, nil
-		}
+	if c.freed[d] == nil {
+		c.freed[d] = map[syntax.DID]bool{}
 	}
-	for _, uri := range layers {
-		if _, m, err := records.DigestOfURI(uri.String()); err != nil || !gone[m] {
-			return true, nil
-		}
-	}
-	return false, nil
+	c.freed[d][did] = true
+	return true, nil
 }
 
-// storage removes objects that nobody has: those just taken from their last user, and those of completions that were
-// killed before their link was written. What a manifest names is kept even so, and everything while the ledger is
-// younger than the grace period: it may have been lost, and the blobs be all there is.
+// storage removes objects that are known to be nobody's: those just taken from their last user, those whose removal failed
+// before, and those of completions that were killed before they had a user. What the ledger does not know at all may be all
+// that is left after the ledger was lost, or be newer than the copy of the ledger that was put back, so it stays.
 func (c *collection) storage(ctx context.Context) error {
-	opened, err := c.ledger.Opened(ctx)
-	if err != nil {
-		return err
-	}
 	before := c.started.Add(-c.cfg.GCGrace)
-	if opened.After(before) {
-		c.log.InfoContext(ctx, "garbage collection keeps all objects while the hold's database is younger than the grace period", "since", opened)
-		return nil
+	if wait, err := c.ledger.Incomplete(ctx, before); err != nil || wait {
+		if wait {
+			c.log.InfoContext(ctx, "garbage collection keeps all objects: the ledger was restored, and users whose PDSes have not been read since may have more of them")
+		}
+		return err
 	}
 	for b, err := range c.driver.Blobs(ctx) {
 		if err != nil {
 			return err
 		}
-		if c.named[b.Digest] || !b.Modified.Before(before) {
+		if !b.Modified.Before(before) {
 			continue
 		}
 		went, err := c.object(ctx, b.Digest)
@@ -320,20 +297,33 @@ func (c *collection) object(ctx context.Context, d digest.Digest) (went bool, er
 	if !ok {
 		return false, nil
 	}
-	owners, err := c.ledger.OwnersOf(ctx, d)
-	kept := err != nil || slices.ContainsFunc(owners, func(did syntax.DID) bool { return !c.freed[d][did] })
-	if kept || c.DryRun {
+	unowned, err := c.unowned(ctx, d)
+	if err != nil || !unowned || c.DryRun {
 		unlock()
-		return !kept, err
+		return unowned, err
 	}
 	return true, c.remove(ctx, d, unlock)
+}
+
+// unowned says whether a blob is known to be nobody's, or with DryRun would be.
+func (c *collection) unowned(ctx context.Context, d digest.Digest) (bool, error) {
+	owners, err := c.ledger.OwnersOf(ctx, d)
+	if err != nil || len(owners) > 0 {
+		return err == nil && !slices.ContainsFunc(owners, func(did syntax.DID) bool { return !c.freed[d][did] }), err
+	}
+	known, err := c.ledger.Unowned(ctx, d)
+	if err == nil && !known {
+		c.Strays++
+	}
+	return known, err
 }
 
 // untoldAfter is how long a registry has to tell of a manifest that it reserved, before the hold looks itself.
 const untoldAfter = time.Hour
 
 // repair writes the layer records of public manifests whose push nobody has told of: the registry was killed after
-// the user's PDS had taken it, or gave up. Only manifests that were reserved here count.
+// the user's PDS had taken it, or gave up. Only manifests that were reserved here count, and those that were missed before
+// and are back.
 func (c *collection) repair(ctx context.Context, did syntax.DID, public *published) error {
 	for d, m := range public.manifests {
 		untold, err := c.ledger.Untold(ctx, did, d, c.started.Add(-untoldAfter))

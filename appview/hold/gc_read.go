@@ -69,6 +69,11 @@ func (p *publishedReader) read(ctx context.Context, did syntax.DID) (*published,
 	if err != nil {
 		return nil, err
 	}
+	if told, err := p.ledger.NewestRev(ctx, did); err != nil {
+		return nil, err
+	} else if rev < told {
+		return nil, errors.New("the PDS has an older state of the repository than a registry told of: it was left, or put back to a copy")
+	}
 	for range readTries {
 		out := &published{rev: rev, manifests: map[digest.Digest]namedBlobs{}, named: map[digest.Digest]bool{}}
 		if err := p.list(ctx, did, out); err != nil {
@@ -82,6 +87,22 @@ func (p *publishedReader) read(ctx context.Context, did syntax.DID) (*published,
 		}
 	}
 	return nil, errors.New("the repository kept changing while it was read")
+}
+
+// absent fails unless the PDS says of each of some manifests that it is not there: a list may have left it out.
+func (p *publishedReader) absent(ctx context.Context, did syntax.DID, manifests []digest.Digest) error {
+	ctx, cancel := context.WithTimeout(ctx, p.time)
+	defer cancel()
+	for _, d := range manifests {
+		_, err := p.pds.GetRecord(ctx, did, records.CollectionManifest, records.ManifestRKey(d))
+		if err == nil {
+			return fmt.Errorf("the PDS leaves the manifest %s out of its list", d)
+		}
+		if !errors.Is(err, atproto.ErrRecordNotFound) {
+			return err
+		}
+	}
+	return nil
 }
 
 // current says whether the user's repository is still the one that was read.
@@ -134,6 +155,9 @@ func (p *publishedReader) add(ctx context.Context, did syntax.DID, r atproto.Rec
 	} else if rec.Config == nil && len(rec.Layers) == 0 && len(rec.Manifests) == 0 && rec.Subject == nil {
 		return errors.New("the record says nothing of what the manifest names")
 	}
+	if rec.ManifestBlob == nil {
+		m = asRecorded(rec)
+	}
 	m.Repository = rec.Repository
 	all := m.all()
 	if out.mentions += 1 + len(rec.Layers) + len(all); out.mentions > maxNamed {
@@ -150,6 +174,19 @@ func (p *publishedReader) add(ctx context.Context, did syntax.DID, r atproto.Rec
 	}
 	out.manifests[d] = m
 	return nil
+}
+
+// asRecorded is what a record says that the manifest names, which is all there is when it comes without the manifest's bytes.
+func asRecorded(rec *records.Manifest) (m namedBlobs) {
+	named := func(b records.BlobReference) namedBlob { return namedBlob{b.Digest, b.Size, b.MediaType} }
+	for _, l := range rec.Layers {
+		m.Layers = append(m.Layers, named(l))
+	}
+	if rec.Config != nil {
+		config := named(*rec.Config)
+		m.Config = &config
+	}
+	return m
 }
 
 // name marks a blob. What is no digest that a hold takes names none.

@@ -148,10 +148,21 @@ func (s *Server) pushed(w http.ResponseWriter, r *http.Request, in notification,
 	return nil
 }
 
-// recordPush writes what a push means for the hold's records. One that a later notification has undone means nothing, nor
-// does one of a manifest of which nothing is here.
+// recordPush writes what a push means for the hold's records, and counts it.
 // The caller holds the user's lock.
 func (s *Server) recordPush(ctx context.Context, in notification, d digest.Digest) (created int, counted bool, err error) {
+	created, current, err := s.recordManifest(ctx, in, d)
+	if err != nil || !current {
+		return 0, false, err
+	}
+	counted, err = s.countPush(ctx, in, d)
+	return created, counted, err
+}
+
+// recordManifest writes the layer records of a public manifest. One that a later notification has undone means nothing, nor
+// does one of which nothing is here: it is not current.
+// The caller holds the user's lock.
+func (s *Server) recordManifest(ctx context.Context, in notification, d digest.Digest) (created int, current bool, err error) {
 	blobs, err := in.blobs()
 	if err != nil {
 		return 0, false, err
@@ -160,19 +171,22 @@ func (s *Server) recordPush(ctx context.Context, in notification, d digest.Diges
 	if err != nil || !known {
 		return 0, false, err
 	}
-	current, err := s.ledger.Pushed(ctx, ledger.Notified{DID: in.UserDID, Manifest: d, Rev: in.rev(), Blobs: blobs, Now: s.now()})
+	current, err = s.ledger.Pushed(ctx, ledger.Notified{DID: in.UserDID, Manifest: d, Rev: in.rev(), Blobs: blobs, Now: s.now()})
 	if err != nil || !current {
 		return 0, false, err
 	}
-	if created, err = s.writeLayers(ctx, in, d); err != nil {
-		return 0, false, err
-	}
-	counted, err = s.countPush(ctx, in, d)
-	return created, counted, err
+	created, err = s.writeLayers(ctx, in, d)
+	return created, err == nil, err
 }
 
 // tell records the push of a public manifest that no registry told of. The caller holds the user's lock.
 func (s *Server) tell(ctx context.Context, did syntax.DID, d digest.Digest, m namedBlobs) error {
+	_, _, err := s.recordPush(ctx, untold(did, d, m), d)
+	return err
+}
+
+// untold is the notification of a public manifest that no registry sent.
+func untold(did syntax.DID, d digest.Digest, m namedBlobs) notification {
 	in := notification{Repository: m.Repository, UserDID: did, Digest: d.String(), Operation: operationPush}
 	in.Manifest.Config = m.Config
 	for _, l := range append(append([]namedBlob{}, m.Layers...), m.Blobs...) {
@@ -185,8 +199,7 @@ func (s *Server) tell(ctx context.Context, did syntax.DID, d digest.Digest, m na
 			in.Manifest.Config = nil
 		}
 	}
-	_, _, err := s.recordPush(ctx, in, d)
-	return err
+	return in
 }
 
 // writeLayers writes the layer records of a manifest. The ledger chooses each record key once, so that a repeat after

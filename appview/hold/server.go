@@ -147,6 +147,9 @@ func (s *Server) open(ctx context.Context, ids Identities) error {
 	if err := s.bootstrap(ctx); err != nil {
 		return err
 	}
+	if err := s.restoreLost(ctx); err != nil {
+		return err
+	}
 	s.announce(ctx)
 	s.repo = s.embeddedPDS()
 	s.handler = s.observed(s.routes())

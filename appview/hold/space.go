@@ -115,7 +115,7 @@ func (s *Server) releaseUntil(ctx context.Context, did syntax.DID, since time.Ti
 	if ok, err := fits(); ok || err != nil { // somebody else has just looked
 		return err
 	}
-	dead, err := s.ledger.DeadManifests(ctx, did, since, since)
+	dead, err := s.ledger.DeadManifests(ctx, did, since, since, since)
 	if err != nil {
 		return err
 	}

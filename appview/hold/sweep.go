@@ -22,7 +22,7 @@ func (s *Server) sweepLoop(ctx context.Context) {
 	}
 }
 
-// readingTime is how long one pass reads the PDSes of users.
+// readingTime is how long each step of one pass reads the PDSes of users.
 const readingTime = 10 * time.Minute
 
 // Sweep removes once what the hold removes by itself every quarter of an hour. What fails keeps nothing else from going.
@@ -30,9 +30,27 @@ func (s *Server) Sweep(ctx context.Context) error {
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
 	err := errors.Join(s.sweep(ctx), s.sweepOversized(ctx), s.sweepStray(ctx))
-	ctx, cancel := context.WithTimeout(ctx, readingTime) // PDSes that hang keep the next pass from nothing; it asks others first
-	defer cancel()
-	return errors.Join(err, s.sweepDeleted(ctx), s.sweepUnnamed(ctx))
+	for _, reading := range []func(context.Context) error{s.sweepRestored, s.sweepDeleted, s.sweepUnnamed} {
+		within, cancel := context.WithTimeout(ctx, readingTime) // PDSes that hang keep nothing else waiting for ever; the next pass asks others first
+		err = errors.Join(err, reading(within))
+		cancel()
+	}
+	return errors.Join(err, s.sweepUnowned(ctx))
+}
+
+// sweepUnowned removes the blobs that nobody has and that are there still: the storage failed to remove them, or the hold was
+// killed before it did, or between the completion of a blob and the note whose it is.
+func (s *Server) sweepUnowned(ctx context.Context) error {
+	unowned, err := s.ledger.UnownedBlobs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range unowned {
+		if err := s.collected(ctx, d); err != nil {
+			return err // a storage that fails one fails them all
+		}
+	}
+	return nil
 }
 
 // sweep removes every upload that was not touched within the TTL, and forgets the completed ones of that age.

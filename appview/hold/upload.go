@@ -226,6 +226,9 @@ func (s *Server) complete(ctx context.Context, u ledger.Upload, d digest.Digest,
 	if err := s.ledger.TouchUpload(ctx, u.ID, s.now()); err != nil {
 		return 0, err
 	}
+	if err := s.ledger.Completing(ctx, d); err != nil {
+		return 0, err
+	}
 	start := s.now()
 	size, err := s.driver.Complete(ctx, u.ID, d, parts)
 	if err != nil {

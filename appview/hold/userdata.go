@@ -26,47 +26,39 @@ type userData struct {
 	crew   []pds.Record // usually one
 	layers []pds.Record
 	stats  []pds.Record
-	blobs  []ledger.Blob
+	blobs  []ledger.Link
 }
 
-// dataOf collects what the hold has of a DID. Layer records are found by the ledger, which knows every one that this
-// hold wrote or imported; statistics by looking at all of them, for one caller at a time.
-func (s *Server) dataOf(ctx context.Context, did syntax.DID) (userData, error) {
-	var all userData
-	for rec, err := range s.engine.Records(ctx, s.self.did, crewCollection) {
-		if err != nil {
-			return all, fmt.Errorf("read crew records: %w", err)
-		}
-		if m, err := readMember(rec.Value); err == nil && canonical(m.Member) == did {
-			all.crew = append(all.crew, rec)
-		}
-	}
-	known, err := s.ledger.OfUser(ctx, did)
-	if err != nil {
-		return all, err
-	}
-	all.blobs = known.Blobs
-	for _, key := range known.Layers {
-		rec, err := s.engine.GetRecord(ctx, s.self.did, layerCollection, key)
-		if errors.Is(err, pds.ErrRecordNotFound) {
-			continue
-		}
-		if err != nil {
-			return all, fmt.Errorf("read layer records: %w", err)
-		}
-		all.layers = append(all.layers, rec)
-	}
+// dataOf collects what the hold has of a DID. It looks at all records, for one caller at a time: those that were written past
+// the hold, or by an early one, are in no index.
+func (s *Server) dataOf(ctx context.Context, did syntax.DID) (all userData, err error) {
 	s.scanMu.Lock()
 	defer s.scanMu.Unlock()
-	for rec, err := range s.engine.Records(ctx, s.self.did, statsCollection) {
-		if err != nil {
-			return all, fmt.Errorf("read statistics: %w", err)
-		}
-		if owner, _ := rec.Value["ownerDid"].(string); canonical(syntax.DID(owner)) == did {
-			all.stats = append(all.stats, rec)
+	for _, kind := range []struct {
+		collection syntax.NSID
+		owner      func(value map[string]any) syntax.DID
+		found      *[]pds.Record
+	}{
+		{crewCollection, func(value map[string]any) syntax.DID { m, _ := readMember(value); return m.Member }, &all.crew},
+		{layerCollection, func(value map[string]any) syntax.DID { return didIn(value, "userDid") }, &all.layers},
+		{statsCollection, func(value map[string]any) syntax.DID { return didIn(value, "ownerDid") }, &all.stats},
+	} {
+		for rec, err := range s.engine.Records(ctx, s.self.did, kind.collection) {
+			if err != nil {
+				return all, fmt.Errorf("read %s records: %w", kind.collection, err)
+			}
+			if canonical(kind.owner(rec.Value)) == did {
+				*kind.found = append(*kind.found, rec)
+			}
 		}
 	}
-	return all, nil
+	all.blobs, err = s.ledger.LinksOf(ctx, did)
+	return all, err
+}
+
+func didIn(value map[string]any, field string) syntax.DID {
+	did, _ := value[field].(string)
+	return syntax.DID(did)
 }
 
 // exportUserData answers io.atcr.hold.exportUserData: the caller's own data. blobs is an extension of the lexicon: what

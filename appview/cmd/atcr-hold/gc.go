@@ -19,8 +19,8 @@ func gcCommand() *cobra.Command {
 		Use:   "gc",
 		Short: "Remove blobs and layer records that no manifest of their users names any more, once",
 		Long: `Removes blobs that no manifest of their users names and that were not used within HOLD_GC_GRACE, layer records of
-manifests that are gone, and objects of the storage that nobody has. Manifests are read from the users' PDSes: a user
-whose PDS cannot be reached keeps everything.
+manifests that are gone, and objects of the storage that nobody has any more. Manifests are read from the users' PDSes: a
+user whose PDS cannot be reached keeps everything. What the hold's database knows nothing of is counted, and stays.
 
 With a hold running on the same HOLD_DATABASE_DIR, that one does it; without, this command opens the storage itself.
 HOLD_GC_ENABLED=true does the same every HOLD_GC_INTERVAL.`,
@@ -65,5 +65,6 @@ func printGarbage(w io.Writer, g hold.Garbage) {
 	fmt.Fprintf(t, "manifests that are gone\t%d, %s %d layer records\n", g.Gone, verb, g.LayerRecords)
 	fmt.Fprintf(t, "blobs of users\t%s %d\n", verb, g.Links)
 	fmt.Fprintf(t, "objects in the storage\t%s %d, %s\n", verb, g.Blobs, humanize.IBytes(uint64(max(g.Bytes, 0))))
+	fmt.Fprintf(t, "unknown objects\tkept %d: the database may have been lost, or be an older copy\n", g.Strays)
 	_ = t.Flush()
 }

@@ -45,14 +45,6 @@ type BlobInUse struct{ Manifest digest.Digest }
 
 func (e *BlobInUse) Error() string { return "the manifest " + string(e.Manifest) + " names it" }
 
-// HasLinks says whether anybody has the blob. It asks the writing connection: its answer decides about deletion.
-func (l *Ledger) HasLinks(ctx context.Context, d digest.Digest) (yes bool, err error) {
-	if err := one(ctx, l.write, `SELECT EXISTS (SELECT 1 FROM links WHERE digest = ?)`, string(d))(&yes); err != nil {
-		return false, fmt.Errorf("look up blob: %w", err)
-	}
-	return yes, nil
-}
-
 // Upload is an upload in progress, or a completed one when Digest is set.
 type Upload struct {
 	ID     string // empty for a blob that came whole

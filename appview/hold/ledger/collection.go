@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -46,36 +45,54 @@ func (l *Ledger) ManifestsOf(ctx context.Context, did syntax.DID, before time.Ti
 		`SELECT digest FROM manifests WHERE did = ? AND notified_at > 0 AND notified_at < ? ORDER BY digest`, string(did), millis(before))
 }
 
-// KeepersOf are the manifests that keep a blob of a DID: those notified, those reserved since the time, and those with
-// layer records, each by its URI.
-func (l *Ledger) KeepersOf(ctx context.Context, did syntax.DID, d digest.Digest, reserved time.Time) (manifests []digest.Digest, layers []syntax.ATURI, err error) {
-	manifests, err = collect(ctx, l.read, "list keepers", func(rows *sql.Rows, d *digest.Digest) error { return rows.Scan(d) },
-		`SELECT m.digest FROM manifest_blobs b JOIN manifests m ON m.did = b.did AND m.digest = b.manifest
-			WHERE b.did = ? AND b.digest = ? AND (m.notified_at > 0 OR m.reserved_at > ?)`, string(did), string(d), millis(reserved))
-	if err != nil {
-		return nil, nil, err
+// Kept says whether a manifest keeps a blob of a DID: one notified, one reserved since the time, or one with layer records.
+func (l *Ledger) Kept(ctx context.Context, did syntax.DID, d digest.Digest, reserved time.Time) (yes bool, err error) {
+	row := l.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM links WHERE did = ?1 AND digest = ?2 AND (`+keptByManifest+` OR `+keptByLayer+`))`,
+		string(did), string(d), millis(reserved))
+	if err := row.Scan(&yes); err != nil {
+		return false, fmt.Errorf("look up blob: %w", err)
 	}
-	layers, err = collect(ctx, l.read, "list keepers", func(rows *sql.Rows, u *syntax.ATURI) error { return rows.Scan(u) },
-		`SELECT manifest FROM layers WHERE did = ? AND digest = ?`, string(did), string(d))
-	return manifests, layers, err
+	return yes, nil
 }
 
-// Gone notes that a manifest was not at its user's PDS at the time, unless a push of it was notified since.
-func (l *Ledger) Gone(ctx context.Context, did syntax.DID, manifest digest.Digest, at, now time.Time) (yes bool, err error) {
-	res, err := l.write.ExecContext(ctx, `INSERT INTO manifests (did, digest, deleted_at) VALUES (?1, ?2, ?4)
-		ON CONFLICT DO UPDATE SET deleted_at = excluded.deleted_at, notified_at = 0 WHERE notified_at < ?3`,
-		string(did), string(manifest), millis(at), millis(now))
-	if err != nil {
-		return false, fmt.Errorf("note missing manifest: %w", err)
-	}
-	n, err := res.RowsAffected()
-	return n > 0, err
+// Gone notes that a manifest was missed at its user's PDS at the time, unless a push of it was notified since. Its blobs count
+// as used until now: one that comes back soon finds them.
+func (l *Ledger) Gone(ctx context.Context, did syntax.DID, manifest digest.Digest, uri syntax.ATURI, at, now time.Time) (yes bool, err error) {
+	err = l.inTx(ctx, "note missing manifest", func(tx *sql.Tx) error {
+		res, err := tx.ExecContext(ctx, `INSERT INTO manifests (did, digest, deleted_at, missed) VALUES (?1, ?2, ?4, 1)
+			ON CONFLICT DO UPDATE SET deleted_at = excluded.deleted_at, missed = 1, notified_at = 0 WHERE notified_at < ?3`,
+			string(did), string(manifest), millis(at), millis(now))
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+		yes = true
+		if _, err := tx.ExecContext(ctx, `INSERT INTO manifest_blobs (did, manifest, digest, layer) SELECT did, ?1, digest, 1 FROM layers WHERE manifest = ?2
+			ON CONFLICT DO NOTHING`, string(manifest), string(uri)); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE links SET used_at = ?3 WHERE did = ?1 AND used_at < ?3
+			AND digest IN (SELECT digest FROM manifest_blobs WHERE did = ?1 AND manifest = ?2)`, string(did), string(manifest), millis(now))
+		return err
+	})
+	return yes, err
 }
 
-// Untold says whether a manifest was reserved before the time, and no push or deletion of it was notified since.
+// NewestRev is the newest commit of a DID's repository that a notification named; empty when none did.
+func (l *Ledger) NewestRev(ctx context.Context, did syntax.DID) (rev string, err error) {
+	if err := l.read.QueryRowContext(ctx, `SELECT coalesce(max(rev), '') FROM manifests WHERE did = ?`, string(did)).Scan(&rev); err != nil {
+		return "", fmt.Errorf("look up commits: %w", err)
+	}
+	return rev, nil
+}
+
+// Untold says whether a manifest was reserved before the time, and no push or deletion of it was notified since, or was
+// missed by a collection.
 func (l *Ledger) Untold(ctx context.Context, did syntax.DID, manifest digest.Digest, before time.Time) (yes bool, err error) {
 	row := l.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM manifests WHERE did = ? AND digest = ? AND notified_at = 0
-		AND reserved_at > deleted_at AND reserved_at < ?)`, string(did), string(manifest), millis(before))
+		AND (missed = 1 OR reserved_at > deleted_at AND reserved_at < ?))`, string(did), string(manifest), millis(before))
 	if err := row.Scan(&yes); err != nil {
 		return false, fmt.Errorf("look up manifest: %w", err)
 	}
@@ -96,19 +113,6 @@ func (l *Ledger) KeepManifest(ctx context.Context, d digest.Digest, blobs []byte
 		return fmt.Errorf("keep manifest: %w", err)
 	}
 	return nil
-}
-
-// Opened is when the file was made.
-func (l *Ledger) Opened(ctx context.Context) (time.Time, error) {
-	var at sql.NullTime
-	err := l.read.QueryRowContext(ctx, `SELECT tstamp FROM goose_db_version ORDER BY id LIMIT 1`).Scan(&at)
-	if err == nil && !at.Valid {
-		err = errors.New("no migration has a time")
-	}
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read age of the ledger: %w", err)
-	}
-	return at.Time, nil
 }
 
 // InProgress says whether there is such an upload that is not completed, whosever it is.

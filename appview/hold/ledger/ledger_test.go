@@ -47,9 +47,9 @@ func TestABlobIsLinkedToTheDIDThatCompletedItsUpload(t *testing.T) {
 	require.Equal(t, Upload{ID: "u1", DID: alice, Digest: d, Size: 1}, u)
 
 	require.NoError(t, l.Unlink(ctx, alice, d, time.Now()))
-	linked, err := l.HasLinks(ctx, d)
+	unowned, err := l.Unowned(ctx, d)
 	require.NoError(t, err)
-	require.False(t, linked)
+	require.True(t, unowned)
 	info, err := os.Stat(path)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())

@@ -162,7 +162,7 @@ func (l *Ledger) Pushed(ctx context.Context, n Notified) (current bool, err erro
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO manifests (did, digest, rev, notified_at) VALUES (?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET rev = max(rev, excluded.rev), notified_at = excluded.notified_at, reserved_at = 0, deleted_at = 0`,
+			ON CONFLICT DO UPDATE SET rev = max(rev, excluded.rev), notified_at = excluded.notified_at, reserved_at = 0, deleted_at = 0, missed = 0`,
 			string(n.DID), string(n.Manifest), n.Rev, millis(n.Now)); err != nil {
 			return err
 		}
@@ -194,7 +194,7 @@ func (l *Ledger) Deleted(ctx context.Context, n Notified) (current bool, err err
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO manifests (did, digest, rev, deleted_at) VALUES (?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET rev = max(rev, excluded.rev), deleted_at = excluded.deleted_at, notified_at = 0`,
+			ON CONFLICT DO UPDATE SET rev = max(rev, excluded.rev), deleted_at = excluded.deleted_at, notified_at = 0, missed = 0`,
 			string(n.DID), string(n.Manifest), n.Rev, millis(n.Now)); err != nil {
 			return err
 		}
@@ -264,14 +264,15 @@ type Dead struct {
 	Manifest digest.Digest
 }
 
-// DeadManifests are at most 1000 manifests, of one DID unless that is empty, that were deleted before the time, or
-// reserved before reserved and never pushed, and that still have blobs listed; another choice each time, so that those
-// that have to stay hold up no others.
-func (l *Ledger) DeadManifests(ctx context.Context, of syntax.DID, deleted, reserved time.Time) ([]Dead, error) {
+// DeadManifests are at most 1000 manifests, of one DID unless that is empty, that were deleted before the time, or missed before
+// missed, or reserved before reserved and never pushed, and that still have blobs listed; another choice each time, so that
+// those that have to stay hold up no others.
+func (l *Ledger) DeadManifests(ctx context.Context, of syntax.DID, deleted, missed, reserved time.Time) ([]Dead, error) {
 	return collect(ctx, l.read, "list deleted manifests", func(rows *sql.Rows, d *Dead) error { return rows.Scan(&d.DID, &d.Manifest) },
 		`SELECT did, digest FROM manifests m WHERE notified_at = 0 AND reserved_at < ?2 AND (?3 = '' OR did = ?3)
-			AND (deleted_at > 0 AND deleted_at < ?1 OR deleted_at = 0 AND reserved_at > 0) AND EXISTS (SELECT 1 FROM manifest_blobs b WHERE b.did = m.did AND b.manifest = m.digest)
-			ORDER BY random() LIMIT 1000`, millis(deleted), millis(reserved), string(of))
+			AND (deleted_at > 0 AND deleted_at < CASE missed WHEN 1 THEN ?4 ELSE ?1 END OR deleted_at = 0 AND reserved_at > 0)
+			AND EXISTS (SELECT 1 FROM manifest_blobs b WHERE b.did = m.did AND b.manifest = m.digest)
+			ORDER BY random() LIMIT 1000`, millis(deleted), millis(reserved), string(of), millis(missed))
 }
 
 // BlobsOf are the blobs that a manifest of the DID names, as far as the hold was told.
