@@ -107,7 +107,8 @@ func TestTheLayersOfAManifestCanBeAskedFor(t *testing.T) {
 func TestCrewRecordsOfTheFirstShapeCount(t *testing.T) {
 	w := newWorld(t, tiered)
 	a := w.call(alice, "com.atproto.repo.createRecord", object{"repo": w.hold.DID(), "collection": "io.atcr.hold.crew", "record": object{
-		"$type": "io.atcr.hold.crew", "did": w.did(bob), "role": "write", "permissions": []string{"blob:write"}, "addedAt": "2025-08-01T00:00:00Z"}})
+		"$type": "io.atcr.hold.crew", "did": w.did(bob), "role": "write", "permissions": []string{"blob:write"}, "addedAt": "2025-08-01T00:00:00Z",
+		"ofALaterRelease": object{"kept": true}}})
 	require.Equal(t, http.StatusOK, a.status, "%s", a.body)
 	require.Equal(t, http.StatusOK, w.call(bob, "io.atcr.hold.initiateUpload", object{"digest": "x"}).status)
 	require.Equal(t, http.StatusOK, w.call(alice, "io.atcr.hold.updateCrewTier", object{"userDid": w.did(bob), "tierRank": 1}).status)
@@ -118,6 +119,7 @@ func TestCrewRecordsOfTheFirstShapeCount(t *testing.T) {
 		}
 	}
 	require.Equal(t, "write", old["role"], "what the record said stays")
+	require.Equal(t, object{"kept": true}, old["ofALaterRelease"], "and what this release does not know")
 	require.NotEmpty(t, old["tier"])
 	require.Equal(t, http.StatusOK, w.call(bob, "io.atcr.hold.requestCrew", object{}).status, "a member already")
 }

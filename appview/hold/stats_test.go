@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +74,21 @@ func TestPullsOfPushedRepositoriesAreSummedUp(t *testing.T) {
 	before = w.rev()
 	require.NoError(t, w.hold.WritePulls(t.Context()))
 	require.Equal(t, before, w.rev(), "there was nothing to write")
+
+	for _, r := range w.records("io.atcr.hold.stats") {
+		r.Value["ofALaterRelease"] = object{"kept": true}
+		a := w.call(alice, "com.atproto.repo.putRecord", object{"repo": w.hold.DID(), "collection": "io.atcr.hold.stats", "rkey": path.Base(r.URI), "record": r.Value})
+		require.Equal(t, http.StatusOK, a.status, "%s", a.body)
+	}
+	w.told(mallory, "app", 1)
+	require.NoError(t, w.hold.WritePulls(t.Context()))
+	m["tag"] = "v2"
+	w.notify(alice, m)
+	require.EqualValues(t, 3, w.statsOf("app")["pullCount"])
+	require.EqualValues(t, 2, w.statsOf("other")["pushCount"])
+	for _, repository := range []string{"app", "other"} {
+		require.Equal(t, object{"kept": true}, w.statsOf(repository)["ofALaterRelease"], "what this release does not know stays")
+	}
 }
 
 func TestAnAccountsPullsOfARepositoryCountOnceAnHour(t *testing.T) {
