@@ -80,9 +80,7 @@ func read(environ []string) (environment, map[string]string, error) {
 // warnings are about variables that are set and do nothing.
 func warnings(set map[string]string) []string {
 	var out []string
-	known := map[string]bool{}
 	for _, v := range names.AppView {
-		known[v.Name] = true
 		if set[v.Name] == "" || v.Activity != names.Later {
 			continue
 		}
@@ -91,13 +89,7 @@ func warnings(set map[string]string) []string {
 		}
 		out = append(out, v.Name+" is set but not active yet in this release")
 	}
-	for name := range set {
-		// Kubernetes sets ATCR_SERVICE_HOST, ATCR_PORT and more for a Service called atcr.
-		injected := strings.Contains(name, "_SERVICE_") || strings.Contains(name, "_PORT")
-		if strings.HasPrefix(name, "ATCR_") && !known[name] && !injected {
-			out = append(out, name+" is not a variable of this server and is ignored; see --help for the list")
-		}
-	}
+	out = append(out, names.Unknown(set, names.AppView, "ATCR_")...)
 	slices.Sort(out)
 	return out
 }

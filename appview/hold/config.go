@@ -92,6 +92,15 @@ func LoadFrom(vars map[string]string) (Config, error) {
 	return c, c.Validate()
 }
 
+// Warnings are for the log at start: variables that are set and do nothing, and what is not for production.
+func (c Config) Warnings(vars map[string]string) []string {
+	out := names.Unknown(vars, names.HoldVariables, "HOLD_", "STORAGE_", "S3_")
+	if c.TestMode {
+		out = append(out, names.TestMode+"=true: plain HTTP to loopback and single-label hosts is allowed; never in production")
+	}
+	return out
+}
+
 // unreadable names the variables that could not be read, and what they want, where the library names fields of Go.
 func unreadable(err error) error {
 	var all env.AggregateError

@@ -58,6 +58,9 @@ func check(ctx context.Context, out io.Writer, environ []string) error {
 		return fmt.Errorf("the configuration is not valid:\n%w", err)
 	}
 	fmt.Fprintln(out)
+	for _, w := range cfg.Warnings(vars) {
+		fmt.Fprintln(out, "warning:", w)
+	}
 	if err := hold.Check(ctx, cfg); err != nil {
 		return fmt.Errorf("the hold would not start:\n%w", err)
 	}

@@ -125,6 +125,39 @@ func listed(t *testing.T, dir string) []string {
 	return all
 }
 
+func TestVariablesThatAHoldDoesNotKnowAreWarnedOf(t *testing.T) {
+	dir := t.TempDir()
+	set := map[string]string{names.HoldPublicURL: "http://127.0.0.1:1", names.HoldOwner: "did:plc:ewvi7nxzyoun6zhxrhs64oiz",
+		names.HoldDatabaseDir: filepath.Join(dir, "db"), names.StorageDriver: "filesystem", names.StorageRootDir: filepath.Join(dir, "blobs"),
+		"HOLD_SERVICE_HOST": "10.0.0.1", "HOLD_PORT_80_TCP": "tcp://10.0.0.1:80", "S3_HEADERS": ""}
+	var environ []string
+	for name, value := range set {
+		environ = append(environ, name+"="+value)
+	}
+	var out bytes.Buffer
+	require.NoError(t, check(t.Context(), &out, environ))
+	require.NotContains(t, out.String(), "warning:", "Kubernetes sets such variables by itself, and one that is empty says nothing")
+
+	odd := []string{"HOLD_PUBLC=true", "HOLD_ADMIN_ENABLED=true", "S3_ENDPONT=http://127.0.0.1:9000", "TEST_MODE=true"}
+	require.NoError(t, check(t.Context(), &out, append(environ, odd...)))
+	for _, line := range []string{"HOLD_PUBLC is not a variable", "HOLD_ADMIN_ENABLED is not a variable", "S3_ENDPONT is not a variable", "TEST_MODE=true: plain HTTP"} {
+		require.Contains(t, out.String(), "warning: "+line)
+	}
+
+	// The hold itself says it before anything else: this one has no key that it could read.
+	for _, kv := range append(environ, append(odd, names.HoldKeyPath+"="+dir)...) {
+		name, value, _ := strings.Cut(kv, "=")
+		t.Setenv(name, value)
+	}
+	cmd := command()
+	var log bytes.Buffer
+	cmd.SetErr(&log)
+	cmd.SetArgs([]string{"serve"})
+	require.Error(t, cmd.ExecuteContext(t.Context()))
+	require.Contains(t, log.String(), "HOLD_PUBLC is not a variable of this server")
+	require.Contains(t, log.String(), "TEST_MODE=true: plain HTTP")
+}
+
 func TestTheHoldDescribesItself(t *testing.T) {
 	for _, args := range [][]string{{"--version"}, {"--help"}, {"config", "list"}} {
 		cmd := command()

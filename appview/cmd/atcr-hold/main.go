@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/caarlos0/env/v11"
 	"github.com/spf13/cobra"
 
 	"atcr.io/operator/appview/config/heap"
@@ -61,6 +62,9 @@ func run(cmd *cobra.Command, _ []string) error {
 	heap.Tune()
 	log := logger(cmd.ErrOrStderr(), cfg)
 	slog.SetDefault(log)
+	for _, w := range cfg.Warnings(env.ToMap(os.Environ())) {
+		log.Warn(w)
+	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once

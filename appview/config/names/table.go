@@ -1,5 +1,10 @@
 package names
 
+import (
+	"slices"
+	"strings"
+)
+
 // Activity says whether a variable does something in this release.
 type Activity string
 
@@ -114,3 +119,18 @@ var HoldVariables = []Variable{
 
 // Secrets are the variables whose values are never printed.
 var Secrets = []string{DatabaseURL, AWSAccessKeyID, AWSSecretAccessKey, AWSSessionToken}
+
+// Unknown are warnings of set variables that begin as the known ones do and are none of them.
+func Unknown(set map[string]string, known []Variable, prefixes ...string) []string {
+	var out []string
+	for name, value := range set {
+		// Kubernetes sets ATCR_SERVICE_HOST, ATCR_PORT and more for a Service called atcr.
+		injected := strings.Contains(name, "_SERVICE_") || strings.Contains(name, "_PORT")
+		ours := slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+		if value != "" && ours && !injected && !slices.ContainsFunc(known, func(v Variable) bool { return v.Name == name }) {
+			out = append(out, name+" is not a variable of this server and is ignored; see --help for the list")
+		}
+	}
+	slices.Sort(out)
+	return out
+}
