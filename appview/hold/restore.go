@@ -82,13 +82,19 @@ func (s *Server) sweepRestored(ctx context.Context) error {
 		return err
 	}
 	var errs []error
+	var unreadable []syntax.DID
 	for _, did := range restored {
 		public, err := s.reader.read(ctx, did)
 		if err != nil {
-			s.log.WarnContext(ctx, "images of a user cannot be pulled since the database was restored: the user's manifests cannot be read", "did", did, "error", err)
+			s.log.InfoContext(ctx, "a user's manifests cannot be read since the database was restored", "did", did, "error", err)
+			unreadable = append(unreadable, did)
 			continue
 		}
 		errs = append(errs, s.relinkUser(ctx, did, public))
+	}
+	if len(unreadable) > 0 && ctx.Err() == nil {
+		s.log.WarnContext(ctx, "images of users cannot be pulled since the database was restored: their manifests cannot be read",
+			"users", len(unreadable), "one", unreadable[0])
 	}
 	return errors.Join(errs...)
 }

@@ -104,7 +104,7 @@ var HoldVariables = []Variable{
 	{HoldGCEnabled, "false", Active, false, "Remove blobs and layer records that no manifest of their users names any more."},
 	{HoldGCDryRun, "false", Active, false, "Only log what the garbage collection would remove."},
 	{HoldGCInterval, "24h", Active, false, "Time between two garbage collections."},
-	{HoldGCGrace, "240h", Active, false, "Blobs used within this time are kept; at least 192h, for which registries repeat notifications."},
+	{HoldGCGrace, "240h", Active, false, "Blobs used within this time are kept, and those of a manifest that was missed within it; at least 192h, for which registries repeat notifications."},
 	{TestMode, "false", Active, true, "Plain HTTP to loopback and single-label hosts for identity. Never in production."},
 	{StorageDriver, "s3", Active, false, "s3 or filesystem."},
 	{StorageRootDir, "", Active, false, "Root of the filesystem driver; required by it."},
