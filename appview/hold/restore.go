@@ -30,12 +30,15 @@ func (s *Server) restoreLost(ctx context.Context) error {
 func (s *Server) restoreLayers(ctx context.Context, found iter.Seq2[pds.Record, error]) (n int, err error) {
 	err = s.ledger.RestoreLayers(ctx, func(yield func(ledger.Layer, error) bool) {
 		for r, err := range found {
-			l, ok := layerOf(r)
-			if err == nil && !ok {
-				s.log.WarnContext(ctx, "a layer record that names no blob of a user stays as it is", "uri", r.URI)
-				continue
+			var l ledger.Layer
+			if err == nil {
+				var ok bool
+				if l, ok = layerOf(r); !ok {
+					s.log.WarnContext(ctx, "a layer record that names no blob of a user stays as it is", "uri", r.URI)
+					continue
+				}
+				n++
 			}
-			n++
 			if !yield(l, err) {
 				return
 			}
