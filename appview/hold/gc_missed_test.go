@@ -158,3 +158,20 @@ func TestTheBlobOfACompletionThatWasKilledIsSwept(t *testing.T) {
 	require.NoError(t, w.hold.Sweep(t.Context()))
 	require.True(t, w.has(alice, "blob"))
 }
+
+// forgetful is a storage that completes a blob and loses the answer.
+type forgetful struct{ storage.Driver }
+
+func (f forgetful) Complete(ctx context.Context, id string, d digest.Digest, parts []storage.Part) (int64, error) {
+	_, err := f.Driver.Complete(ctx, id, d, parts)
+	return 0, errors.Join(err, errors.New("no answer"))
+}
+
+func TestABlobThatNobodyGotLeavesNoBytes(t *testing.T) {
+	w := newWorld(t, open)
+	w.hold.WrapDriver(func(d storage.Driver) storage.Driver { return forgetful{d} })
+	id := w.begin(alice)
+	a := w.complete(alice, id, digest.FromString("blob"), w.part(alice, id, 1, []byte("blob")))
+	require.Equal(t, "CompletionFailed", a.errorName())
+	require.False(t, w.stored("blob"))
+}

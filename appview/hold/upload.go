@@ -226,9 +226,6 @@ func (s *Server) complete(ctx context.Context, u ledger.Upload, d digest.Digest,
 	if err := s.ledger.TouchUpload(ctx, u.ID, s.now()); err != nil {
 		return 0, err
 	}
-	if err := s.ledger.Completing(ctx, d); err != nil {
-		return 0, err
-	}
 	start := s.now()
 	size, err := s.driver.Complete(ctx, u.ID, d, parts)
 	if err != nil {
@@ -258,6 +255,10 @@ func (s *Server) placing(ctx context.Context, d digest.Digest) (end func(), err 
 		collect()
 		return nil, xrpc.Errorf(http.StatusServiceUnavailable, "CompletionFailed",
 			"The storage is about to remove an earlier copy of the blob and does not come to an end; try again in a minute.")
+	}
+	if err := s.ledger.Completing(ctx, d); err != nil {
+		unlock()
+		return nil, err
 	}
 	return func() { unlock(); collect() }, nil
 }
