@@ -23,8 +23,9 @@ func TestAHoldThatDoesNotAnswerYetIsAttachedAllTheSame(t *testing.T) {
 	e.Create(appView(), link("hold", hold, func(s *v1alpha1.HoldLinkSpec) {
 		s.HealthCheck.Interval, s.HealthCheck.Timeout = "1m", "30s"
 	}))
-	l := e.HoldLink("hold", "Resolved=True", "Healthy=Unknown/Unknown", "Ready=True")
+	l := e.HoldLink("hold", "Resolved=True", "Healthy=Unknown/Unknown")
 	require.Equal(t, hold.DID, l.Status.DID)
-	require.Nil(t, l.Status.Health.LastProbeTime, "the hold has answered")
+	require.Nil(t, l.Status.Health.LastProbeTime, "status has waited until the first check ended")
+	e.HoldLink("hold", "Healthy=Unknown/Unknown", "Ready=True")
 	e.AppView("registry", "Ready=True", "HoldsHealthy=Unknown/Unknown")
 }
