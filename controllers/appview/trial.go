@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	// trialMost is how long a trial may wait for a node or a slow registry; then the server is replaced without. An image
-	// that failed is tried again as often.
+	// trialMost is how long a trial may wait for a node or a slow registry; then the server is replaced without, unless the
+	// image has failed before. One that failed is tried again as often.
 	trialMost = 5 * time.Minute
 	// trialAgain is how long after a pod that its node turned away, or that could not be made, another is made.
 	trialAgain = time.Minute
@@ -65,7 +65,7 @@ func (r *Reconciler) tryImage(ctx context.Context, sc *scope, live *appsv1.Deplo
 		return held, err
 	}
 	sc.hold(live, available{reason: v1alpha1.ReasonRollingOut, message: fmt.Sprintf("a pod tries image %s before the server is replaced", wanted)})
-	return r.makeTrial(ctx, sc)
+	return r.makeTrial(ctx, sc, live)
 }
 
 // works says whether the server of a Deployment runs, or has run as the Deployment is now: one that is evicted comes back.
@@ -124,8 +124,7 @@ func (r *Reconciler) judge(ctx context.Context, sc *scope, pod *corev1.Pod, live
 		sc.again(trialMost) // the watch of pods mostly comes first
 		return true, nil
 	case age >= trialMost && pod.DeletionTimestamp.IsZero():
-		r.untried(ctx, sc, fmt.Sprintf("pod %s has found no node, or has not ended, in %s", pod.Name, trialMost))
-		return false, nil
+		return r.untried(ctx, sc, live, fmt.Sprintf("pod %s has found no node, or has not ended, in %s", pod.Name, trialMost)), nil
 	}
 	sc.hold(live, available{reason: v1alpha1.ReasonRollingOut, message: fmt.Sprintf("pod %s tries image %s before the server is replaced", pod.Name, wanted)})
 	sc.again(max(trialMost-age, trialAgain))
@@ -185,8 +184,8 @@ func (sc *scope) heldBack(a available) available {
 }
 
 // makeTrial makes the pod that tries the image, and says whether the Deployment is to stay as it is. A cluster may refuse a
-// second pod, by a quota or a policy, which must keep no image from being rolled out.
-func (r *Reconciler) makeTrial(ctx context.Context, sc *scope) (bool, error) {
+// second pod, by a quota or a policy, which must keep no image from being rolled out but one that has failed.
+func (r *Reconciler) makeTrial(ctx context.Context, sc *scope, live *appsv1.Deployment) (bool, error) {
 	node, err := r.nodeOf(ctx, sc)
 	if err != nil {
 		return false, err
@@ -194,8 +193,7 @@ func (r *Reconciler) makeTrial(ctx context.Context, sc *scope) (bool, error) {
 	pod := render.Trial(sc.appView, sc.settings, node)
 	switch err := r.client.Create(ctx, pod, apply.FieldOwner); {
 	case refused(err):
-		r.untried(ctx, sc, fmt.Sprintf("the cluster refuses pod %s: %v", pod.Name, err))
-		return false, nil
+		return r.untried(ctx, sc, live, fmt.Sprintf("the cluster refuses pod %s: %v", pod.Name, err)), nil
 	case err == nil, apierrors.IsAlreadyExists(err): // the cache has not seen it
 		sc.again(trialMost)
 	default: // whatever keeps this pod from being made may keep the server's from it
@@ -220,10 +218,18 @@ func refused(err error) bool {
 	}
 }
 
-// untried tells once that an image is rolled out without a trial: none is needed any more once it is.
-func (r *Reconciler) untried(ctx context.Context, sc *scope, why string) {
+// untried says whether the Deployment is to stay as it is because an image that cannot be tried now has failed before. Any
+// other is rolled out without a trial, which is told once: none is needed any more once it is.
+func (r *Reconciler) untried(ctx context.Context, sc *scope, live *appsv1.Deployment, why string) bool {
+	if sc.status.FailedImage != nil { // of this image: tryImage forgets others
+		sc.hold(live, available{reason: v1alpha1.ReasonRollingOut})
+		sc.held.message += ". It is not tried once more: " + why
+		sc.again(trialMost)
+		return true
+	}
 	log.FromContext(ctx).Info("an image is rolled out untried", "image", sc.settings.Image, "why", why)
 	r.warn(sc.appView, "ImageNotTried", "image %s is rolled out untried: %s", sc.settings.Image, why)
+	return false
 }
 
 // nodeOf is the node that the server runs on, where its volume is; empty: none.

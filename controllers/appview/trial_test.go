@@ -163,6 +163,7 @@ func TestAnImageOlderThanTheDatabaseTakesNoServersPlace(t *testing.T) {
 	}
 	require.Equal(t, "--database-has=8", trials(e)[0].Spec.Containers[0].Args[1])
 	require.Equal(t, before, deployment(e).Generation, "the server that knows its database stays")
+	require.Equal(t, corev1.EventTypeWarning, e.Event("registry", "SchemaTooNew").Type)
 	require.Equal(t, 1, e.Told("registry", "SchemaTooNew"))
 
 	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Image = "" })
@@ -269,14 +270,67 @@ func TestAPodThatItsNodeTurnedAwayIsMadeAgainAfterAMinute(t *testing.T) {
 	look := func(age time.Duration, value string) {
 		t.Helper()
 		clock.Store(new(pod.CreationTimestamp.Add(age)))
-		controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Annotations = map[string]string{v1alpha1.AnnotationReconcile: value} })
-		e.Until("it is looked at", func() bool { return e.AppView("registry").Status.LastHandledReconcileAt == value })
+		lookedAt(e, av, value)
 	}
 	look(59*time.Second, "early")
 	require.Equal(t, pod.UID, trials(e)[0].UID, "a node that has no room mostly has none a moment later")
 	look(time.Minute, "late")
 	e.Until("another is made", func() bool { all := trials(e); return len(all) == 1 && all[0].UID != pod.UID })
 	require.Equal(t, controltest.Image, imageOf(e))
+}
+
+// lookedAt has the operator look at the AppView; value is another each time.
+func lookedAt(e *controltest.Env, av *v1alpha1.AppView, value string) {
+	e.Helper()
+	controltest.Annotate(e, av, v1alpha1.AnnotationReconcile, value)
+	e.Until("it is looked at", func() bool { return e.AppView("registry").Status.LastHandledReconcileAt == value })
+}
+
+// That nobody can ask it a second time makes it no better.
+func TestAnImageThatFailedReplacesNoServerThoughItCannotBeTriedAgain(t *testing.T) {
+	t.Parallel()
+	for says, refuses := range map[string]bool{"has found no node": false, "refuses pod": true} {
+		t.Run(says, func(t *testing.T) {
+			t.Parallel()
+			var clock atomic.Pointer[time.Time] // it stands still but for what the test does
+			clock.Store(new(time.Now()))
+			denied := &controltest.Fault{Method: http.MethodPost, Path: "/pods", Status: http.StatusForbidden}
+			denied.Off()
+			e, av := running(t, appView("registry"), controltest.With(denied),
+				func(_ *rest.Config, o *manager.Options) { o.Now = func() time.Time { return *clock.Load() } })
+			controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Image = controltest.Slow })
+			e.Until("it is tried", func() bool { return len(trials(e)) == 1 })
+			pod := trials(e)[0]
+			first := pod.UID
+			ended := metav1.NewTime(clock.Load().Truncate(time.Second))
+			e.Eventually("it is too old", func() error {
+				e.Get(pod.Name, &pod)
+				pod.Status.Phase = corev1.PodFailed
+				pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "appview", State: corev1.ContainerState{
+					Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, FinishedAt: ended, Message: `{"reason":"SchemaTooNew","have":8,"known":7}`},
+				}}}
+				return e.Client.Status().Update(t.Context(), &pod)
+			})
+			e.AppView("registry", "Available=False/SchemaTooNew")
+
+			if refuses {
+				denied.On()
+			}
+			clock.Store(new(ended.Add(5 * time.Minute)))
+			lookedAt(e, av, "once more")
+			if !refuses {
+				e.Until("another pod waits for a node", func() bool { all := trials(e); return len(all) == 1 && all[0].UID != first })
+				clock.Store(new(trials(e)[0].CreationTimestamp.Add(5 * time.Minute)))
+				lookedAt(e, av, "in vain")
+			}
+			e.Until("why it is not tried is said", func() bool {
+				return strings.Contains(condition(e.AppView("registry", "Available=False/SchemaTooNew"), "Available").Message, says)
+			})
+			require.Equal(t, controltest.Image, imageOf(e), "the server that knows its database stays")
+			require.Equal(t, 1, e.Told("registry", "SchemaTooNew"))
+			require.Zero(t, e.Told("registry", "ImageNotTried"))
+		})
+	}
 }
 
 // A webhook puts a mirror in front of every image.
