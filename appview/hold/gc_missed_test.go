@@ -1,6 +1,7 @@
 package hold_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -174,4 +175,47 @@ func TestABlobThatNobodyGotLeavesNoBytes(t *testing.T) {
 	a := w.complete(alice, id, digest.FromString("blob"), w.part(alice, id, 1, []byte("blob")))
 	require.Equal(t, "CompletionFailed", a.errorName())
 	require.False(t, w.stored("blob"))
+}
+
+// An older copy of the ledger was put back: what came since then lies in the storage, and the ledger knows nothing of it.
+func TestAnUploadThatFailsRemovesNoBytesThatTheLedgerDoesNotKnow(t *testing.T) {
+	onBothDrivers(t, tiered, func(t *testing.T, w *world) {
+		var storing storage.Driver
+		w.hold.WrapDriver(func(d storage.Driver) storage.Driver { storing = d; return d })
+		lost := tenth("lost")
+		d := digest.FromBytes(lost)
+		own := w.begin(alice)
+		p := w.part(alice, own, 1, lost)
+		_, err := storing.Complete(t.Context(), own, d, []storage.Part{{Number: 1, ETag: p["etag"].(string)}})
+		require.NoError(t, err)
+		stays := func(after string) {
+			t.Helper()
+			require.NoError(t, w.hold.Sweep(t.Context()))
+			_, err := w.hold.Stored(t.Context(), d)
+			require.NoError(t, err, "after %s", after)
+		}
+
+		w.join(bob)
+		id := w.begin(bob)
+		require.Equal(t, "InvalidDigest", w.complete(bob, id, d, w.part(bob, id, 1, []byte("garbage"))).errorName())
+		stays("the wrong bytes")
+		require.Equal(t, "MissingParts", w.complete(bob, w.begin(bob), d, object{"partNumber": 1}).errorName())
+		stays("no bytes")
+		for _, b := range [][]byte{tenth("one"), tenth("two"), []byte("nine here")} {
+			w.push(bob, b)
+		}
+		id = w.begin(bob)
+		require.Equal(t, "QuotaExceeded", w.complete(bob, id, d, w.part(bob, id, 1, lost)).errorName())
+		stays("a blob for which there is no space")
+		if _, ok := storing.(storage.Receiver); ok {
+			require.Equal(t, "QuotaExceeded", w.whole(bob, d, bytes.NewReader(lost)).errorName())
+			stays("one that came whole")
+		}
+
+		require.Equal(t, http.StatusOK, w.complete(alice, own, d, p).status, "its user brings it again")
+		stays("that")
+		require.Equal(t, http.StatusOK, w.call(alice, "io.atcr.hold.deleteBlob", object{"digest": d}).status)
+		_, err = w.hold.Stored(t.Context(), d)
+		require.ErrorIs(t, err, storage.ErrNotFound, "from then on it is known")
+	})
 }

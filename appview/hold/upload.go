@@ -247,7 +247,8 @@ func (s *Server) complete(ctx context.Context, u ledger.Upload, d digest.Digest,
 }
 
 // placing keeps a blob from being removed while it is made and linked. The end of that collects it, since whoever wanted to
-// meanwhile has left it to that.
+// meanwhile has left it to that. Bytes that lie there already, of which the ledger knows nothing, are not this request's to
+// remove, however it ends: they may be all that is left of a blob whose user the ledger has forgotten.
 func (s *Server) placing(ctx context.Context, d digest.Digest) (end func(), err error) {
 	collect := func() { s.collect(context.WithoutCancel(ctx), d) }
 	unlock, ok := s.blobLocks.rlockWithin(d.String(), s.removeTime)
@@ -256,7 +257,16 @@ func (s *Server) placing(ctx context.Context, d digest.Digest) (end func(), err 
 		return nil, xrpc.Errorf(http.StatusServiceUnavailable, "CompletionFailed",
 			"The storage is about to remove an earlier copy of the blob and does not come to an end; try again in a minute.")
 	}
-	if err := s.ledger.Completing(ctx, d); err != nil {
+	_, err = s.driver.Stat(ctx, d)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		err = s.ledger.Completing(ctx, d)
+	case err != nil:
+		s.metrics.uploads.WithLabelValues("failed").Inc()
+		err = xrpc.Errorf(http.StatusServiceUnavailable, "CompletionFailed",
+			"The storage does not say whether it has the blob already; try again in a minute.").Because(err)
+	}
+	if err != nil {
 		unlock()
 		return nil, err
 	}

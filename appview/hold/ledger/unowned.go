@@ -8,8 +8,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Completing notes that a blob is about to lie in the storage, so that it can be removed when it never gets a user. It does
-// not wait for the disk: after a power cut such a blob may stay.
+// Completing notes that a blob which is not in the storage is about to be, so that it can be removed when it never gets a
+// user. It does not wait for the disk: after a power cut such a blob may stay.
 func (l *Ledger) Completing(ctx context.Context, d digest.Digest) error {
 	_, err := l.soon(ctx, `INSERT OR IGNORE INTO unowned (digest) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM links WHERE digest = ?1)`, string(d))
 	if err != nil {
