@@ -66,6 +66,7 @@ func TestAFullDiskIsOneClearErrorAndNothingIsVisible(t *testing.T) {
 		require.NotContains(t, string(a.body), "secret")
 	}
 	require.Equal(t, http.StatusNotFound, w.getBlob(nobody, alice, d).status)
+	require.Contains(t, w.series("atcr_hold_uploads_total"), `atcr_hold_uploads_total{outcome="failed"} 2`)
 
 	disk.Store(false)
 	require.Equal(t, http.StatusOK, w.complete(alice, id, d, part).status, "the parts are kept")

@@ -27,6 +27,20 @@ func TestTheListOfMetricsIsTrue(t *testing.T) {
 	require.Equal(t, text+table, string(b), "metrics.md is stale: run this test with UPDATE_METRICS=1")
 }
 
+// series are the lines of a metric of the hold.
+func (w *world) series(metric string) (lines []string) {
+	w.t.Helper()
+	rec := httptest.NewRecorder()
+	w.hold.DebugHandler().ServeHTTP(rec, httptest.NewRequestWithContext(w.t.Context(), http.MethodGet, "/metrics", nil))
+	require.Equal(w.t, http.StatusOK, rec.Code)
+	for line := range strings.Lines(rec.Body.String()) {
+		if strings.HasPrefix(line, metric+"{") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
+}
+
 func TestTheHoldsDebugListenerAnswersProbesMetricsAndProfiles(t *testing.T) {
 	w := newWorld(t, nil)
 	w.push("alice.test", []byte("a blob"))

@@ -229,7 +229,7 @@ func (s *Server) routes() *http.ServeMux {
 		}
 	}
 	if _, ok := s.driver.(storage.Receiver); ok {
-		mux.Handle("POST "+x+methodUploadBlob, s.metrics.measured(methodUploadBlob, s.answer(s.uploadBlob)))
+		mux.Handle("POST "+x+methodPutBlob, s.metrics.measured(methodPutBlob, s.answer(s.putBlob)))
 	}
 	mux.Handle(x, s.metrics.measured("pds", s.reloading(s.repo)))
 	mux.Handle("/", s.metrics.measured("other", http.HandlerFunc(notFound)))

@@ -113,6 +113,7 @@ func TestAnEndlessBlobIsNotKept(t *testing.T) {
 	w.join(bob)
 	require.Equal(t, http.StatusForbidden, w.put(bob, w.begin(bob), 1, bytes.Repeat([]byte("x"), 31)))
 	require.Equal(t, "QuotaExceeded", w.whole(bob, digest.FromString("x"), strings.NewReader(strings.Repeat("x", 31))).errorName())
+	require.Contains(t, w.series("atcr_hold_uploads_total"), `atcr_hold_uploads_total{outcome="refused"} 1`)
 	w.push(bob, bytes.Repeat([]byte("x"), 30))
 	w.push(alice, bytes.Repeat([]byte("x"), 31)) // the captain has no limit
 }

@@ -30,7 +30,7 @@ func wrongDigest(err error) error {
 
 // initiateUpload answers io.atcr.hold.initiateUpload. The digest is the client's guess or any temporary name; only
 // its algorithm is used. Beyond the lexicon the answer names the preferred part size, whether one part may have any
-// length and be sent in chunks, that the digest will be verified here, whether the next blobs may come whole by uploadBlob,
+// length and be sent in chunks, that the digest will be verified here, whether the next blobs may come whole by putBlob,
 // and the URL of the first part.
 func (s *Server) initiateUpload(w http.ResponseWriter, r *http.Request) error {
 	did, err := s.need(r, "io.atcr.hold.initiateUpload", blobWrite)
@@ -78,7 +78,7 @@ func (s *Server) initiateUpload(w http.ResponseWriter, r *http.Request) error {
 	s.metrics.uploads.WithLabelValues("started").Inc()
 	traits := s.driver.Traits()
 	_, whole := s.driver.(storage.Receiver)
-	out := map[string]any{"uploadId": id, "partSize": traits.PartSize, "streaming": traits.Streaming, "verifies": true, "whole": whole}
+	out := map[string]any{"uploadId": id, "partSize": traits.PartSize, "streaming": traits.Streaming, "verifies": true, "wholeBlobs": whole}
 	if u, err := s.driver.PartURL(r.Context(), id, 1); err == nil { // else whoever asks for it learns why
 		out["firstPart"] = map[string]string{"url": u.URL, "method": u.Method}
 	}

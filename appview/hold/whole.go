@@ -3,6 +3,7 @@ package hold
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net/http"
 	"time"
 
@@ -15,16 +16,16 @@ import (
 	"atcr.io/operator/appview/sqlitedb"
 )
 
-// methodUploadBlob takes a blob whole, where its bytes pass through the hold in any case: one request, and nothing that is
+// methodPutBlob takes a blob whole, where its bytes pass through the hold in any case: one request, and nothing that is
 // kept of an upload.
-const methodUploadBlob = "io.atcr.hold.uploadBlob"
+const methodPutBlob = "io.atcr.hold.putBlob"
 
 // bodyIdle is how long the bytes of a whole blob may stand still.
 const bodyIdle = time.Minute
 
-// uploadBlob answers it. The digest is in the query, the body is the blob. It is repeated from the start.
-func (s *Server) uploadBlob(w http.ResponseWriter, r *http.Request) error {
-	did, err := s.need(r, methodUploadBlob, blobWrite)
+// putBlob answers it. The digest is in the query, the body is the blob. It is repeated from the start.
+func (s *Server) putBlob(w http.ResponseWriter, r *http.Request) error {
+	did, err := s.need(r, methodPutBlob, blobWrite)
 	if err != nil {
 		return err
 	}
@@ -44,15 +45,16 @@ func (s *Server) uploadBlob(w http.ResponseWriter, r *http.Request) error {
 	got, err := s.driver.(storage.Receiver).Receive(d.Algorithm(), body)
 	switch {
 	case err == nil:
-	case sqlitedb.DiskFull(err), errors.As(err, new(*xrpc.Error)): // the latter ends a body that is too long
-		return err
+	case errors.As(err, new(*xrpc.Error)): // it ends a body that is too long
+		return s.lost("refused", err)
+	case errors.As(err, new(*fs.PathError)), sqlitedb.DiskFull(err):
+		return s.lost("failed", err)
 	default:
-		return xrpc.Errorf(http.StatusBadRequest, "UploadFailed", "The blob did not arrive whole; send it again.").Because(err)
+		return s.lost("aborted", xrpc.Errorf(http.StatusBadRequest, "UploadFailed", "The blob did not arrive whole; send it again.").Because(err))
 	}
 	defer got.Discard()
 	if got.Digest() != d {
-		s.metrics.uploads.WithLabelValues("mismatched").Inc()
-		return errMismatch(d)
+		return s.lost("mismatched", errMismatch(d))
 	}
 	if err := s.keep(r.Context(), ledger.Upload{DID: did, Digest: d, Size: got.Size()}, got); err != nil {
 		return err
@@ -61,21 +63,29 @@ func (s *Server) uploadBlob(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// lost counts what became of a blob that is not kept, and gives err back.
+func (s *Server) lost(outcome string, err error) error {
+	s.metrics.uploads.WithLabelValues(outcome).Inc()
+	return err
+}
+
 // keep makes a blob of what was received, and links it to who sent it, whether or not that one is still there.
 func (s *Server) keep(ctx context.Context, u ledger.Upload, got storage.Received) error {
 	ctx = context.WithoutCancel(ctx)
 	end, err := s.placing(ctx, u.Digest)
 	if err != nil {
-		return err
+		return s.lost("failed", err)
 	}
 	defer end()
 	start := s.now()
 	if err := got.Publish(); err != nil {
-		s.metrics.uploads.WithLabelValues("failed").Inc()
-		return xrpc.Errorf(http.StatusServiceUnavailable, "CompletionFailed", "The storage failed to keep the blob; send it again.").Because(err)
+		return s.lost("failed", xrpc.Errorf(http.StatusServiceUnavailable, "CompletionFailed", "The storage failed to keep the blob; send it again.").Because(err))
 	}
-	if err := s.link(ctx, u); err != nil {
+	switch err := s.link(ctx, u); {
+	case errors.As(err, new(*xrpc.Error)): // no space: it has been counted
 		return err
+	case err != nil:
+		return s.lost("failed", err)
 	}
 	s.tellCompleted(u.Size, start)
 	return nil

@@ -21,7 +21,7 @@ import (
 // whole sends a blob in one request.
 func (w *world) whole(handle string, d digest.Digest, body io.Reader) reply {
 	w.t.Helper()
-	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.url+"/xrpc/io.atcr.hold.uploadBlob?digest="+string(d), body)
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.url+"/xrpc/io.atcr.hold.putBlob?digest="+string(d), body)
 	require.NoError(w.t, err)
 	req.Header.Set("Authorization", "Bearer "+w.token(handle))
 	return w.do(req)
@@ -56,6 +56,17 @@ func TestAWholeBlobIsUploadedInOneRequest(t *testing.T) {
 	require.Empty(t, w.inUploads())
 }
 
+// A release before had uploadBlob, which takes the bytes of an upload, and told of it by whole.
+func TestTheAppViewOfAnEarlierReleaseFindsNothingThatItTakesForItsOwn(t *testing.T) {
+	w := newWorld(t, public)
+	a := w.call(alice, "io.atcr.hold.initiateUpload", object{"digest": "x"})
+	var out map[string]any
+	a.json(&out)
+	require.Equal(t, true, out["wholeBlobs"])
+	require.NotContains(t, out, "whole")
+	require.Equal(t, http.StatusNotImplemented, w.call(alice, "io.atcr.hold.uploadBlob?digest="+string(digest.FromString("x")), object{}).status)
+}
+
 func TestAWholeBlobOfTheWrongDigestIsNotKept(t *testing.T) {
 	w := newWorld(t, public)
 	d := digest.FromString("what was meant")
@@ -83,7 +94,7 @@ func TestAWholeBlobNeedsTheRightsOfAnUpload(t *testing.T) {
 	blob := "bytes"
 	d := digest.FromString(blob)
 	require.Equal(t, "Forbidden", w.whole(carol, d, strings.NewReader(blob)).errorName())
-	a := w.send(http.MethodPost, w.url+"/xrpc/io.atcr.hold.uploadBlob?digest="+string(d), "", nil)
+	a := w.send(http.MethodPost, w.url+"/xrpc/io.atcr.hold.putBlob?digest="+string(d), "", nil)
 	require.Equal(t, "AuthRequired", a.errorName())
 	for _, bad := range []digest.Digest{"", "sha256:x", "md5:d41d8cd98f00b204e9800998ecf8427e"} {
 		require.Equal(t, "InvalidDigest", w.whole(alice, bad, strings.NewReader(blob)).errorName(), bad)
@@ -97,7 +108,7 @@ func (w *world) sending(handle, begin string) (end func() string) {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
 	require.NoError(w.t, err)
 	w.t.Cleanup(func() { _ = conn.Close() })
-	_, err = io.WriteString(conn, "POST /xrpc/io.atcr.hold.uploadBlob?digest="+string(digest.FromString("x"))+" HTTP/1.1\r\nHost: hold\r\nAuthorization: Bearer "+
+	_, err = io.WriteString(conn, "POST /xrpc/io.atcr.hold.putBlob?digest="+string(digest.FromString("x"))+" HTTP/1.1\r\nHost: hold\r\nAuthorization: Bearer "+
 		w.token(handle)+"\r\nContent-Length: 100\r\nConnection: close\r\n\r\n"+begin)
 	require.NoError(w.t, err)
 	return func() string {
@@ -113,6 +124,7 @@ func TestAWholeBlobThatBreaksOffLeavesNothing(t *testing.T) {
 	w := newWorld(t, public)
 	require.Contains(t, w.sending(alice, "not all of it")(), "UploadFailed")
 	require.Empty(t, w.inUploads())
+	require.Contains(t, w.series("atcr_hold_uploads_total"), `atcr_hold_uploads_total{outcome="aborted"} 1`)
 }
 
 func TestWholeBlobsThatComeAtOnceAreAsFewAsUploads(t *testing.T) {

@@ -287,6 +287,40 @@ func TestAHoldThatTakesNoMoreBytesIsGivenUp(t *testing.T) {
 	}
 }
 
+// A hold that refuses a body may go on reading it, so that its answer is not lost.
+func TestARefusalIsHeardWhileTheHoldReadsOn(t *testing.T) {
+	const most = 1 << 30 // bytes of the body, which would all be read
+	var f *foreign
+	f = newForeign(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "getPartUploadUrl") {
+			fmt.Fprintf(w, `{"url":"%s/part"}`, f.URL)
+			return
+		}
+		answer := http.NewResponseController(w)
+		_ = answer.EnableFullDuplex()
+		w.WriteHeader(http.StatusInsufficientStorage)
+		_, _ = io.WriteString(w, `{"error":"StorageFull"}`)
+		_ = answer.Flush()
+		_, _ = io.Copy(io.Discard, r.Body)
+	})
+	f.conf[string(holdDID)] = names.Hold{} // at the endpoint that its DID names
+	h := f.resolve(t)
+	for name, send := range map[string]func(io.Reader) error{
+		"a part": func(body io.Reader) error {
+			_, err := f.client.PutPart(t.Context(), h, alice, "u", 1, body, most)
+			return err
+		},
+		"a whole blob": func(body io.Reader) error {
+			return f.client.PutWhole(t.Context(), h, alice, digest.FromString("x"), body, most)
+		},
+	} {
+		body := &io.LimitedReader{R: endless{}, N: most}
+		kind, _ := holdclient.KindOf(send(body))
+		require.Equal(t, holdclient.StorageFull, kind, name)
+		require.NotZero(t, body.N, "%s is not sent to its end", name)
+	}
+}
+
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }

@@ -81,7 +81,7 @@ func (c *Client) Initiate(ctx context.Context, h *Hold, user syntax.DID, d diges
 		PartSize  int64  `json:"partSize"`
 		Streaming bool   `json:"streaming"`
 		Verifies  bool   `json:"verifies"`
-		Whole     bool   `json:"whole"`
+		Whole     bool   `json:"wholeBlobs"`
 		FirstPart target `json:"firstPart"`
 	}
 	const method = "io.atcr.hold.initiateUpload"
@@ -96,8 +96,7 @@ func (c *Client) Initiate(ctx context.Context, h *Hold, user syntax.DID, d diges
 	if out.UploadID == "" || len(out.UploadID) > 2048 {
 		return nil, &Error{Kind: Misconfigured, Hold: h.DID, Call: method, Err: errors.New("no usable uploadId in the answer")}
 	}
-	_, operated := c.Configured(string(h.DID)) // what any other hold claims is worth nothing
-	u := &Upload{ID: out.UploadID, PartSize: min(out.PartSize, MaxPartSize), Streaming: out.Streaming, Verifies: out.Verifies && operated}
+	u := &Upload{ID: out.UploadID, PartSize: min(out.PartSize, MaxPartSize), Streaming: out.Streaming, Verifies: out.Verifies && c.Operated(h.DID)}
 	if out.Whole && u.Verifies {
 		c.whole.Add([2]syntax.DID{user, h.DID}, c.now().Add(wholeTTL))
 	}
@@ -188,9 +187,18 @@ func (c *Client) PutPart(ctx context.Context, h *Hold, user syntax.DID, uploadID
 	return part, nil
 }
 
-// TakesWhole says whether hold has let user upload of late, and takes blobs by [Client.PutWhole], which it verifies: only holds
-// that the operator configured are believed so much.
+// Operated says whether the operator configures hold, now: only such holds are believed that they verify digests.
+func (c *Client) Operated(hold syntax.DID) bool {
+	_, ok := c.Configured(string(hold))
+	return ok
+}
+
+// TakesWhole says whether hold, which the operator configures, has let user upload of late, and takes blobs by
+// [Client.PutWhole], which it verifies.
 func (c *Client) TakesWhole(hold, user syntax.DID) bool {
+	if !c.Operated(hold) {
+		return false
+	}
 	until, ok := c.whole.Get([2]syntax.DID{user, hold})
 	return ok && c.now().Before(until)
 }
@@ -208,7 +216,7 @@ func (c *Client) PutWhole(ctx context.Context, h *Hold, user syntax.DID, d diges
 }
 
 func (c *Client) putWhole(ctx context.Context, h *Hold, user syntax.DID, d digest.Digest, body io.Reader, size int64) error {
-	const method = "io.atcr.hold.uploadBlob"
+	const method = "io.atcr.hold.putBlob"
 	query := url.Values{"digest": {string(d)}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.Endpoint+"/xrpc/"+method+"?"+query.Encode(), nil)
 	if err != nil {
@@ -217,6 +225,9 @@ func (c *Client) putWhole(ctx context.Context, h *Hold, user syntax.DID, d diges
 	req.Header.Set("Content-Type", "application/octet-stream")
 	if err := c.authorize(ctx, req, h, user, method); err != nil {
 		return err
+	}
+	if !c.Operated(h.DID) { // any more; whoever tries again finds that it has to hash the bytes
+		return &Error{Kind: Unavailable, Hold: h.DID, Call: method, Err: errors.New("the hold is no longer configured")}
 	}
 	return c.send(c.httpFor(h), h, method, req, body, size, completeTimeout, func(resp *http.Response, _ bool) error {
 		var out completion
@@ -227,9 +238,9 @@ func (c *Client) putWhole(ctx context.Context, h *Hold, user syntax.DID, d diges
 	})
 }
 
-// send sends the bytes of a body that belongs to another request, and has the answer read unless that is an error. ended
-// says whether the body was read to its end; nobody reads it any more when send returns. The hold has the time given to
-// answer after the last byte.
+// send sends the bytes of a body that belongs to another request, and has the answer read unless that is an error, after
+// which no more is sent, however much the hold would read. ended says whether the body was read to its end; nobody reads
+// it any more when send returns. The hold has the time given to answer after the last byte.
 func (c *Client) send(client *http.Client, h *Hold, call string, req *http.Request, body io.Reader, size int64, answer time.Duration,
 	read func(_ *http.Response, ended bool) error) error {
 	ctx, stop := context.WithCancelCause(req.Context())
@@ -240,6 +251,11 @@ func (c *Client) send(client *http.Client, h *Hold, call string, req *http.Reque
 	req = req.WithContext(ctx)
 	req.Body, req.ContentLength = lent, size
 	resp, err := client.Do(req)
+	var refusal error
+	if err == nil && (resp.StatusCode < 200 || resp.StatusCode > 299) {
+		refusal = answerError(h, call, resp)
+		stop(nil)
+	}
 	<-lent.returned
 	if err != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, errStalled) {
@@ -248,8 +264,8 @@ func (c *Client) send(client *http.Client, h *Hold, call string, req *http.Reque
 		return &Error{Kind: Unavailable, Hold: h.DID, Call: call, Err: stripURL(err)}
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return answerError(h, call, resp)
+	if refusal != nil {
+		return refusal
 	}
 	return read(resp, lent.ended)
 }

@@ -27,8 +27,8 @@ var methods = func() map[string]bool {
 		"com.atproto.repo.putRecord", "com.atproto.repo.uploadBlob", "com.atproto.server.createSession", "com.atproto.server.getServiceAuth",
 		"com.atproto.server.refreshSession", "com.atproto.sync.getBlob", "com.atproto.sync.getLatestCommit",
 		"io.atcr.hold.abortUpload", "io.atcr.hold.completeUpload", "io.atcr.hold.deleteBlob", "io.atcr.hold.getPartUploadUrl",
-		"io.atcr.hold.getQuota", "io.atcr.hold.initiateUpload", "io.atcr.hold.notifyManifest", "io.atcr.hold.requestCrew",
-		"io.atcr.hold.uploadBlob",
+		"io.atcr.hold.getQuota", "io.atcr.hold.initiateUpload", "io.atcr.hold.notifyManifest", "io.atcr.hold.putBlob",
+		"io.atcr.hold.requestCrew",
 	} {
 		known[m] = true
 	}

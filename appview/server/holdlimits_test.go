@@ -80,7 +80,7 @@ func TestAHoldWhoseDiskIsFullIsSaidToBe(t *testing.T) {
 	}})
 	blob := []byte("does not fit")
 	path := "/v2/" + app + "/blobs/uploads/?digest=" + string(digest.FromBytes(blob))
-	for _, at := range []string{"initiateUpload", "uploadBlob"} { // the first blob begins as an upload, those after it come whole
+	for _, at := range []string{"initiateUpload", "putBlob"} { // the first blob begins as an upload, those after it come whole
 		full.Store(at)
 		refuses(t, w.Do(servertest.Alice, http.MethodPost, path, app, bytes.NewReader(blob), nil), http.StatusInsufficientStorage, "UNAVAILABLE", "has no disk space left. Ask its captain to make room")
 		nothingVisible(t, w, digest.FromBytes(blob))

@@ -1,6 +1,7 @@
 package upload
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -35,4 +36,21 @@ func FuzzStoredState(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, again, once)
 	})
+}
+
+// Releases that know only of uploads that are open at their hold would lose the bytes of one that is not.
+func TestAnUploadThatIsNotOpenAtItsHoldIsNoneToAnEarlierRelease(t *testing.T) {
+	claimed := func(s *Session) (n int) {
+		state, err := (&Sessions{}).encode(s)
+		require.NoError(t, err)
+		var in stored
+		require.NoError(t, json.Unmarshal([]byte(state), &in))
+		require.NoError(t, new(Session).decode(state), "to this one it is")
+		return in.Claimed
+	}
+	s := &Session{Algorithm: "sha256"}
+	require.Negative(t, claimed(s), "which they refuse")
+	s.Upload.ID, s.claimed = "u", 2
+	require.Equal(t, 2, claimed(s))
+	require.Error(t, new(Session).decode(`{"algorithm":"sha256","upload":{"id":"u"},"claimed":-1}`))
 }

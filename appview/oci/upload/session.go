@@ -50,10 +50,14 @@ type stored struct {
 	Algorithm digest.Algorithm  `json:"algorithm"`
 	Upload    holdclient.Upload `json:"upload"`
 	Parts     []holdclient.Part `json:"parts"`
-	Claimed   int               `json:"claimed"`
+	Claimed   int               `json:"claimed"` // or notBegun
 	Short     bool              `json:"short,omitempty"`
 	Hash      string            `json:"hash,omitempty"`
 }
+
+// notBegun is stored of an upload that is not open at its hold. Releases that know of none refuse it then, and the client
+// begins anew; they would lose its bytes otherwise.
+const notBegun = -1
 
 // newID is 128 random bits in the URL alphabet.
 func newID() string {
@@ -103,7 +107,11 @@ func (t *Sessions) exec(ctx context.Context, statement string, args ...any) (n i
 }
 
 func (t *Sessions) encode(s *Session) (string, error) {
-	b, err := json.Marshal(stored{s.Algorithm, s.Upload, s.Parts, s.claimed, s.short, base64.StdEncoding.EncodeToString(s.state)})
+	claimed := s.claimed
+	if s.Upload.ID == "" {
+		claimed = notBegun
+	}
+	b, err := json.Marshal(stored{s.Algorithm, s.Upload, s.Parts, claimed, s.short, base64.StdEncoding.EncodeToString(s.state)})
 	return string(b), err
 }
 
@@ -148,6 +156,9 @@ func (s *Session) decode(state string) error {
 	hash, err := base64.StdEncoding.DecodeString(in.Hash)
 	if err != nil {
 		return fmt.Errorf("read upload: %w", err)
+	}
+	if in.Claimed == notBegun && in.Upload.ID == "" {
+		in.Claimed = 0
 	}
 	switch alg, ok := spec.ParseAlgorithm(string(in.Algorithm)); {
 	case !ok || alg != in.Algorithm, in.Claimed < 0 || in.Claimed > maxParts,

@@ -124,6 +124,9 @@ func (u *Uploader) PutWhole(ctx context.Context, s *Session, body io.Reader, siz
 	return u.completed(ctx, hold, s, d, err)
 }
 
+// verifies says whether the hold is believed that it verifies the digest: the operator may have dropped it since it said so.
+func (u *Uploader) verifies(s *Session) bool { return s.Upload.Verifies && u.Holds.Operated(s.Hold) }
+
 func (u *Uploader) pass(ctx context.Context, s *Session, body io.Reader, size int64, last bool) error {
 	if size == 0 || body == nil {
 		return nil
@@ -145,7 +148,7 @@ func (u *Uploader) pass(ctx context.Context, s *Session, body io.Reader, size in
 	next.Parts = s.Parts[:len(s.Parts):len(s.Parts)]
 	claim := func() (int, error) { return u.Sessions.claim(ctx, s) }
 	in := &bodyReader{r: body, hash: h}
-	if next.trusted = last && s.Offset == 0 && s.Upload.Verifies; next.trusted {
+	if next.trusted = last && s.Offset == 0 && u.verifies(s); next.trusted {
 		in.hash = io.Discard
 	}
 	if s.Upload.Streaming {
@@ -253,7 +256,7 @@ func (u *Uploader) Finish(ctx context.Context, s *Session, d digest.Digest) erro
 	switch {
 	case s.trusted: // the hold checks, as it does in any case
 	case d.Algorithm() != s.Algorithm:
-		if !s.Upload.Verifies {
+		if !u.verifies(s) {
 			return ErrAlgorithm // nobody would check but a hold that a user chose
 		}
 	default:

@@ -44,6 +44,7 @@ type hold struct {
 	whole     []byte
 	begun     int
 	aborted   int
+	operated  bool // the operator configures it
 }
 
 func (h *hold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -77,7 +78,7 @@ func (h *hold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			h.completed = append(h.completed, h.parts[p.ETag]...)
 		}
 		fmt.Fprint(w, `{"status":"completed"}`)
-	case "/xrpc/io.atcr.hold.uploadBlob":
+	case "/xrpc/io.atcr.hold.putBlob":
 		if h.unwilling > 0 {
 			h.unwilling--
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -129,14 +130,14 @@ func start(t *testing.T, initiated string) (*hold, *upload.Uploader, *upload.Ses
 // startAt begins an upload to a hold that the operator configured, or not.
 func startAt(t *testing.T, initiated string, operated bool) (*hold, *upload.Uploader, *upload.Session) {
 	t.Helper()
-	h := &hold{initiated: initiated, parts: map[string][]byte{}}
+	h := &hold{initiated: initiated, operated: operated, parts: map[string][]byte{}}
 	h.Server = httptest.NewServer(h)
 	t.Cleanup(h.Close)
 	db, err := store.Open(t.Context(), store.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { db.Close() })
 	client := holdclient.New(holdclient.Config{Directory: directory(h.URL), Tokens: tokens{}, Guarded: http.DefaultClient, Trusted: http.DefaultClient, HandOut: anywhere,
-		Configured: func(string) (names.Hold, bool) { return names.Hold{}, operated }})
+		Configured: func(string) (names.Hold, bool) { return names.Hold{}, h.operated }})
 	u := upload.New(client, &upload.Sessions{Store: db, Now: time.Now}, slog.New(slog.DiscardHandler))
 	at, err := client.Resolve(t.Context(), "did:web:hold.example.com")
 	require.NoError(t, err)
@@ -221,7 +222,7 @@ func TestAHoldThatTellsWhereTheFirstPartGoesIsNotAskedForIt(t *testing.T) {
 	require.Equal(t, blob, h.parts["/first"])
 }
 
-const whole = `,"streaming":true,"verifies":true,"whole":true`
+const whole = `,"streaming":true,"verifies":true,"wholeBlobs":true`
 
 // next begins another upload to the same hold.
 func next(t *testing.T, u *upload.Uploader, before *upload.Session) *upload.Session {
@@ -260,7 +261,8 @@ func TestAHoldThatTakesWholeBlobsGetsTheNextInOneRequest(t *testing.T) {
 	for name, of := range map[string]struct {
 		initiated string
 		operated  bool
-	}{"a hold that does not say that it hashes": {`,"streaming":true,"whole":true`, true}, "one that no operator configured": {whole, false}} {
+	}{"a hold that does not say that it hashes": {`,"streaming":true,"wholeBlobs":true`, true}, "one that no operator configured": {whole, false},
+		"one that only takes those of an upload whole, as a release before did": {`,"streaming":true,"verifies":true,"whole":true`, true}} {
 		h, u, s := startAt(t, of.initiated, of.operated)
 		require.False(t, u.TakesWhole(next(t, u, s)), "is not left to it: %s", name)
 		require.Equal(t, 2, h.begun)
@@ -293,6 +295,32 @@ func TestABlobThatDidNotGoWholeGoesAsAnUploadWhenItsClientRepeatsIt(t *testing.T
 		require.Equal(t, 2, h.begun, name)
 		require.True(t, u.TakesWhole(next(t, u, first)), name)
 	}
+}
+
+func TestAHoldThatTheOperatorDropsIsBelievedNoMore(t *testing.T) {
+	blob, other := bytesOf(1000), digest.FromString("other")
+	h, u, first := startAt(t, whole, true)
+	for range 2 { // of which each renews it
+		s := next(t, u, first)
+		require.True(t, u.TakesWhole(s))
+		require.NoError(t, u.PutWhole(t.Context(), s, bytes.NewReader(blob), 1000, digest.FromBytes(blob)))
+	}
+	s := next(t, u, first)
+	h.operated = false
+	require.False(t, u.TakesWhole(s))
+	require.NoError(t, u.AppendLast(t.Context(), s, bytes.NewReader(blob), 1000))
+	require.ErrorIs(t, u.Finish(t.Context(), s, other), upload.ErrDigest)
+	require.NoError(t, u.AppendLast(t.Context(), first, bytes.NewReader(blob), 1000))
+	require.ErrorIs(t, u.Finish(t.Context(), first, other), upload.ErrDigest, "nor of what was begun before")
+	require.Nil(t, h.completed)
+
+	h.operated = true
+	s = next(t, u, first)
+	require.True(t, u.TakesWhole(s))
+	h.operated, h.whole = false, nil
+	kind, _ := holdclient.KindOf(u.PutWhole(t.Context(), s, bytes.NewReader(blob), 1000, digest.FromBytes(blob)))
+	require.Equal(t, holdclient.Unavailable, kind, "the client tries again")
+	require.Nil(t, h.whole, "nothing was sent")
 }
 
 func TestAnUploadThatComesInChunksIsOpenedAtTheHoldByTheFirst(t *testing.T) {
