@@ -22,6 +22,7 @@ import (
 // pullReport is what condition ClusterPullReady will say: what is wrong first.
 type pullReport struct {
 	failed          bool
+	unknown         bool // nobody could look at all of it
 	reason, message string
 	done            []string // what is there
 }
@@ -56,6 +57,7 @@ func (r *Reconciler) clusterPull(ctx context.Context, sc *scope) error {
 	case report.failed:
 		sc.again(refusedRetry)
 		sc.conditions.False(v1alpha1.ConditionClusterPullReady, report.reason, report.message)
+	case report.unknown:
 	default:
 		message := ""
 		for _, d := range report.done {
@@ -78,11 +80,17 @@ func (r *Reconciler) nodeConfig(ctx context.Context, sc *scope, report *pullRepo
 	}
 	endpoint := render.NodeEndpoint(sc.appView, sc.settings, sc.service)
 	switch {
+	case sc.certificateUnknown():
+		report.unknown = true
+		return nil
 	case sc.certificate.unfit:
 		report.fail(sc.certificate.reason, "nodes are told once the server has its certificate: %s", sc.certificate.message)
 		return nil
 	case endpoint == "":
 		report.fail(v1alpha1.ReasonPending, "Service %s has no address for nodes yet", sc.appView.Name)
+		return nil
+	case sc.turning():
+		report.fail(v1alpha1.ReasonRollingOut, "nodes are told once the server speaks as the spec asks: %s", sc.untilTurned())
 		return nil
 	}
 	err := apply.Apply(ctx, r.applier, render.NodeConfig(sc.appView, sc.settings, endpoint, sc.certificate.authorities), &corev1.ConfigMap{}, sc.mayWrite)

@@ -22,6 +22,9 @@ import (
 // expose makes the Ingress or the HTTPRoute that the spec asks for, and takes away the one that it does not. What is wrong
 // here keeps no server from running.
 func (r *Reconciler) expose(ctx context.Context, sc *scope) error {
+	if sc.certificateUnknown() {
+		return nil
+	}
 	want := sc.appView.Spec.Exposure
 	var err error
 	if want.Ingress == nil {
@@ -45,16 +48,19 @@ func (r *Reconciler) expose(ctx context.Context, sc *scope) error {
 	return err
 }
 
-// exposedBy adds the server's certificate to the condition: nobody can use what is in front of a server without one.
+// exposedBy adds the server's certificate to the condition: nobody can use what is in front of a server without one, or of
+// one that does not speak as it should yet.
 func (sc *scope) exposedBy() {
 	c, front := sc.certificate, len(render.ExposedHosts(sc.appView)) > 0
 	switch said := sc.conditions.Get(v1alpha1.ConditionExposed); {
-	case c.reason == "":
 	case c.failed:
 		sc.conditions.False(v1alpha1.ConditionExposed, c.reason, c.message)
+	case front && said.Status != metav1.ConditionTrue, !front && c.reason == "":
+	case sc.turning():
+		sc.conditions.False(v1alpha1.ConditionExposed, v1alpha1.ReasonRollingOut, sc.untilTurned())
 	case !front:
 		sc.conditions.True(v1alpha1.ConditionExposed, c.reason, c.message)
-	case said.Status == metav1.ConditionTrue:
+	case c.reason != "":
 		sc.conditions.True(v1alpha1.ConditionExposed, c.reason, said.Message+"; "+c.message)
 	}
 }
@@ -85,8 +91,15 @@ func (sc *scope) exposed(err error) error {
 
 func (r *Reconciler) ingress(ctx context.Context, sc *scope) error {
 	live := &networkingv1.Ingress{}
-	if err := apply.Apply(ctx, r.applier, render.Ingress(sc.appView, sc.settings), live, sc.mayWrite); err != nil {
-		return err
+	if sc.turning() { // its annotations say how its controller is to speak to the server
+		if err := r.client.Get(ctx, sc.key(sc.appView.Name), live); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("reading Ingress %s: %w", sc.appView.Name, err)
+		}
+	}
+	if !sc.turning() || !sc.owned(live) {
+		if err := apply.Apply(ctx, r.applier, render.Ingress(sc.appView, sc.settings), live, sc.mayWrite); err != nil {
+			return err
+		}
 	}
 	// Many controllers never write an address: that one is there is good to know, and no condition.
 	var at []string

@@ -1,6 +1,7 @@
 package appview
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -21,10 +22,12 @@ func (r *Reconciler) account(ctx context.Context, sc *scope) error {
 }
 
 // service makes the Service; the cluster gives it the addresses that the runtime file needs. While the server's certificate
-// cannot be used, a Service that is there stays as it is: the pods behind it may speak HTTP. So does one when the cluster
-// refuses the change.
+// cannot be used, a Service that is there stays as it is. So does one when the cluster refuses the change.
 func (r *Reconciler) service(ctx context.Context, sc *scope) error {
 	sc.service = &corev1.Service{}
+	if err := r.client.Get(ctx, sc.key(sc.appView.Name), sc.service); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reading Service %s: %w", sc.appView.Name, err)
+	}
 	fit, err := r.certificates(ctx, sc)
 	if err == nil && fit {
 		err = r.applyService(ctx, sc)
@@ -41,7 +44,40 @@ func (r *Reconciler) service(ctx context.Context, sc *scope) error {
 }
 
 func (r *Reconciler) applyService(ctx context.Context, sc *scope) error {
-	return apply.Apply(ctx, r.applier, render.Service(sc.appView, sc.settings), sc.service, sc.mayWrite)
+	port, err := r.portName(ctx, sc)
+	if err != nil {
+		return err
+	}
+	return apply.Apply(ctx, r.applier, render.Service(sc.appView, sc.settings, port), sc.service, sc.mayWrite)
+}
+
+// portName is that of the port by which the Service finds pods. It follows the Deployment, which may stay as it is when
+// the spec asks for HTTPS, or no longer does; and one that rolls out once a new pod is ready, or no old one is left.
+func (r *Reconciler) portName(ctx context.Context, sc *scope) (string, error) {
+	d, err := r.running(ctx, sc)
+	if err != nil || d == nil {
+		return render.PortName(sc.settings), err
+	}
+	has, pods := "", cmp.Or(render.PodPortName(d), render.PortName(sc.settings))
+	if sc.owned(sc.service) {
+		has = render.ServicePortName(sc.service)
+	}
+	old := d.Status.Replicas - d.Status.UpdatedReplicas
+	if seen := d.Status.ObservedGeneration >= d.Generation; has != "" && (!seen || old > 0 && d.Status.ReadyReplicas <= old) {
+		return has, nil
+	}
+	return pods, nil
+}
+
+// turning says that the Service does not yet lead to a server that speaks as the spec asks.
+func (sc *scope) turning() bool {
+	return render.ServicePortName(sc.service) != render.PortName(sc.settings)
+}
+
+// untilTurned is what is said meanwhile.
+func (sc *scope) untilTurned() string {
+	return fmt.Sprintf("Service %s leads to port %s of the pods until one with port %s is rolled out",
+		sc.appView.Name, render.ServicePortName(sc.service), render.PortName(sc.settings))
 }
 
 // deployment runs the server once it has its keys and a default hold. While either is missing, when the consent to the

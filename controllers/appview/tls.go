@@ -38,13 +38,10 @@ func (r *Reconciler) certificates(ctx context.Context, sc *scope) (fit bool, err
 		}
 	}
 	// The Service has addresses that the certificate may be for. Nothing is behind it before it is made.
-	switch err := r.client.Get(ctx, sc.key(sc.appView.Name), sc.service); {
-	case apierrors.IsNotFound(err) || err == nil && !sc.owned(sc.service):
+	if !sc.owned(sc.service) {
 		if err := r.applyService(ctx, sc); err != nil {
 			return false, err
 		}
-	case err != nil:
-		return false, fmt.Errorf("reading Service %s: %w", sc.appView.Name, err)
 	}
 	awaited := ""
 	if want.CertManager != nil {
@@ -62,6 +59,11 @@ func (r *Reconciler) certificates(ctx context.Context, sc *scope) (fit bool, err
 		sc.consumed = ""
 	}
 	return !sc.certificate.unfit, nil
+}
+
+// certificateUnknown says that nobody could look at the certificate now: what was said of it stays.
+func (sc *scope) certificateUnknown() bool {
+	return sc.settings.TLSSecret != "" && sc.certificate.reason == ""
 }
 
 // serverCertificate asks cert-manager. awaited says why there may be no certificate yet.

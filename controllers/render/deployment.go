@@ -145,7 +145,7 @@ func container(av *v1alpha1.AppView, s Settings) *corev1ac.ContainerApplyConfigu
 		WithImage(s.Image).
 		WithArgs("serve").
 		WithPorts(
-			corev1ac.ContainerPort().WithName(portName(s)).WithContainerPort(names.PortHTTP).WithProtocol(corev1.ProtocolTCP),
+			corev1ac.ContainerPort().WithName(PortName(s)).WithContainerPort(names.PortHTTP).WithProtocol(corev1.ProtocolTCP),
 			corev1ac.ContainerPort().WithName(debugPortName).WithContainerPort(names.PortDebug).WithProtocol(corev1.ProtocolTCP)).
 		WithEnv(environment(av, s)...).
 		WithVolumeMounts(

@@ -118,7 +118,7 @@ func environment(t *testing.T, av *v1alpha1.AppView) map[string]string {
 func TestTheServiceKeepsPullsNearWhenAsked(t *testing.T) {
 	near := func(spec string) *string {
 		av := appView(t, spec)
-		return render.Service(av, render.Resolve(av, defaults)).Spec.TrafficDistribution
+		return render.Service(av, render.Resolve(av, defaults), "http").Spec.TrafficDistribution
 	}
 	require.Nil(t, near("{}"))
 	require.Equal(t, "PreferSameZone", *near("{exposure: {service: {trafficDistribution: PreferSameZone}}}"))
@@ -216,7 +216,7 @@ func TestWhatIsRetainedHasNoOwner(t *testing.T) {
 	require.Empty(t, render.Claim(av, s).OwnerReferences)
 	require.Empty(t, render.SealingSecret(av, []byte("k")).OwnerReferences)
 	require.Len(t, render.Deployment(av, s, "").OwnerReferences, 1)
-	require.Len(t, render.Service(av, s).OwnerReferences, 1)
+	require.Len(t, render.Service(av, s, "http").OwnerReferences, 1)
 }
 
 func TestWhoseAnObjectIs(t *testing.T) {

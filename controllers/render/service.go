@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
@@ -15,13 +16,43 @@ import (
 	"atcr.io/operator/api/v1alpha1"
 )
 
-// portName is that of the server's port, in pods and Service. Pods that speak HTTP do not get what is meant for those
-// that speak HTTPS: the Service finds them by it.
-func portName(s Settings) string {
+// Names of the server's port, in pods and Service. Pods that speak HTTP do not get what is meant for those that speak
+// HTTPS: the Service finds them by it.
+const (
+	portHTTP  = "http"
+	portHTTPS = "https"
+)
+
+// PortName is that of the port that the spec asks for.
+func PortName(s Settings) string {
 	if s.TLSSecret != "" {
-		return "https"
+		return portHTTPS
 	}
-	return "http"
+	return portHTTP
+}
+
+// PodPortName is that of the port that a Deployment's pods have; empty: none that the operator gave them.
+func PodPortName(d *appsv1.Deployment) string {
+	for _, c := range d.Spec.Template.Spec.Containers {
+		for _, p := range c.Ports {
+			if c.Name == ServerContainer && (p.Name == portHTTP || p.Name == portHTTPS) {
+				return p.Name
+			}
+		}
+	}
+	return ""
+}
+
+// ServicePortName is that of the port that a Service has; empty: none that the operator gave it.
+func ServicePortName(live *corev1.Service) string { return servicePort(live).Name }
+
+func servicePort(live *corev1.Service) corev1.ServicePort {
+	for _, p := range live.Spec.Ports {
+		if p.Name == portHTTP || p.Name == portHTTPS {
+			return p
+		}
+	}
+	return corev1.ServicePort{}
 }
 
 // ServiceAccount of the server's pods. It has no rights and no mounted token: the server knows nothing of Kubernetes.
@@ -33,15 +64,15 @@ func ServiceAccount(av *v1alpha1.AppView) *corev1ac.ServiceAccountApplyConfigura
 		WithAutomountServiceAccountToken(false)
 }
 
-// Service in front of the server's pods. The port for probes, metrics and profiles is not exposed.
-func Service(av *v1alpha1.AppView, s Settings) *corev1ac.ServiceApplyConfiguration {
+// Service in front of the server's pods, whose port has that name. The port for probes, metrics and profiles is not exposed.
+func Service(av *v1alpha1.AppView, s Settings, portName string) *corev1ac.ServiceApplyConfiguration {
 	port := corev1ac.ServicePort().
-		WithName(portName(s)).
+		WithName(portName).
 		WithProtocol(corev1.ProtocolTCP).
 		WithPort(s.ServicePort).
-		WithTargetPort(intstr.FromString(portName(s)))
-	if s.TLSSecret != "" {
-		port.WithAppProtocol("https") // for those in front that go by it
+		WithTargetPort(intstr.FromString(portName))
+	if portName == portHTTPS {
+		port.WithAppProtocol(portHTTPS) // for those in front that go by it
 	}
 	if n := av.Spec.Exposure.Service.NodePort; n != 0 {
 		port.WithNodePort(n)
@@ -126,12 +157,7 @@ func nodePort(live *corev1.Service) int32 {
 	if live == nil || live.Spec.Type == corev1.ServiceTypeClusterIP {
 		return 0
 	}
-	for _, p := range live.Spec.Ports {
-		if p.Name == "http" || p.Name == "https" {
-			return p.NodePort
-		}
-	}
-	return 0
+	return servicePort(live).NodePort
 }
 
 func loadBalancerHosts(live *corev1.Service) []string {
