@@ -71,6 +71,8 @@ func (r *Reconciler) backupClaim(ctx context.Context, sc *scope) error {
 func (r *Reconciler) backups(ctx context.Context, sc *scope) error {
 	b, c := sc.settings.Backup, sc.conditions
 	switch {
+	case sc.otherDatabase:
+		return nil // its backups go on
 	case sc.settings.PostgreSQL():
 		c.False(v1alpha1.ConditionBackupCurrent, v1alpha1.ReasonNotConfigured, "a PostgreSQL has backups of its own: the operator makes none")
 		return nil

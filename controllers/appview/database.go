@@ -24,7 +24,6 @@ func (r *Reconciler) database(ctx context.Context, sc *scope) error {
 	case !s.SQLite():
 		return r.noDatabase(ctx, sc)
 	}
-	sc.reportSwitch(r)
 	sc.status.Database = v1alpha1.DatabaseStatus{Type: v1alpha1.DatabaseSQLite, ClaimName: s.ClaimName}
 	if was := sc.appView.Status.Database; was.ClaimName == s.ClaimName {
 		sc.status.Database.Bytes, sc.status.Database.Schema = was.Bytes, was.Schema

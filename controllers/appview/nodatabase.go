@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -13,7 +14,6 @@ import (
 
 // noDatabase says what it means that the server's file goes with its pod.
 func (r *Reconciler) noDatabase(ctx context.Context, sc *scope) error {
-	sc.reportSwitch(r)
 	was := sc.appView.Status.Database
 	sc.status.Database = v1alpha1.DatabaseStatus{Type: v1alpha1.DatabaseNone}
 	if was.Type == v1alpha1.DatabaseNone {
@@ -29,9 +29,16 @@ func (r *Reconciler) noDatabase(ctx context.Context, sc *scope) error {
 	return nil
 }
 
-// reportSwitch tells once that another database begins empty.
-func (sc *scope) reportSwitch(r *Reconciler) {
-	from, to := sc.appView.Status.Database, sc.settings.Database
+// reportSwitch tells once that another database begins empty. While d, the server that runs, uses the one before, that is
+// what the status says; nil: none runs.
+func (sc *scope) reportSwitch(r *Reconciler, d *appsv1.Deployment) {
+	from, to := sc.appView.Status.Database, sc.status.Database.Type
+	if d != nil {
+		if used := render.DatabaseOf(d); used != "" && used != sc.settings.Database {
+			sc.otherDatabase, sc.status.Database = true, from
+			return
+		}
+	}
 	if from.Type == "" || from.Type == to {
 		return
 	}

@@ -6,6 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"atcr.io/operator/api/v1alpha1"
@@ -96,4 +98,26 @@ func TestTheClaimOutlivesAnAppViewThatKeepsNothingForAWhile(t *testing.T) {
 	for _, c := range claims(e) { // a finalizer of the cluster keeps it here, where no controller lifts it
 		require.NotNil(t, c.DeletionTimestamp)
 	}
+}
+
+// What runs is what is said, whatever the spec asks for.
+func TestADatabaseIsSwitchedWhenTheServerUsesTheNextOne(t *testing.T) {
+	t.Parallel()
+	e, av := running(t, appView("registry"))
+	e.Create(cnpg(), &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "registry"}}) // somebody else's
+	before := e.AppView("registry", "Ready=True", "DatabaseReady=True/ClaimBound", "BackupCurrent=False/NotConfigured")
+
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { onPostgres(&av.Spec); byPolicy(&av.Spec) })
+	got := e.AppView("registry", "Ready=False/NotPermitted", "DatabaseReady=False/Connecting", "Available=True")
+	require.Equal(t, before.Status.Database, got.Status.Database)
+	require.Equal(t, condition(before, "BackupCurrent"), condition(got, "BackupCurrent"))
+	require.NotNil(t, volume(deployment(e), "data"))
+	require.Zero(t, e.Told("registry", "DatabaseSwitched"))
+
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.NetworkPolicy.Mode = v1alpha1.Disabled })
+	got = e.AppView("registry", "Ready=True", "DatabaseReady=True/Connected")
+	require.Equal(t, v1alpha1.DatabaseStatus{Type: v1alpha1.DatabasePostgreSQL}, got.Status.Database)
+	require.Contains(t, condition(got, "BackupCurrent").Message, "PostgreSQL has backups of its own")
+	require.Contains(t, e.Event("registry", "DatabaseSwitched").Note, "PostgreSQL now")
+	require.Equal(t, 1, e.Told("registry", "DatabaseSwitched"))
 }

@@ -21,6 +21,7 @@ func (r *Reconciler) observe(ctx context.Context, sc *scope) error {
 	if err != nil {
 		return err
 	}
+	sc.reportSwitch(r, d)
 	if d == nil {
 		sc.status.Replicas, sc.status.ReadyReplicas, sc.status.UpdatedReplicas = 0, 0, 0
 		sc.status.Links = nil
@@ -51,19 +52,30 @@ func (r *Reconciler) observe(ctx context.Context, sc *scope) error {
 		sc.tellLinks(l.told() || !l.running && a.ok)
 		a = sc.newest(a, l.behind)
 	}
+	sc.stillHeld()
 	if a = sc.heldBack(a); a.ok {
 		sc.conditions.True(v1alpha1.ConditionAvailable, a.reason, a.message)
 	} else {
 		sc.conditions.False(v1alpha1.ConditionAvailable, a.reason, a.message)
 		sc.stalled = sc.stalled || deploymentCondition(d, appsv1.DeploymentProgressing).Reason == deadlineExceeded
 	}
-	if !sc.settings.PostgreSQL() {
+	switch {
+	case sc.settings.PostgreSQL():
+		if err := r.reportPostgres(ctx, sc, d, pods); err != nil {
+			return err
+		}
+	case !sc.otherDatabase:
 		r.space(ctx, sc, pods)
-	} else if err := r.reportPostgres(ctx, sc, d, pods); err != nil {
-		return err
 	}
 	sc.reportLastWords(pods)
 	return nil
+}
+
+// stillHeld says that an image which failed is still why the Deployment stays as it is, when nobody looked at it this time.
+func (sc *scope) stillHeld() {
+	if f := sc.status.FailedImage; sc.held.reason == "" && f != nil && f.Image == sc.settings.Image {
+		sc.held = available{reason: f.Reason, message: f.Message}
+	}
 }
 
 // running is the AppView's Deployment, as the API server or else the cache has it; nil: there is none.

@@ -56,7 +56,6 @@ func (r *Reconciler) postgres(ctx context.Context, sc *scope) error {
 			return unfit(string(ca.Name), v1alpha1.ReasonCredentialsInvalid, "Secret %s, entry %s holds no certificate in PEM", ca.Name, render.CAEntry(ca))
 		}
 	}
-	sc.reportSwitch(r)
 	sc.status.Database = v1alpha1.DatabaseStatus{Type: v1alpha1.DatabasePostgreSQL}
 	sc.databasePlace = names.DatabasePlace(uri)
 	sc.settings.DatabaseFiles = usedFiles(data, entries)
@@ -140,7 +139,7 @@ func (r *Reconciler) reportPostgres(ctx context.Context, sc *scope, d *appsv1.De
 		}
 	}
 	switch {
-	case d != nil && d.Status.ReadyReplicas > 0:
+	case d != nil && d.Status.ReadyReplicas > 0 && !sc.otherDatabase:
 		sc.conditions.True(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonConnected, fmt.Sprintf("the servers reach the database that Secret %s names%s", secret, left))
 	case sc.settings.Replicas == 0:
 		sc.conditions.True(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonScaledToZero, fmt.Sprintf("spec.replicas is 0: nobody uses the database that Secret %s names%s", secret, left))

@@ -30,6 +30,7 @@ type scope struct {
 	startFiles [][]byte   // secret bytes that the server reads at start
 
 	databaseUnfit bool   // the server cannot be started with the database that the spec names
+	otherDatabase bool   // the server that runs uses one of another type
 	backupTrouble string // what is wrong with the claim for backups
 
 	databasePlace string   // hosts of the PostgreSQL, without user; empty: not known

@@ -145,6 +145,31 @@ func next[T client.Object](t *testing.T, w watch.Interface) T {
 	}
 }
 
+func TestWhatElseFailsIsNoWordThatAnImageRuns(t *testing.T) {
+	t.Parallel()
+	e, av := running(t, appView("registry"))
+	e.Create(&networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "registry"}}) // somebody else's
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Image = controltest.NoServer })
+	held := e.AppView("registry", "Accepted=True", "Available=False/CrashLooping")
+	e.Event("registry", "CrashLooping")
+
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { byPolicy(&av.Spec) })
+	got := e.AppView("registry", "Accepted=False/NotPermitted", "Available=False/CrashLooping")
+	require.Equal(t, condition(held, "Available").Message, condition(got, "Available").Message)
+	controltest.Update(e, av, func(av *v1alpha1.AppView) {
+		av.Spec.PodTemplate.Metadata.Labels = map[string]string{"not a label": "x"} // the CRD cannot refuse it
+	})
+	e.AppView("registry", "Accepted=False/InvalidSpec", "Available=False/CrashLooping")
+	controltest.Update(e, av, func(av *v1alpha1.AppView) {
+		av.Spec.PodTemplate.Metadata.Labels, av.Spec.NetworkPolicy.Mode = nil, v1alpha1.Disabled
+	})
+	e.AppView("registry", "Accepted=True", "Available=False/CrashLooping")
+	require.Equal(t, 1, e.Told("registry", "CrashLooping"))
+
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Image = "" })
+	e.AppView("registry", "Ready=True")
+}
+
 // An operator that is rolled back brings the image of its own release.
 func TestAnImageOlderThanTheDatabaseTakesNoServersPlace(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"atcr.io/operator/api/v1alpha1"
@@ -16,6 +17,21 @@ const (
 	volumeDatabase   = "database"
 	volumeDatabaseCA = "database-ca"
 )
+
+// DatabaseOf is what a Deployment's pods have for a database; empty: none that the operator gave them.
+func DatabaseOf(d *appsv1.Deployment) v1alpha1.DatabaseType {
+	for _, v := range d.Spec.Template.Spec.Volumes {
+		switch {
+		case v.Name == volumeDatabase:
+			return v1alpha1.DatabasePostgreSQL
+		case v.Name == volumeData && v.PersistentVolumeClaim != nil:
+			return v1alpha1.DatabaseSQLite
+		case v.Name == volumeData:
+			return v1alpha1.DatabaseNone
+		}
+	}
+	return ""
+}
 
 // DatabaseEntries are the entries of a Secret that hold the files of a connection, by file.
 func DatabaseEntries(k v1alpha1.DatabaseSecretKeys) map[string]string {
