@@ -140,13 +140,20 @@ func TestWholeBlobsThatComeAtOnceAreAsFewAsUploads(t *testing.T) {
 	require.Equal(t, http.StatusOK, w.whole(alice, digest.FromString(blob), strings.NewReader(blob)).status)
 }
 
-func TestAWholeBlobOfAKilledHoldGoesAfterAWhile(t *testing.T) {
+func TestAWholeBlobOfAKilledHoldGoesWithTheNextStart(t *testing.T) {
 	w, c := at(t, public)
 	stray := filepath.Join(w.cfg.StorageRootDir, "uploads", ".whole-1")
-	require.NoError(t, os.WriteFile(stray, []byte("half"), 0o600))
+	half := func() { require.NoError(t, os.WriteFile(stray, []byte("half"), 0o600)) }
+	half()
 	require.NoError(t, w.hold.Sweep(t.Context()))
 	require.FileExists(t, stray, "it may still come")
+	id := w.begin(alice)
+	p := w.part(alice, id, 1, []byte("part"))
+	w.restart(nil)
+	require.NoFileExists(t, stray)
+	require.Equal(t, http.StatusOK, w.complete(alice, id, digest.FromString("part"), p).status, "uploads live through it")
+	half()
 	c.add(25 * time.Hour)
 	require.NoError(t, w.hold.Sweep(t.Context()))
-	require.NoFileExists(t, stray)
+	require.NoFileExists(t, stray, "nor do those stay that could not be removed")
 }

@@ -6,7 +6,8 @@
 // another name of the same file.
 //
 // A part is hashed while it is written: an upload of one part, as most clients make, completes by fsync, link and rename.
-// A blob that comes whole, of no upload, arrives under a temporary name in uploads/ and is renamed from there.
+// A blob that comes whole, of no upload, arrives under a temporary name in uploads/ and is renamed from there. Such names that
+// a killed process left go when the root is opened.
 package filesystem
 
 import (
@@ -47,7 +48,8 @@ type Driver struct {
 	settled sync.Map // folders, which are never removed, that the folder above them is known to have on disk
 }
 
-// New opens or makes the root. Only one process may use it at a time.
+// New opens or makes the root. Only one process may use it at a time: what another one was receiving when it was killed is
+// removed, since nobody will send the rest.
 func New(o Options) (*Driver, error) {
 	if len(o.URLKey) < 32 {
 		return nil, errors.New("filesystem storage: the URL key has less than 32 bytes")
@@ -73,12 +75,16 @@ func New(o Options) (*Driver, error) {
 			return nil, fmt.Errorf("filesystem storage: making the root: %w", err)
 		}
 	}
-	return &Driver{
+	d := &Driver{
 		root:    root,
 		urls:    signer{base: o.PublicURL, key: o.URLKey, partTTL: o.PartTTL, blobTTL: o.BlobTTL, now: o.Now},
 		idle:    o.Idle,
 		uploads: map[string]*upload{},
-	}, nil
+	}
+	if _, err := d.tidy(func(time.Time) bool { return true }); err != nil {
+		return nil, fmt.Errorf("filesystem storage: %w", err)
+	}
+	return d, nil
 }
 
 // Traits implements [storage.Driver].

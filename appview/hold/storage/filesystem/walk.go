@@ -70,16 +70,22 @@ func (d *Driver) Uploads(ctx context.Context) iter.Seq2[string, error] {
 	}
 }
 
-// Tidy implements [storage.Driver]: files of health checks and of whole blobs that were killed.
+// Tidy implements [storage.Driver]: files of health checks and of whole blobs that could not be removed. Those of a process
+// that was killed are gone since [New].
 func (d *Driver) Tidy(_ context.Context, before time.Time) (removed int, err error) {
+	return d.tidy(func(modified time.Time) bool { return modified.Before(before) })
+}
+
+// tidy removes such files of which their time says so.
+func (d *Driver) tidy(old func(modified time.Time) bool) (removed int, err error) {
 	entries, err := os.ReadDir(filepath.Join(d.root, "uploads"))
 	if err != nil {
 		return 0, fmt.Errorf("tidy: %w", err)
 	}
 	for _, e := range entries {
-		info, err := e.Info()
 		stray := strings.HasPrefix(e.Name(), checkPrefix) || strings.HasPrefix(e.Name(), wholePrefix)
-		if err != nil || e.IsDir() || !stray || !info.ModTime().Before(before) {
+		info, err := e.Info()
+		if err != nil || e.IsDir() || !stray || !old(info.ModTime()) {
 			continue
 		}
 		if err := os.Remove(filepath.Join(d.root, "uploads", e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
