@@ -53,7 +53,7 @@ func TestServicesThatAreDown(t *testing.T) {
 	t.Run("the hold", func(t *testing.T) {
 		holdDown.Store(true)
 		defer holdDown.Store(false)
-		resp := send("POST", "/v2/"+app+"/blobs/uploads/", nil)
+		resp := send("POST", "/v2/"+app+"/blobs/uploads/?digest="+string(digest.FromString("blob")), []byte("blob"))
 		require.NotEmpty(t, resp.Header.Get("Retry-After"))
 		refuses(t, resp, 503, "UNAVAILABLE", "hold "+string(w.HoldDID()))
 		refuses(t, send("GET", "/v2/"+app+"/blobs/"+string(layer), nil), 503, "UNAVAILABLE", "cannot be reached")
