@@ -46,9 +46,13 @@ func (tokens) ServiceToken(_ context.Context, user, hold syntax.DID) (string, er
 }
 
 func newForeign(t *testing.T, handler http.HandlerFunc) *foreign {
-	f := &foreign{Server: httptest.NewServer(handler), conf: map[string]names.Hold{}}
+	return foreignAt(t, httptest.NewServer(handler))
+}
+
+func foreignAt(t *testing.T, s *httptest.Server) *foreign {
+	f := &foreign{Server: s, conf: map[string]names.Hold{}}
 	t.Cleanup(f.Close)
-	f.client = holdclient.New(holdclient.Config{Directory: directory(f.URL), Tokens: tokens{}, Guarded: http.DefaultClient, Trusted: http.DefaultClient, HandOut: anywhere,
+	f.client = holdclient.New(holdclient.Config{Directory: directory(f.URL), Tokens: tokens{}, Guarded: s.Client(), Trusted: s.Client(), HandOut: anywhere,
 		Configured: func(did string) (names.Hold, bool) { h, ok := f.conf[did]; return h, ok }})
 	return f
 }
@@ -290,34 +294,42 @@ func TestAHoldThatTakesNoMoreBytesIsGivenUp(t *testing.T) {
 // A hold that refuses a body may go on reading it, so that its answer is not lost.
 func TestARefusalIsHeardWhileTheHoldReadsOn(t *testing.T) {
 	const most = 1 << 30 // bytes of the body, which would all be read
-	var f *foreign
-	f = newForeign(t, func(w http.ResponseWriter, r *http.Request) {
+	handler := func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "getPartUploadUrl") {
-			fmt.Fprintf(w, `{"url":"%s/part"}`, f.URL)
+			scheme := "http"
+			if r.TLS != nil {
+				scheme = "https"
+			}
+			fmt.Fprintf(w, `{"url":"%s://%s/part"}`, scheme, r.Host)
 			return
 		}
 		answer := http.NewResponseController(w)
-		_ = answer.EnableFullDuplex()
+		_ = answer.EnableFullDuplex() // as HTTP/2 always is
 		w.WriteHeader(http.StatusInsufficientStorage)
 		_, _ = io.WriteString(w, `{"error":"StorageFull"}`)
 		_ = answer.Flush()
 		_, _ = io.Copy(io.Discard, r.Body)
-	})
-	f.conf[string(holdDID)] = names.Hold{} // at the endpoint that its DID names
-	h := f.resolve(t)
-	for name, send := range map[string]func(io.Reader) error{
-		"a part": func(body io.Reader) error {
-			_, err := f.client.PutPart(t.Context(), h, alice, "u", 1, body, most)
-			return err
-		},
-		"a whole blob": func(body io.Reader) error {
-			return f.client.PutWhole(t.Context(), h, alice, digest.FromString("x"), body, most)
-		},
-	} {
-		body := &io.LimitedReader{R: endless{}, N: most}
-		kind, _ := holdclient.KindOf(send(body))
-		require.Equal(t, holdclient.StorageFull, kind, name)
-		require.NotZero(t, body.N, "%s is not sent to its end", name)
+	}
+	second := httptest.NewUnstartedServer(http.HandlerFunc(handler))
+	second.EnableHTTP2 = true
+	second.StartTLS()
+	for protocol, f := range map[string]*foreign{"HTTP/1.1": newForeign(t, handler), "HTTP/2": foreignAt(t, second)} {
+		f.conf[string(holdDID)] = names.Hold{} // at the endpoint that its DID names
+		h := f.resolve(t)
+		for name, send := range map[string]func(io.Reader) error{
+			"a part": func(body io.Reader) error {
+				_, err := f.client.PutPart(t.Context(), h, alice, "u", 1, body, most)
+				return err
+			},
+			"a whole blob": func(body io.Reader) error {
+				return f.client.PutWhole(t.Context(), h, alice, digest.FromString("x"), body, most)
+			},
+		} {
+			body := &io.LimitedReader{R: endless{}, N: most}
+			kind, _ := holdclient.KindOf(send(body))
+			require.Equal(t, holdclient.StorageFull, kind, "%s: %s", protocol, name)
+			require.NotZero(t, body.N, "%s: %s is not sent to its end", protocol, name)
+		}
 	}
 }
 

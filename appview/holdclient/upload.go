@@ -299,10 +299,12 @@ var framing = []string{"Connection", "Content-Length", "Expect", "Host", "Keep-A
 var errStalled = errors.New("the hold took nothing more and gave no answer")
 
 // lentBody is a reader that belongs to another request. A transport may go on reading it after Do has returned; it
-// always closes it when it is through. The time between reads is the hold's; the time in them is the client's.
+// always closes it when it is through, with HTTP/2 maybe while it reads. The time between reads is the hold's; the time in
+// them is the client's.
 type lentBody struct {
 	io.Reader
-	once     sync.Once
+	reading  sync.Mutex
+	closed   bool
 	returned chan struct{}
 	idle     time.Duration
 	answer   time.Duration // idle, after the last byte
@@ -311,6 +313,11 @@ type lentBody struct {
 }
 
 func (l *lentBody) Read(p []byte) (int, error) {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	if l.closed {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	l.stalled.Stop()
 	n, err := l.Reader.Read(p)
 	if l.ended = errors.Is(err, io.EOF); l.ended {
@@ -322,7 +329,12 @@ func (l *lentBody) Read(p []byte) (int, error) {
 }
 
 func (l *lentBody) Close() error {
-	l.once.Do(func() { close(l.returned) })
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	if !l.closed {
+		l.closed = true
+		close(l.returned)
+	}
 	return nil
 }
 
