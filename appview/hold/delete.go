@@ -92,7 +92,7 @@ func (s *Server) sweepDeleted(ctx context.Context) error {
 	for did, manifests := range byUser {
 		errs = append(errs, s.releaseUnused(ctx, did, manifests, nil, deleted, reserved))
 	}
-	return errors.Join(append(errs, s.ledger.ForgetManifests(ctx, reserved))...)
+	return errors.Join(append(errs, s.ledger.ForgetManifests(ctx, reserved), s.ledger.ForgetReadOfOthers(ctx))...)
 }
 
 // sweepUnnamed takes from users the blobs that they uploaded longer than UploadTTL ago for no manifest: clients that gave

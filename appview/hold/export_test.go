@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/opencontainers/go-digest"
 
 	"atcr.io/operator/appview/hold/storage"
@@ -50,3 +51,8 @@ func (s *Server) WaitForRemovals(d time.Duration) { s.removeTime = d }
 
 // LimitReading limits how long one user's PDS is read, and how many bytes of records.
 func (s *Server) LimitReading(d time.Duration, bytes int) { s.reader.time, s.reader.bytes = d, bytes }
+
+// KeptOf is what is kept of what a DID's manifests name: of which, and how many bytes.
+func (s *Server) KeptOf(ctx context.Context, did syntax.DID) ([]digest.Digest, int, error) {
+	return s.ledger.ReadManifests(ctx, did)
+}

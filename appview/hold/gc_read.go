@@ -25,7 +25,7 @@ const (
 
 	// Users choose their PDSes. One that has more to say, or takes longer to say it, cannot be read: nothing of the user's
 	// is collected.
-	maxRecordBytes = 64 << 20
+	maxRecordBytes = 64 << 20 // of records, and of manifests as they are read, or as what they name was kept
 	maxNamed       = 1_000_000 // mentions of blobs by all manifests of a user
 	readTime       = 2 * time.Minute
 )
@@ -44,6 +44,7 @@ type published struct {
 	manifests map[digest.Digest]namedBlobs
 	named     map[digest.Digest]bool
 	mentions  int
+	bytes     int
 }
 
 // publishedReader reads manifests from the PDSes of users.
@@ -51,7 +52,7 @@ type publishedReader struct {
 	pds    *atproto.PDS
 	ledger *ledger.Ledger
 	time   time.Duration // for one user
-	bytes  int           // of one user's records
+	bytes  int           // of one user's records and manifests
 }
 
 func (s *Server) newPublishedReader(ids Identities) *publishedReader {
@@ -74,6 +75,13 @@ func (p *publishedReader) read(ctx context.Context, did syntax.DID) (*published,
 	} else if rev < told {
 		return nil, errors.New("the PDS has an older state of the repository than a registry told of: it was left, or put back to a copy")
 	}
+	if kept, bytes, err := p.ledger.ReadManifests(ctx, did); err != nil {
+		return nil, err
+	} else if bytes > p.bytes { // more than can be read at once: most is of manifests that are gone
+		if err := p.ledger.ForgetRead(ctx, did, kept); err != nil {
+			return nil, err
+		}
+	}
 	for range readTries {
 		out := &published{rev: rev, manifests: map[digest.Digest]namedBlobs{}, named: map[digest.Digest]bool{}}
 		if err := p.list(ctx, did, out); err != nil {
@@ -83,10 +91,27 @@ func (p *publishedReader) read(ctx context.Context, did syntax.DID) (*published,
 			return nil, err
 		}
 		if rev == out.rev {
-			return out, nil
+			return out, p.forget(ctx, did, out)
 		}
 	}
 	return nil, errors.New("the repository kept changing while it was read")
+}
+
+// forget forgets what was kept of manifests that the user has no more.
+func (p *publishedReader) forget(ctx context.Context, did syntax.DID, public *published) error {
+	kept, _, err := p.ledger.ReadManifests(ctx, did)
+	if err != nil {
+		return err
+	}
+	return p.ledger.ForgetRead(ctx, did, slices.DeleteFunc(kept, func(d digest.Digest) bool { _, ok := public.manifests[d]; return ok }))
+}
+
+// count adds to the bytes that were read of a user, and fails when they are too many.
+func (p *publishedReader) count(out *published, n int) error {
+	if out.bytes += n; out.bytes > p.bytes {
+		return fmt.Errorf("the user's manifests and their records have more than %d bytes", p.bytes)
+	}
+	return nil
 }
 
 // absent fails unless the PDS says of each of some manifests that it is not there: a list may have left it out.
@@ -113,15 +138,15 @@ func (p *publishedReader) current(ctx context.Context, did syntax.DID, was *publ
 
 // list reads all records. Unlike elsewhere, a page that is no proper end is a failure.
 func (p *publishedReader) list(ctx context.Context, did syntax.DID, out *published) error {
-	cursor, size := "", 0
+	cursor := ""
 	for {
 		page, next, err := p.pds.ListRecords(ctx, did, records.CollectionManifest, cursor, 0, false)
 		if err != nil {
 			return err
 		}
 		for _, r := range page {
-			if size += len(r.Value) + len(r.URI); size > p.bytes {
-				return fmt.Errorf("the list of manifests has more than %d bytes", p.bytes)
+			if err := p.count(out, len(r.Value)+len(r.URI)); err != nil {
+				return err
 			}
 			if err := p.add(ctx, did, r, out); err != nil {
 				return fmt.Errorf("%s: %w", r.URI, err)
@@ -149,7 +174,7 @@ func (p *publishedReader) add(ctx context.Context, did syntax.DID, r atproto.Rec
 	}
 	m := namedBlobs{}
 	if rec.ManifestBlob != nil {
-		if m, err = p.manifest(ctx, did, d, rec.ManifestBlob.CID); err != nil {
+		if m, err = p.manifest(ctx, did, d, rec.ManifestBlob.CID, out); err != nil {
 			return err
 		}
 	} else if rec.Config == nil && len(rec.Layers) == 0 && len(rec.Manifests) == 0 && rec.Subject == nil {
@@ -197,9 +222,12 @@ func (p *published) name(s string) {
 }
 
 // manifest is what a manifest's bytes name. It is read once: a digest has the same bytes for ever.
-func (p *publishedReader) manifest(ctx context.Context, did syntax.DID, d digest.Digest, cid string) (m namedBlobs, err error) {
-	kept, err := p.ledger.ReadManifest(ctx, d)
+func (p *publishedReader) manifest(ctx context.Context, did syntax.DID, d digest.Digest, cid string, out *published) (m namedBlobs, err error) {
+	kept, err := p.ledger.ReadManifest(ctx, did, d)
 	if err == nil {
+		if err := p.count(out, len(kept)); err != nil {
+			return m, err
+		}
 		return m, json.Unmarshal(kept, &m)
 	}
 	if !errors.Is(err, ledger.ErrNotFound) {
@@ -209,17 +237,44 @@ func (p *publishedReader) manifest(ctx context.Context, did syntax.DID, d digest
 	if err != nil {
 		return m, err
 	}
+	if err := p.count(out, len(body)); err != nil {
+		return m, err
+	}
 	if d.Algorithm().FromBytes(body) != d {
 		return m, errors.New("the record does not match the manifest's bytes")
 	}
 	if err := json.Unmarshal(body, &m); err != nil {
 		return m, errors.New("the manifest's bytes are not a manifest")
 	}
+	m = m.short()
 	b, err := json.Marshal(m)
 	if err != nil {
 		return m, err
 	}
-	return m, p.ledger.KeepManifest(ctx, d, b)
+	return m, p.ledger.KeepManifest(ctx, did, d, b)
+}
+
+// short is what matters of all that a manifest's bytes say: what is no digest that a hold takes names nothing, and no media
+// type is longer than layer records have them.
+func (m namedBlobs) short() namedBlobs {
+	list := func(in []namedBlob) (out []namedBlob) {
+		for _, b := range in {
+			if len(b.MediaType) > maxMediaType {
+				b.MediaType = mediaType("")
+			}
+			if _, err := storage.ParseDigest(b.Digest); err == nil {
+				out = append(out, b)
+			}
+		}
+		return out
+	}
+	out := namedBlobs{Layers: list(m.Layers), Blobs: list(m.Blobs)}
+	if m.Config != nil {
+		if config := list([]namedBlob{*m.Config}); len(config) > 0 {
+			out.Config = &config[0]
+		}
+	}
+	return out
 }
 
 func (m namedBlobs) all() []namedBlob {

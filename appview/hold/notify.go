@@ -275,9 +275,11 @@ func (s *Server) getLayersForManifest(w http.ResponseWriter, r *http.Request) er
 	return nil
 }
 
+const maxMediaType = 128 // bytes, by the lexicon
+
 // mediaType keeps what the lexicon takes.
 func mediaType(s string) string {
-	if s == "" || len(s) > 128 {
+	if s == "" || len(s) > maxMediaType {
 		return "application/octet-stream"
 	}
 	return s

@@ -99,22 +99,6 @@ func (l *Ledger) Untold(ctx context.Context, did syntax.DID, manifest digest.Dig
 	return yes, nil
 }
 
-// ReadManifest is what [Ledger.KeepManifest] kept of a manifest, or [ErrNotFound].
-func (l *Ledger) ReadManifest(ctx context.Context, d digest.Digest) (blobs []byte, err error) {
-	if err := l.read.QueryRowContext(ctx, `SELECT blobs FROM read_manifests WHERE digest = ?`, string(d)).Scan(&blobs); err != nil {
-		return nil, fmt.Errorf("look up manifest: %w", notFound(err))
-	}
-	return blobs, nil
-}
-
-// KeepManifest keeps what a manifest names, as its bytes say.
-func (l *Ledger) KeepManifest(ctx context.Context, d digest.Digest, blobs []byte) error {
-	if _, err := l.write.ExecContext(ctx, `INSERT INTO read_manifests (digest, blobs) VALUES (?, ?) ON CONFLICT DO NOTHING`, string(d), string(blobs)); err != nil {
-		return fmt.Errorf("keep manifest: %w", err)
-	}
-	return nil
-}
-
 // InProgress says whether there is such an upload that is not completed, whosever it is.
 func (l *Ledger) InProgress(ctx context.Context, id string) (yes bool, err error) {
 	row := l.write.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM uploads WHERE id = ? AND digest = '')`, id)

@@ -15,6 +15,7 @@ func (l *Ledger) ForgetUser(ctx context.Context, did syntax.DID) error {
 			`DELETE FROM links WHERE did = ?`, `DELETE FROM layers WHERE did = ?`, `DELETE FROM pushes WHERE did = ?`,
 			`DELETE FROM manifest_blobs WHERE did = ?`, `DELETE FROM manifests WHERE did = ?`, `DELETE FROM counted WHERE did = ?`,
 			`DELETE FROM uploads WHERE did = ? AND digest <> ''`, `DELETE FROM restored WHERE did = ?`,
+			`DELETE FROM read_manifests WHERE did = ?`,
 		} {
 			if _, err := tx.ExecContext(ctx, query, string(did)); err != nil {
 				return err
