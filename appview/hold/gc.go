@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -183,10 +184,10 @@ func (c *collection) user(ctx context.Context, did syntax.DID) error {
 	return ours(c.links(ctx, did, public))
 }
 
-// mostMissing manifests of one user are taken as gone by one collection; the next one sees about the others.
+// mostMissing manifests of one user, at most, are taken as gone by one collection; the next one sees about the others.
 const mostMissing = 1000
 
-// missing are the manifests that a user had when the collection began, and has not at the PDS.
+// missing are manifests that a user had when the collection began, and has not at the PDS.
 func (c *collection) missing(ctx context.Context, did syntax.DID, public *published) ([]digest.Digest, error) {
 	known, err := c.ledger.ManifestsOf(ctx, did, c.started)
 	if err != nil {
@@ -199,8 +200,8 @@ func (c *collection) missing(ctx context.Context, did syntax.DID, public *publis
 	}
 	slices.Sort(known)
 	missing := slices.DeleteFunc(slices.Compact(known), func(d digest.Digest) bool { _, ok := public.manifests[d]; return ok })
-	missing = missing[:min(len(missing), mostMissing)]
-	return missing, c.reader.absent(ctx, did, missing)
+	rand.Shuffle(len(missing), func(i, j int) { missing[i], missing[j] = missing[j], missing[i] }) // one that cannot be asked for holds up no others for ever
+	return c.reader.absent(ctx, did, missing[:min(len(missing), mostMissing)])
 }
 
 // gone takes the layer records of a manifest that is not public any more. Its blobs stay for the grace period, as does the

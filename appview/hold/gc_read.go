@@ -25,7 +25,7 @@ const (
 
 	// Users choose their PDSes. One that has more to say, or takes longer to say it, cannot be read: nothing of the user's
 	// is collected.
-	maxRecordBytes = 64 << 20 // of records, and of manifests as they are read, or as what they name was kept
+	maxRecordBytes = 64 << 20  // of records, and of manifests as they are read, or as what they name was kept
 	maxNamed       = 1_000_000 // mentions of blobs by all manifests of a user
 	readTime       = 2 * time.Minute
 )
@@ -114,20 +114,25 @@ func (p *publishedReader) count(out *published, n int) error {
 	return nil
 }
 
-// absent fails unless the PDS says of each of some manifests that it is not there: a list may have left it out.
-func (p *publishedReader) absent(ctx context.Context, did syntax.DID, manifests []digest.Digest) error {
-	ctx, cancel := context.WithTimeout(ctx, p.time)
+// absent are those of some manifests of which the PDS says, one by one, that they are not there: a list may have left them out.
+// Those that it does not come to in time, or not any more, are left to the next collection. It fails when the PDS has
+// one, or says nothing.
+func (p *publishedReader) absent(ctx context.Context, did syntax.DID, manifests []digest.Digest) ([]digest.Digest, error) {
+	within, cancel := context.WithTimeout(ctx, p.time)
 	defer cancel()
-	for _, d := range manifests {
-		_, err := p.pds.GetRecord(ctx, did, records.CollectionManifest, records.ManifestRKey(d))
+	for i, d := range manifests {
+		_, err := p.pds.GetRecord(within, did, records.CollectionManifest, records.ManifestRKey(d))
 		if err == nil {
-			return fmt.Errorf("the PDS leaves the manifest %s out of its list", d)
+			return nil, fmt.Errorf("the PDS leaves the manifest %s out of its list", d)
 		}
 		if !errors.Is(err, atproto.ErrRecordNotFound) {
-			return err
+			if i == 0 || ctx.Err() != nil {
+				return nil, err
+			}
+			return manifests[:i], nil
 		}
 	}
-	return nil
+	return manifests, nil
 }
 
 // current says whether the user's repository is still the one that was read.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,4 +73,26 @@ func TestWhatIsKeptOfManifestsIsForgottenWhenItIsMoreThanCanBeRead(t *testing.T)
 	manifests, bytes := w.kept(alice)
 	require.Positive(t, manifests)
 	require.LessOrEqual(t, bytes, 1000)
+}
+
+// A PDS that limits requests answers a few of them at a time.
+func TestManifestsThatAPDSSaysAreGoneGoThoughItDoesNotSayItOfAllOfThem(t *testing.T) {
+	w := newWorld(t, open)
+	w.hold.Quiet()
+	for _, layer := range []string{"a", "b", "c", "d", "e"} {
+		w.unpublish(alice, w.pushImage(alice, "config", layer))
+	}
+	for i, gone := range []int{2, 2, 1} {
+		var asked atomic.Int64
+		f := func(rw http.ResponseWriter, r *http.Request, next http.Handler) {
+			if strings.HasSuffix(r.URL.Path, "getRecord") && asked.Add(1) > 2 {
+				rw.WriteHeader(http.StatusTooManyRequests)
+				return
+			}
+			next.ServeHTTP(rw, r)
+		}
+		w.between.Store(&f)
+		require.Equal(t, hold.Garbage{Users: 1, Gone: gone, LayerRecords: gone}, w.collectGarbage(), "collection %d", i+1)
+	}
+	require.Empty(t, w.records("io.atcr.hold.layer"))
 }
