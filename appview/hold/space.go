@@ -110,12 +110,13 @@ func (s *Server) makeSpace(ctx context.Context, did syntax.DID, other digest.Dig
 
 // releaseUntil takes from a user what was not used since the time and no manifest needs: first the blobs of all manifests
 // that are gone, then those of none, which may be of a push that still runs, the oldest first. A manifest that was reserved
-// before and is not at the user's PDS does not come any more. What it has looked at is not there to be looked at again.
+// before and is not at the user's PDS does not come any more; one that was missed by a collection may for the grace period. What
+// it has looked at is not there to be looked at again.
 func (s *Server) releaseUntil(ctx context.Context, did syntax.DID, since time.Time, fits func() (bool, error)) error {
 	if ok, err := fits(); ok || err != nil { // somebody else has just looked
 		return err
 	}
-	dead, err := s.ledger.DeadManifests(ctx, did, since, since, since)
+	dead, err := s.ledger.DeadManifests(ctx, did, since, s.now().Add(-s.cfg.GCGrace), since)
 	if err != nil {
 		return err
 	}

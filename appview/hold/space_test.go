@@ -330,3 +330,26 @@ func TestAClientThatHangsUpLeavesTheSpaceToTheNext(t *testing.T) {
 	}
 	require.Equal(t, 1, gone)
 }
+
+// They may be back at any time: their user moves from one PDS to another.
+func TestMissedManifestsMakeSpaceOnlyAfterTheGracePeriod(t *testing.T) {
+	w, now := at(t, tiered)
+	w.hold.Quiet()
+	w.join(bob)
+	all := []string{string(tenth("one")), string(tenth("two")), string(tenth("three"))}
+	for _, b := range all {
+		w.push(bob, []byte(b))
+		m := image(b, b)
+		w.publish(bob, m)
+		w.tell(bob, m)
+		w.unpublish(bob, digest.FromBytes(m))
+		require.Equal(t, 1, w.collectGarbage().Gone)
+	}
+	now.add(2 * time.Hour)
+	w.startRefused(bob)
+	for _, b := range all {
+		require.True(t, w.has(bob, b), b)
+	}
+	now.add(grace)
+	w.push(bob, tenth("four"))
+}
