@@ -80,7 +80,7 @@ func layerOf(r pds.Record) (ledger.Layer, bool) {
 // sweepRestored gives the users of restored layers their other blobs back: image configs have no layer record. Those whose
 // PDS cannot be read wait until it can.
 func (s *Server) sweepRestored(ctx context.Context) error {
-	restored, err := s.ledger.Restored(ctx)
+	restored, err := s.ledger.Restored(ctx, s.now())
 	if err != nil {
 		return err
 	}

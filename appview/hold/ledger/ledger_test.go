@@ -154,3 +154,33 @@ func TestPushesAndRepositoriesOfADIDAreBounded(t *testing.T) {
 	require.True(t, yes)
 	require.Zero(t, tags(alice))
 }
+
+func TestARestoreWhileTheClockWasAheadIsWaitedForNoLongerThanOthers(t *testing.T) {
+	l := openTest(t, filepath.Join(t.TempDir(), "l.db"))
+	ctx, now := t.Context(), time.Now()
+	layers := func(yield func(Layer, error) bool) {
+		yield(Layer{Manifest: "at://did:plc:alice/io.atcr.manifest/m", Digest: digest.FromString("x"), DID: alice, Size: 1, RKey: "r"}, nil)
+	}
+	require.NoError(t, l.RestoreLayers(ctx, layers, now.AddDate(10, 0, 0)))
+	restored, err := l.Restored(ctx, now)
+	require.NoError(t, err)
+	require.Equal(t, []syntax.DID{alice}, restored)
+	for since, want := range map[time.Duration]bool{-time.Hour: true, time.Hour: false} {
+		wait, err := l.Incomplete(ctx, now.Add(since))
+		require.NoError(t, err)
+		require.Equal(t, want, wait, "restored since %s", since)
+	}
+}
+
+// With many manifests the sum takes long, and nobody else writes meanwhile.
+func TestAReservationWithoutALimitSumsUpNothing(t *testing.T) {
+	l := openTest(t, filepath.Join(t.TempDir(), "l.db"))
+	ctx, now, d := t.Context(), time.Now(), digest.FromString("x")
+	require.NoError(t, l.Relink(ctx, alice, d, 1, now))
+	_, err := l.write.ExecContext(ctx, `ALTER TABLE layers RENAME TO unreadable`) // only the sum looks there
+	require.NoError(t, err)
+	r := Reservation{DID: alice, Manifest: digest.FromString("m"), Blobs: []Blob{{Digest: d, Size: 1, Layer: true}}, Now: now}
+	require.NoError(t, l.Reserve(ctx, r))
+	r.Limit = 1
+	require.Error(t, l.Reserve(ctx, r))
+}

@@ -53,9 +53,12 @@ func (e *OverQuota) Error() string {
 // reservations that fit only alone, one is refused.
 func (l *Ledger) Reserve(ctx context.Context, r Reservation) error {
 	return l.inTx(ctx, "reserve manifest", func(tx *sql.Tx) error {
-		_, before, err := used(ctx, tx, r.DID, r.Now.Add(-r.Counted))
-		if err != nil {
-			return err
+		var before int64
+		if r.Limit > 0 {
+			var err error
+			if _, before, err = used(ctx, tx, r.DID, r.Now.Add(-r.Counted)); err != nil {
+				return err
+			}
 		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO manifests (did, digest, reserved_at) VALUES (?, ?, ?)
 			ON CONFLICT DO UPDATE SET reserved_at = excluded.reserved_at`, string(r.DID), string(r.Manifest), millis(r.Now)); err != nil {
