@@ -136,6 +136,8 @@ const (
 	removeTime = 30 * time.Second
 	// removeLimit is when it is given up. Until then it keeps the blob's lock: a storage that hangs may still carry it out.
 	removeLimit = 15 * time.Minute
+	// unclearTime is how long a storage that failed to complete a blob may still do it.
+	unclearTime = 15 * time.Minute
 )
 
 // collect removes a blob if nobody has it any more. What fails the sweep does again.
@@ -145,9 +147,13 @@ func (s *Server) collect(ctx context.Context, d digest.Digest) {
 	}
 }
 
-// collected is collect. An upload that completes the blob now collects at its end. While users wait to be read since the
+// collected is collect. An upload that completes the blob now collects at its end. One whose completion failed of late the
+// storage may still make: it is left to a sweep after that. While users wait to be read since the
 // ledger was restored, nobody knows who has a blob.
 func (s *Server) collected(ctx context.Context, d digest.Digest) error {
+	if failed, ok := s.unclear.Get(d); ok && s.now().Sub(failed) < unclearTime {
+		return nil
+	}
 	unlock, ok := s.blobLocks.tryLock(d.String())
 	if !ok {
 		return nil

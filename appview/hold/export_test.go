@@ -49,10 +49,28 @@ func (s *Server) Methods() (queries, procedures []string) {
 // WaitForRemovals is how long the removal of a blob is waited for.
 func (s *Server) WaitForRemovals(d time.Duration) { s.removeTime = d }
 
+// WaitForCompletions is how long the completion of an upload may take.
+func (s *Server) WaitForCompletions(d time.Duration) { s.completeTime = d }
+
 // LimitReading limits how long one user's PDS is read, and how many bytes of records.
 func (s *Server) LimitReading(d time.Duration, bytes int) { s.reader.time, s.reader.bytes = d, bytes }
 
 // KeptOf is what is kept of what a DID's manifests name: of which, and how many bytes.
 func (s *Server) KeptOf(ctx context.Context, did syntax.DID) ([]digest.Digest, int, error) {
 	return s.ledger.ReadManifests(ctx, did)
+}
+
+// Scanning has a look at all records go on until end is called.
+func (s *Server) Scanning() (end func()) {
+	s.scans <- struct{}{}
+	return func() { <-s.scans }
+}
+
+// Scanned says whether a request of the DID looks at all records, or waits for it.
+func (s *Server) Scanned(did syntax.DID) bool {
+	unlock, ok := s.scanLocks.tryLock(did.String())
+	if ok {
+		unlock()
+	}
+	return !ok
 }

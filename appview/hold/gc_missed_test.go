@@ -169,11 +169,13 @@ func (f forgetful) Complete(ctx context.Context, id string, d digest.Digest, par
 }
 
 func TestABlobThatNobodyGotLeavesNoBytes(t *testing.T) {
-	w := newWorld(t, open)
+	w, now := at(t, open)
 	w.hold.WrapDriver(func(d storage.Driver) storage.Driver { return forgetful{d} })
 	id := w.begin(alice)
 	a := w.complete(alice, id, digest.FromString("blob"), w.part(alice, id, 1, []byte("blob")))
 	require.Equal(t, "CompletionFailed", a.errorName())
+	now.add(time.Hour)
+	require.NoError(t, w.hold.Sweep(t.Context()))
 	require.False(t, w.stored("blob"))
 }
 

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/opencontainers/go-digest"
 
 	"atcr.io/operator/appview/atproto"
 	"atcr.io/operator/appview/atproto/diddoc"
@@ -64,14 +66,17 @@ type Server struct {
 	sweeping    sync.Mutex
 	crewMu      sync.Mutex
 	statsMu     sync.Mutex
-	scanMu      sync.Mutex // one look at all statistics at a time
+	scans       chan struct{} // has room for one look at all records
 	tids        *syntax.TIDClock
 	uploadLocks *keyed // by upload id
 	userLocks   *keyed // by DID: one change of a user's layer records at a time
 	blobLocks   *keyed // by digest: completions share, a removal is alone
 	spaceLocks  *keyed // by DID: one look for space at a time
+	scanLocks   *keyed // by DID: one look at all records, or wait for it, at a time
 	arriving    *arriving
-	removeTime  time.Duration
+	unclear     *lru.Cache[digest.Digest, time.Time] // blobs whose completion failed last then, and may be there or come all the same
+
+	removeTime, completeTime time.Duration
 
 	draining atomic.Bool
 	stop     context.CancelFunc
@@ -102,9 +107,10 @@ func newServer(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, version: deps.Version, log: deps.Logger, now: deps.Now, tracing: deps.Tracing,
-		tids: syntax.NewTIDClock(0), uploadLocks: newKeyed(), userLocks: newKeyed(), blobLocks: newKeyed(), spaceLocks: newKeyed(),
-		arriving: newArriving(), removeTime: removeTime, stop: func() {},
+		tids: syntax.NewTIDClock(0), uploadLocks: newKeyed(), userLocks: newKeyed(), blobLocks: newKeyed(), spaceLocks: newKeyed(), scanLocks: newKeyed(),
+		scans: make(chan struct{}, 1), arriving: newArriving(), removeTime: removeTime, completeTime: completeTime, stop: func() {},
 	}
+	s.unclear, _ = lru.New[digest.Digest, time.Time](10_000)
 	s.tiers, _ = parseTiers(cfg) // it is valid
 	s.pulls = newPulls()
 	if s.log == nil {

@@ -215,6 +215,9 @@ func partsOf(named []namedPart) ([]storage.Part, error) {
 	return parts, nil
 }
 
+// completeTime is how long a completion may take: registries wait no longer.
+const completeTime = 30 * time.Minute
+
 // complete makes the blob, then links it to its owner, and only then gives the parts up: after a crash at any moment it
 // can be repeated. The caller holds the upload's lock; the blob's is held against a deletion of the same digest.
 func (s *Server) complete(ctx context.Context, u ledger.Upload, d digest.Digest, parts []storage.Part) (int64, error) {
@@ -227,13 +230,16 @@ func (s *Server) complete(ctx context.Context, u ledger.Upload, d digest.Digest,
 		return 0, err
 	}
 	start := s.now()
-	size, err := s.driver.Complete(ctx, u.ID, d, parts)
+	// A client that leaves ends nothing, and still gets its blob: what the storage was asked for it may do afterwards, when
+	// nobody waits for it.
+	ctx = context.WithoutCancel(ctx)
+	within, cancel := context.WithTimeout(ctx, s.completeTime)
+	size, err := s.driver.Complete(within, u.ID, d, parts)
+	cancel()
 	if err != nil {
-		return 0, s.incomplete(context.WithoutCancel(ctx), u.ID, d, err)
+		return 0, s.incomplete(ctx, u.ID, d, err)
 	}
 	u.Digest, u.Size = d, size
-	// The bytes are in place: a client that left by now still gets its blob.
-	ctx = context.WithoutCancel(ctx)
 	if err := s.link(ctx, u); err != nil {
 		return 0, err
 	}
@@ -298,6 +304,7 @@ func (s *Server) incomplete(ctx context.Context, id string, d digest.Digest, err
 		abandon()
 		return errUploadID
 	}
+	s.unclear.Add(d, s.now())
 	s.metrics.uploads.WithLabelValues("failed").Inc()
 	return xrpc.Errorf(http.StatusServiceUnavailable, "CompletionFailed",
 		"The storage failed to complete the upload; its parts are kept, so complete it again.").Because(err)

@@ -29,11 +29,25 @@ type userData struct {
 	blobs  []ledger.Link
 }
 
+// scanner lets one request at a time of a DID make the hold look at all records: anybody may, whatever they have here. Error: TooManyRequests, status 429.
+func (s *Server) scanner(w http.ResponseWriter, did syntax.DID) (end func(), err error) {
+	end, ok := s.scanLocks.tryLock(did.String())
+	if !ok {
+		w.Header().Set("Retry-After", "10")
+		return nil, xrpc.Errorf(http.StatusTooManyRequests, "TooManyRequests", "The data of %s is being exported or deleted already; try again when that has ended.", did)
+	}
+	return end, nil
+}
+
 // dataOf collects what the hold has of a DID. It looks at all records, for one caller at a time: those that were written past
 // the hold, or by an early one, are in no index.
 func (s *Server) dataOf(ctx context.Context, did syntax.DID) (all userData, err error) {
-	s.scanMu.Lock()
-	defer s.scanMu.Unlock()
+	select {
+	case s.scans <- struct{}{}:
+		defer func() { <-s.scans }()
+	case <-ctx.Done():
+		return all, ctx.Err()
+	}
 	for _, kind := range []struct {
 		collection syntax.NSID
 		owner      func(value map[string]any) syntax.DID
@@ -68,6 +82,11 @@ func (s *Server) exportUserData(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	end, err := s.scanner(w, did)
+	if err != nil {
+		return err
+	}
+	defer end()
 	all, err := s.dataOf(r.Context(), did)
 	if err != nil {
 		return err
@@ -110,13 +129,18 @@ func (s *Server) deleteUserData(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ctx := context.WithoutCancel(r.Context()) // half of it is of no use to anybody
-	unlock := s.userLocks.lock(did.String())
-	defer unlock()
-	all, err := s.dataOf(ctx, did)
+	end, err := s.scanner(w, did)
 	if err != nil {
 		return err
 	}
+	defer end()
+	unlock := s.userLocks.lock(did.String())
+	defer unlock()
+	all, err := s.dataOf(r.Context(), did)
+	if err != nil {
+		return err
+	}
+	ctx := context.WithoutCancel(r.Context()) // half of it is of no use to anybody
 	// Access first: who comes back pushes as a new member.
 	crewDeleted := false
 	if did != canonical(s.roster.get().Owner) {

@@ -1,8 +1,11 @@
 package hold_test
 
 import (
+	"context"
 	"net/http"
+	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
@@ -150,4 +153,33 @@ func (w *world) requireNotStored(d digest.Digest) {
 	w.t.Helper()
 	_, err := w.hold.Stored(w.t.Context(), d)
 	require.Error(w.t, err, "the bytes of %s are still in the storage", d)
+}
+
+// Anybody with a DID may ask, and each time the hold looks at all its records.
+func TestOneRequestOfADIDAtATimeLooksAtAllRecords(t *testing.T) {
+	w := newWorld(t, nil)
+	end := w.hold.Scanning()
+	token := w.token(mallory)
+	ask := func(ctx context.Context, method, name string) *httptest.ResponseRecorder {
+		req, rec := httptest.NewRequestWithContext(ctx, method, w.url+"/xrpc/io.atcr.hold."+name, nil), httptest.NewRecorder()
+		req.Header.Set("Authorization", "Bearer "+token)
+		w.hold.Handler().ServeHTTP(rec, req)
+		return rec
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		ask(ctx, http.MethodGet, "exportUserData")
+	}()
+	require.Eventually(t, func() bool { return w.hold.Scanned(w.did(mallory)) }, 30*time.Second, time.Millisecond)
+	for method, name := range map[string]string{http.MethodGet: "exportUserData", http.MethodPost: "deleteUserData"} {
+		rec := ask(t.Context(), method, name)
+		require.Equal(t, http.StatusTooManyRequests, rec.Code, name)
+		require.NotEmpty(t, rec.Header().Get("Retry-After"))
+	}
+	leave()
+	<-left // though the look that it waited for has not ended
+	end()
+	require.True(t, w.deleteData(mallory).Success)
 }
