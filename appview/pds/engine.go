@@ -144,13 +144,14 @@ func (e *Engine) openDatabase(ctx context.Context) error {
 	return e.loadSeq(ctx)
 }
 
-// Hosted are the DIDs of the repositories in a folder, which an Engine may have open; none in a new one. It makes nothing.
+// Hosted are the DIDs of the repositories in a folder, which an Engine may have open; none in a new one. It makes
+// and changes nothing.
 func Hosted(ctx context.Context, folder string) (dids []syntax.DID, err error) {
 	path := filepath.Join(folder, databaseFile)
 	if written, err := sqlitedb.Written(path); err != nil || !written {
 		return nil, err
 	}
-	db, err := sqlitedb.Open(dataSource(path, "query_only(ON)"))
+	db, err := sqlitedb.OpenUnchanged(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the database for reading: %w", err)
 	}

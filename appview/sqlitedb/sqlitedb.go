@@ -7,7 +7,8 @@
 //     A statement here runs to its end; what the context bounds is the wait for a connection, see [On], and in package
 //     store whether another statement begins
 //
-// header.go says whether a file is a database before anything opens it.
+// header.go says whether a file is a database before anything opens it; unchanged.go looks into one and changes none of its
+// files.
 package sqlitedb
 
 import (

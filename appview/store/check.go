@@ -13,8 +13,8 @@ import (
 	"atcr.io/operator/appview/sqlitedb"
 )
 
-// CheckOpen says what would keep [Open] from opening a store, as far as its files tell: it makes nothing, connects to no
-// PostgreSQL, and takes no lock from a server that is running.
+// CheckOpen says what would keep [Open] from opening a store, as far as its files tell: it makes and changes nothing,
+// connects to no PostgreSQL, and takes no lock from a server that is running.
 func CheckOpen(ctx context.Context, o Options) (err error) {
 	switch {
 	case o.URL != "" || o.Dir != "":
@@ -35,7 +35,7 @@ func checkFile(ctx context.Context, path string) (err error) {
 	if err != nil || !written {
 		return err
 	}
-	db, err := open(path, true, 1)
+	db, err := sqlitedb.OpenUnchanged(path)
 	if err != nil {
 		return err
 	}

@@ -90,12 +90,30 @@ func TestCheckAndServeAgree(t *testing.T) {
 		return s.Close()
 	}
 	served := func(t *testing.T, dir string) { require.NoError(t, open(t, dir)) }
+	const newerSchema = `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, 1)`
 	newer := func(t *testing.T, dir string) {
 		served(t, dir)
 		db, err := sqlitedb.Open("file:" + filepath.Join(dir, "ui.db"))
 		require.NoError(t, err)
-		_, err = db.ExecContext(t.Context(), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, 1)`)
+		_, err = db.ExecContext(t.Context(), newerSchema)
 		require.NoError(t, errors.Join(err, db.Close()))
+	}
+	// killed leaves the files of a server as they are on disk while it runs.
+	killed := func(statement string) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			other := t.TempDir()
+			cfg, err := config.Load(environ(other))
+			require.NoError(t, err)
+			s, err := server.New(t.Context(), cfg, slog.New(slog.DiscardHandler))
+			require.NoError(t, err)
+			db, err := sqlitedb.Open("file:" + filepath.Join(other, "ui.db"))
+			require.NoError(t, err)
+			_, err = db.ExecContext(t.Context(), statement)
+			require.NoError(t, err)
+			require.NoError(t, os.CopyFS(dir, os.DirFS(other)))
+			require.NoError(t, errors.Join(db.Close(), s.Close()))
+			require.FileExists(t, filepath.Join(dir, "ui.db-wal"))
+		}
 	}
 	const below = "/file/below" // a path below a file cannot be made
 	for name, c := range map[string]struct {
@@ -124,6 +142,8 @@ func TestCheckAndServeAgree(t *testing.T) {
 		"no place for the database":                    {set: map[string]string{names.UIDatabasePath: "DIR" + below}, says: "file"},
 		"a database that is none":                      {prepare: file("ui.db", "this is no database at all"), says: "ui.db"},
 		"a database of a newer release":                {prepare: newer, says: "newer schema"},
+		"it was killed":                                {prepare: killed(`UPDATE goose_db_version SET is_applied = 1`)},
+		"a newer release that was killed":              {prepare: killed(newerSchema), says: "newer schema"},
 		"a runtime file that is none":                  {prepare: file("runtime.json", "{"), set: map[string]string{names.RuntimeFile: "DIR/runtime.json"}, says: names.RuntimeFile},
 		"no password of a PostgreSQL in its directory": {set: map[string]string{names.DatabaseDir: "DIR/none"}, says: names.DatabaseDir},
 	} {
@@ -141,7 +161,7 @@ func TestCheckAndServeAgree(t *testing.T) {
 			before := listed(t, dir)
 			var out bytes.Buffer
 			checked := check(t.Context(), &out, environ(dir, more...))
-			require.Equal(t, before, listed(t, dir), "check makes nothing")
+			require.Equal(t, before, listed(t, dir), "check makes and changes nothing")
 			started := open(t, dir, more...)
 			if c.says == "" {
 				require.NoError(t, started)
@@ -154,12 +174,18 @@ func TestCheckAndServeAgree(t *testing.T) {
 	}
 }
 
-// listed are all files below a directory.
-func listed(t *testing.T, dir string) []string {
+// listed are all files below a directory, and what is in them.
+func listed(t *testing.T, dir string) map[string]string {
 	t.Helper()
-	var all []string
-	require.NoError(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		all = append(all, path)
+	all := map[string]string{}
+	require.NoError(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			var b []byte
+			b, err = os.ReadFile(path)
+			all[path] = string(b)
+		} else {
+			all[path] = ""
+		}
 		return err
 	}))
 	return all

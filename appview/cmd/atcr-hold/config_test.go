@@ -56,6 +56,16 @@ func TestCheckAndServeOfAHoldAgree(t *testing.T) {
 		return s.Close(t.Context())
 	}
 	served := func(t *testing.T, dir string) { require.NoError(t, open(t, dir)) }
+	killed := func(t *testing.T, dir string) {
+		other := t.TempDir()
+		cfg, err := hold.LoadFrom(env.ToMap(environ(other)))
+		require.NoError(t, err)
+		s, err := hold.New(t.Context(), cfg, hold.Deps{Logger: slog.New(slog.DiscardHandler)})
+		require.NoError(t, err)
+		require.NoError(t, os.CopyFS(dir, os.DirFS(other))) // as they are on disk while it runs
+		require.NoError(t, s.Close(t.Context()))
+		require.FileExists(t, filepath.Join(dir, "db", "pds", "pds.sqlite-wal"))
+	}
 	file := func(name, content string) func(*testing.T, string) {
 		return func(t *testing.T, dir string) {
 			path := filepath.Join(dir, name)
@@ -80,6 +90,8 @@ func TestCheckAndServeOfAHoldAgree(t *testing.T) {
 		"a ledger that is none":              {prepare: file("db/ledger.sqlite", "this is no database at all"), says: "database"},
 		"an embedded PDS that is none":       {prepare: file("db/pds/pds.sqlite", "this is no database at all"), says: "database"},
 		"the directory of another hold":      {prepare: served, set: map[string]string{names.HoldPublicURL: "http://127.0.0.1:8081"}, says: "belongs to did:web:127.0.0.1%3A8080"},
+		"it was killed":                      {prepare: killed},
+		"the directory of a killed hold":     {prepare: killed, set: map[string]string{names.HoldPublicURL: "http://127.0.0.1:8081"}, says: "belongs to did:web:127.0.0.1%3A8080"},
 		"a did:web that should be a did:plc": {prepare: served, set: map[string]string{names.HoldDIDMethod: "plc"}, says: "cannot become a did:plc"},
 		"the files of two holds": {prepare: func(t *testing.T, dir string) {
 			served(t, dir)
@@ -101,7 +113,7 @@ func TestCheckAndServeOfAHoldAgree(t *testing.T) {
 			before := listed(t, dir)
 			var out bytes.Buffer
 			checked := check(t.Context(), &out, environ(dir, more...))
-			require.Equal(t, before, listed(t, dir), "check makes nothing")
+			require.Equal(t, before, listed(t, dir), "check makes and changes nothing")
 			started := open(t, dir, more...)
 			if c.says == "" {
 				require.NoError(t, started)
@@ -114,12 +126,18 @@ func TestCheckAndServeOfAHoldAgree(t *testing.T) {
 	}
 }
 
-// listed are all files below a directory.
-func listed(t *testing.T, dir string) []string {
+// listed are all files below a directory, and what is in them.
+func listed(t *testing.T, dir string) map[string]string {
 	t.Helper()
-	var all []string
-	require.NoError(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		all = append(all, path)
+	all := map[string]string{}
+	require.NoError(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			var b []byte
+			b, err = os.ReadFile(path)
+			all[path] = string(b)
+		} else {
+			all[path] = ""
+		}
 		return err
 	}))
 	return all
