@@ -20,11 +20,13 @@ type Set struct {
 	Conditions []metav1.Condition
 	Generation int64
 	Now        metav1.Time
+
+	stored []metav1.Condition // not written to
 }
 
 // New starts from the conditions that the object has.
 func New(old []metav1.Condition, generation int64, now metav1.Time) *Set {
-	return &Set{Conditions: slices.Clone(old), Generation: generation, Now: now}
+	return &Set{Conditions: slices.Clone(old), Generation: generation, Now: now, stored: old}
 }
 
 // True, False and Unknown set a condition of this generation.
@@ -50,6 +52,10 @@ func (s *Set) set(kind string, status metav1.ConditionStatus, reason, message st
 		Type: kind, Status: status, Reason: reason, Message: message,
 		ObservedGeneration: s.Generation, LastTransitionTime: s.Now,
 	})
+	// One that ends as it was has not changed, whatever it was meanwhile.
+	if was := meta.FindStatusCondition(s.stored, kind); was != nil && was.Status == status {
+		s.Get(kind).LastTransitionTime = was.LastTransitionTime
+	}
 }
 
 // Drop takes a condition away that nothing asks about any more.

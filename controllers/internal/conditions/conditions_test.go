@@ -76,6 +76,26 @@ func TestAPartOfAnOlderGenerationIsNotReady(t *testing.T) {
 	require.Equal(t, "False/Progressing", summary(s)["Ready"])
 }
 
+// Else every look would be news, and nobody could tell since when it is so.
+func TestAConditionThatEndsAsItWasHasNotChanged(t *testing.T) {
+	later := metav1.NewTime(now.Add(time.Hour))
+	since := func(s *conditions.Set, kind string) metav1.Time { return s.Get(kind).LastTransitionTime }
+	s := conditions.New(nil, 1, now)
+	s.False("First", "A", "a")
+	s.Summarize(parts(), true, "")
+	s = conditions.New(s.Conditions, 1, later)
+	s.True("First", "B", "b")
+	require.Equal(t, later, since(s, "First"))
+	s.False("First", "A", "a")
+	s.Drop("Stalled")
+	s.Summarize(parts(), true, "")
+	for _, kind := range []string{"First", "Ready", "Stalled"} {
+		require.Equal(t, now, since(s, kind), kind)
+	}
+	s.True("First", "B", "b")
+	require.Equal(t, later, since(s, "First"))
+}
+
 func TestTheCheckerFindsWhatBreaksTheRules(t *testing.T) {
 	condition := func(kind string, status metav1.ConditionStatus, generation int64) metav1.Condition {
 		return metav1.Condition{Type: kind, Status: status, Reason: "R", Message: "m", ObservedGeneration: generation}
