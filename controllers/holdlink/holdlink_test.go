@@ -227,6 +227,24 @@ func TestTheSameHoldTwiceCountsOnce(t *testing.T) {
 	e.AppView("registry", "Ready=True")
 }
 
+// Nothing but the first link's end wakes the second: an AppView that is suspended says nothing new.
+func TestTheSecondLinkOfAHoldCountsOnceTheFirstIsGone(t *testing.T) {
+	t.Parallel()
+	e := controltest.New(t)
+	e.Operator()
+	e.Kubelet()
+	hold := e.NewHold()
+	first, av := link("a", hold), appView()
+	e.Create(av, first)
+	e.AppView("registry", "Ready=True")
+	e.Create(link("b", hold))
+	e.HoldLink("b", "Ready=False/DuplicateDID")
+	controltest.Update(e, av, func(av *v1alpha1.AppView) { av.Spec.Reconciliation = v1alpha1.Suspended })
+	e.AppView("registry", "Reconciling=True/Suspended")
+	require.NoError(t, e.Client.Delete(t.Context(), first))
+	e.HoldLink("b", "Accepted=True", "Stalled=")
+}
+
 func TestHoldsAreFoundByURL(t *testing.T) {
 	t.Parallel()
 	e := controltest.New(t)

@@ -127,8 +127,8 @@ func (r *Reconciler) bySecret(ctx context.Context, s *corev1.Secret) []reconcile
 	}))
 }
 
-// byDID finds the links of the same AppView with the same DID, if there are several: the link itself too, whose own
-// reconcile could not see that another has it.
+// byDID finds the links of the same AppView with the same DID, if there is another one: the link itself too, whose own
+// reconcile could not see that another has it. One that is deleted, or has another DID now, is not among them.
 func (r *Reconciler) byDID(ctx context.Context, o client.Object) []reconcile.Request {
 	link := o.(*v1alpha1.HoldLink)
 	all, err := links.Of(ctx, r.client, links.AppViewOf(link))
@@ -136,7 +136,7 @@ func (r *Reconciler) byDID(ctx context.Context, o client.Object) []reconcile.Req
 		return nil
 	}
 	same := slices.DeleteFunc(all, func(l v1alpha1.HoldLink) bool { return l.Status.DID != link.Status.DID })
-	if len(same) < 2 {
+	if len(same) == 1 && links.Key(&same[0]) == links.Key(link) {
 		return nil
 	}
 	return requests(same)
