@@ -37,11 +37,12 @@ func (r *Reconciler) health(_ context.Context, sc *scope) error {
 		return nil
 	}
 	h := sc.link.Spec.HealthCheck
+	interval, timeout := pace(h)
 	r.prober.Set(key, probe.Target{
 		URL:              sc.status.Endpoint + cmp.Or(h.Path, names.PathHealth),
 		Client:           r.resolver.Client(sc.link, sc.access),
-		Interval:         render.Duration(h.Interval, defaultInterval),
-		Timeout:          render.Duration(h.Timeout, defaultTimeout),
+		Interval:         interval,
+		Timeout:          timeout,
 		FailureThreshold: int(cmp.Or(h.FailureThreshold, defaultFailures)),
 		SuccessThreshold: int(cmp.Or(h.SuccessThreshold, defaultSuccesses)),
 	}, knownState(sc))
@@ -69,6 +70,13 @@ func (r *Reconciler) health(_ context.Context, sc *scope) error {
 		sc.conditions.Unknown(v1alpha1.ConditionHealthy, v1alpha1.ReasonUnknown, "the hold was not asked often enough to tell")
 	}
 	return nil
+}
+
+// pace is how often a hold is asked, and how long it may take to answer: no longer than until it is asked again, which
+// links that are older than the rule of the CRD do not say.
+func pace(h v1alpha1.HealthCheck) (interval, timeout time.Duration) {
+	interval = render.Duration(h.Interval, defaultInterval)
+	return interval, min(render.Duration(h.Timeout, defaultTimeout), interval)
 }
 
 // explain puts the reasons of Healthy into words.
