@@ -3,6 +3,7 @@ package appview
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,9 +15,10 @@ import (
 )
 
 const (
-	// spaceEvery is how often the server is asked how much room its database has, and fullEvery while it has none.
+	// spaceEvery is how often the server is asked how much room its database has, and soonEvery while it has none or the
+	// server does not answer.
 	spaceEvery = 10 * time.Minute
-	fullEvery  = time.Minute
+	soonEvery  = time.Minute
 
 	// A volume with less than spaceLow left is full: SQLite's log alone may need as much. It is not with twice that.
 	spaceLow  = 16 << 20
@@ -27,34 +29,25 @@ const (
 type seenSpace struct {
 	state *names.DatabaseState // nil: nothing
 	until time.Time            // when it is asked again
-	pod   types.UID            // which said so; another one may be of another release
+	pod   types.UID            // which was asked; another one may be of another release
+	claim string               // that has the file; empty: it goes with the pod
 }
 
 // space says when there is no room for the SQLite database. The server then goes on with what needs no write.
 func (r *Reconciler) space(ctx context.Context, sc *scope, pods []corev1.Pod) {
 	key := types.NamespacedName{Namespace: sc.appView.Namespace, Name: sc.appView.Name}
-	said := r.servers.space(key)
-	now := sc.now.Time
-	requested := sc.status.LastHandledReconcileAt != sc.appView.Status.LastHandledReconcileAt
-	for i := range pods {
-		p := &pods[i]
-		if !stays(p) {
-			continue
-		}
-		if requested || !now.Before(said.until) || said.pod != p.UID {
-			said.until = now.Add(spaceEvery)
-			if got, err := r.servers.readiness.Ready(ctx, p.Status.PodIP); err == nil {
-				said.pod = p.UID
-				if said.state = got.Database; full(said.state, false) {
-					said.until = now.Add(fullEvery)
-				}
-			}
-			r.servers.setSpace(key, said)
-		}
-		sc.again(said.until.Sub(now))
-		break // one server has the file
+	claim := ""
+	if sc.settings.SQLite() {
+		claim = sc.settings.ClaimName
 	}
-	if said.state == nil {
+	said := r.servers.space(key)
+	// A server that was asked about another file has not got this one: it is to be replaced.
+	if at := slices.IndexFunc(pods, func(p corev1.Pod) bool { return stays(&p) }); at >= 0 && (said.claim == claim || said.pod != pods[at].UID) {
+		said = r.askSpace(ctx, sc, said, claim, &pods[at]) // one server has the file
+		r.servers.setSpace(key, said)
+		sc.again(said.until.Sub(sc.now.Time))
+	}
+	if said.state == nil || said.claim != claim {
 		return
 	}
 	sc.status.Database.Schema = said.state.Schema
@@ -66,6 +59,28 @@ func (r *Reconciler) space(ctx context.Context, sc *scope, pods []corev1.Pod) {
 	sc.stalled = true
 	sc.conditions.False(v1alpha1.ConditionDatabaseReady, v1alpha1.ReasonStorageFull,
 		sc.noRoom()+". Pulls of what the registry knows go on; logins and pushes fail")
+}
+
+// askSpace asks the server in a pod, if it is time to.
+func (r *Reconciler) askSpace(ctx context.Context, sc *scope, said seenSpace, claim string, p *corev1.Pod) seenSpace {
+	now, another := sc.now.Time, said.pod != p.UID
+	requested := sc.status.LastHandledReconcileAt != sc.appView.Status.LastHandledReconcileAt
+	if !requested && now.Before(said.until) && !another {
+		return said
+	}
+	if another && said.pod != "" && (claim == "" || said.claim != claim) { // its file is another
+		said.state = nil
+		sc.status.Database.Bytes, sc.status.Database.Schema = 0, 0
+	}
+	said.pod, said.claim, said.until = p.UID, claim, now.Add(soonEvery)
+	got, err := r.servers.readiness.Ready(ctx, p.Status.PodIP)
+	if err != nil {
+		return said
+	}
+	if said.state = got.Database; !full(said.state, false) {
+		said.until = now.Add(spaceEvery)
+	}
+	return said
 }
 
 // noRoom says that the disk of the database is full, and what helps.
