@@ -109,6 +109,7 @@ func (d *Directory) Resolve(ctx context.Context, id syntax.AtIdentifier) (*Ident
 	if known && d.now().Before(old.until) {
 		return old.identity, old.err
 	}
+	id = syntax.AtIdentifier(strings.Clone(key)) // what is kept must not keep the request that it was a part of
 	ch := d.flight.DoChan(key, func() (_ any, err error) {
 		defer background.Caught(ctx, d.log, "resolving an identity", &err)
 		// One caller that gives up must not fail the others that wait for the same answer.

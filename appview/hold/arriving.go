@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -148,7 +149,7 @@ func (a *arriving) forget(id string) {
 // other uploads in progress, may be as many as all that the user may have here: the body ends with QuotaExceeded then.
 func (s *Server) touching(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := r.URL.Query().Get("upload")
+		id := strings.Clone(r.URL.Query().Get("upload")) // remembered, and not the request that it is a part of
 		if !storage.ValidUploadID(id) || r.Body == http.NoBody {
 			next.ServeHTTP(w, r)
 			return

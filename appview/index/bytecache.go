@@ -5,9 +5,10 @@ import (
 	"sync"
 )
 
-// byteCache keeps the bodies used last, bounded by their bytes.
+// byteCache keeps the bodies used last, bounded by their bytes and those of their keys.
 type byteCache[K comparable] struct {
 	mu    sync.Mutex
+	size  func(K) int // bytes of the strings of a key, which must be no parts of larger ones
 	limit int64
 	used  int64
 	order *list.List // of keys; front is newest
@@ -20,11 +21,11 @@ type cacheItem struct {
 	used  bool // since [byteCache.takeUsed]
 }
 
-// perItem is what an entry costs besides its body.
+// perItem is what an entry costs besides its body and the strings of its key.
 const perItem = 400
 
-func newByteCache[K comparable](limit int64) *byteCache[K] {
-	return &byteCache[K]{limit: limit, order: list.New(), items: map[K]*cacheItem{}}
+func newByteCache[K comparable](limit int64, size func(K) int) *byteCache[K] {
+	return &byteCache[K]{size: size, limit: limit, order: list.New(), items: map[K]*cacheItem{}}
 }
 
 func (c *byteCache[K]) get(key K) ([]byte, bool) {
@@ -55,15 +56,17 @@ func (c *byteCache[K]) takeUsed() (used []K) {
 func (c *byteCache[K]) put(key K, b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.items[key]; ok || int64(len(b)) > c.limit/4 {
+	if _, ok := c.items[key]; ok || c.cost(key, b) > c.limit/4 {
 		return
 	}
 	c.items[key] = &cacheItem{c.order.PushFront(key), b, true}
-	c.used += int64(len(b)) + perItem
+	c.used += c.cost(key, b)
 	for c.used > c.limit {
 		oldest := c.order.Back()
 		key := c.order.Remove(oldest).(K)
-		c.used -= int64(len(c.items[key].body)) + perItem
+		c.used -= c.cost(key, c.items[key].body)
 		delete(c.items, key)
 	}
 }
+
+func (c *byteCache[K]) cost(key K, body []byte) int64 { return int64(c.size(key)+len(body)) + perItem }

@@ -92,8 +92,12 @@ func New(c Config) *Mirror {
 	profiled, _ := lru.New[syntax.DID, struct{}](50_000)
 	recent, _ := lru.New[answerKey, answer](20_000)
 	absent, _ := lru.New[answerKey, answer](5_000)
-	return &Mirror{Config: c, queues: queues, bytes: newByteCache[digest.Digest](c.CacheBytes), pages: newByteCache[pageKey](c.CacheBytes / 4), parses: semaphore.NewWeighted(parseRoom), recent: recent, absent: absent, chosen: chosen, profiled: profiled,
+	return &Mirror{Config: c, queues: queues, bytes: newBodies(c.CacheBytes), pages: newByteCache(c.CacheBytes/4, pageKey.size), parses: semaphore.NewWeighted(parseRoom), recent: recent, absent: absent, chosen: chosen, profiled: profiled,
 		counts: newCounters(), allRows: maxAllRows}
+}
+
+func newBodies(limit int64) *byteCache[digest.Digest] {
+	return newByteCache(limit, func(d digest.Digest) int { return len(d) })
 }
 
 func (m *Mirror) queue(did syntax.DID) *queue {

@@ -7,7 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// ReferrersKey is what a page of a list of referrers is asked for by.
+// ReferrersKey is what a page of a list of referrers is asked for by. It is kept: its strings are no parts of larger ones.
 type ReferrersKey struct {
 	Repository         string
 	Subject            digest.Digest
@@ -18,6 +18,10 @@ type pageKey struct {
 	did        syntax.DID
 	generation uint64
 	ReferrersKey
+}
+
+func (k pageKey) size() int {
+	return len(k.did) + len(k.Repository) + len(k.Subject) + len(k.ArtifactType) + len(k.Last)
 }
 
 // Page is what write makes of a list, from memory if that was at the DID's present generation: a page of hundreds of

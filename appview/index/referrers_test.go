@@ -124,7 +124,7 @@ func TestReadingReferrersEndsWhereTheirAnnotationsFillAPage(t *testing.T) {
 func TestFewManifestsAreParsedAtATime(t *testing.T) {
 	now := time.Now()
 	m := bare(t, storetest.New(t, storetest.Memory), &now, 64<<20)
-	m.bytes = newByteCache[digest.Digest](64 << 20)
+	m.bytes = newBodies(64 << 20)
 	var rows []*Manifest
 	for i := range 5 {
 		text := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"a/b","digest":%q,"size":1},"layers":[],"annotations":{"%d":"`, digest.FromString("c"), i)
@@ -153,4 +153,36 @@ func TestFewManifestsAreParsedAtATime(t *testing.T) {
 	close(leave)
 	require.NoError(t, all.Wait())
 	require.Len(t, inside, len(rows)-most)
+}
+
+// Whoever asks chooses what pages are asked for by.
+func TestPagesAreBoundedByWhatTheyAreAskedForByToo(t *testing.T) {
+	const limit = 64 << 10
+	c := newByteCache(limit, pageKey.size)
+	asked := func(i int) pageKey {
+		return pageKey{fuzzDID, 1, ReferrersKey{Repository: "app", Subject: digest.FromString("s"), ArtifactType: strings.Repeat("x", 1<<10), Last: fmt.Sprint(i)}}
+	}
+	for i := range 1000 {
+		c.put(asked(i), []byte("[]"))
+	}
+	kept := 0
+	for key, item := range c.items {
+		kept += len(key.did) + len(key.Repository) + len(key.Subject) + len(key.ArtifactType) + len(key.Last) + len(item.body)
+	}
+	require.LessOrEqual(t, kept, limit)
+	require.Greater(t, kept, limit/2, "as much as fits")
+	require.LessOrEqual(t, c.used, int64(limit))
+	_, ok := c.get(asked(999))
+	require.True(t, ok)
+
+	long := asked(0)
+	long.Last = strings.Repeat("x", limit)
+	c.put(long, nil)
+	_, ok = c.get(long)
+	require.False(t, ok, "nothing that takes most of the room is kept")
+	used := int64(0)
+	for key, item := range c.items {
+		used += c.cost(key, item.body)
+	}
+	require.Equal(t, used, c.used)
 }

@@ -173,7 +173,7 @@ func manifestTarget(q *request) (want digest.Digest, tags []string, err error) {
 	}
 	for _, t := range q.URL.Query()["tag"] {
 		if !contains(tags, t) {
-			tags = append(tags, t)
+			tags = append(tags, strings.Clone(t))
 		}
 	}
 	for _, t := range tags {

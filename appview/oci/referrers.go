@@ -39,9 +39,10 @@ func (r *Registry) listReferrers(w http.ResponseWriter, q *request) error {
 	if !ok {
 		return invalidDigest(q.Ref)
 	}
-	query := q.URL.Query()
-	artifactType := query.Get("artifactType")
-	last := query.Get("last")
+	artifactType, last := q.param("artifactType"), q.param("last")
+	if _, ok := spec.ParseDigest(last); last != "" && !ok {
+		return invalidDigest(last) // no page begins there: links name digests
+	}
 	var body []byte
 	var next digest.Digest
 	err := r.byAuthor(q, func() (err error) {

@@ -67,7 +67,8 @@ func New(c Config) *Registry {
 	return &Registry{Config: c, blobs: newBlobCache(), bodies: bodies{of: map[syntax.DID]int{}}}
 }
 
-// request is a request whose path, token and owner have been settled.
+// request is a request whose path, token and owner have been settled. Name and Ref are copies, and [request.param] gives
+// copies: what the server remembers by them must not keep the line of the request, which may have tens of kilobytes.
 type request struct {
 	*http.Request
 	Grant Grant
@@ -75,6 +76,9 @@ type request struct {
 	Owner syntax.DID // of Name; empty for /v2/ and the catalog
 	Ref   string     // reference, digest or upload id, as sent
 }
+
+// param is the first value of a parameter of the query.
+func (q *request) param(name string) string { return strings.Clone(q.URL.Query().Get(name)) }
 
 func (q *request) reader() syntax.DID { return q.Grant.Subject() }
 
@@ -100,9 +104,9 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) error {
 		return fail(errcode.ErrorCodeUnsupported, "The method "+clip(req.Method)+" is not supported here.",
 			"Allowed are "+w.Header().Get("Allow")+".")
 	}
-	q := &request{Request: req, Ref: path.Ref}
+	q := &request{Request: req, Ref: strings.Clone(path.Ref)}
 	if path.Name != "" {
-		if q.Name, ok = spec.ParseName(path.Name); !ok {
+		if q.Name, ok = spec.ParseName(strings.Clone(path.Name)); !ok {
 			return invalidName(path.Name)
 		}
 	}

@@ -18,17 +18,17 @@ import (
 // startUpload answers POST /v2/<name>/blobs/uploads/: a new upload (202), the whole blob at once with ?digest= (201),
 // or a mount of a blob of the same owner with ?mount= (201).
 func (r *Registry) startUpload(w http.ResponseWriter, q *request) error {
-	query := q.URL.Query()
-	alg, ok := spec.ParseAlgorithm(query.Get("digest-algorithm"))
+	algorithm := q.param("digest-algorithm")
+	alg, ok := spec.ParseAlgorithm(algorithm)
 	if !ok {
-		return fail(errcode.ErrorCodeDigestInvalid, "The digest algorithm "+quote(query.Get("digest-algorithm"))+" is not supported.", "Use sha256 or sha512.")
+		return fail(errcode.ErrorCodeDigestInvalid, "The digest algorithm "+quote(algorithm)+" is not supported.", "Use sha256 or sha512.")
 	}
-	if raw := query.Get("mount"); raw != "" {
+	if raw := q.param("mount"); raw != "" {
 		d, ok := spec.ParseDigest(raw)
 		if !ok {
 			return invalidDigest(raw)
 		}
-		if mounted, err := r.mount(q, d, query.Get("from")); err != nil {
+		if mounted, err := r.mount(q, d, q.param("from")); err != nil {
 			return err
 		} else if mounted {
 			return r.blobCreated(w, q, d)
@@ -36,7 +36,7 @@ func (r *Registry) startUpload(w http.ResponseWriter, q *request) error {
 		alg = d.Algorithm()
 	}
 	var d digest.Digest
-	if raw := query.Get("digest"); raw != "" {
+	if raw := q.param("digest"); raw != "" {
 		if d, ok = spec.ParseDigest(raw); !ok {
 			return invalidDigest(raw)
 		}
@@ -135,7 +135,7 @@ func (r *Registry) appendUpload(w http.ResponseWriter, q *request) error {
 
 // finishUpload answers PUT ?digest=, with the last bytes or without.
 func (r *Registry) finishUpload(w http.ResponseWriter, q *request) error {
-	raw := q.URL.Query().Get("digest")
+	raw := q.param("digest")
 	d, ok := spec.ParseDigest(raw)
 	if !ok {
 		return invalidDigest(raw)

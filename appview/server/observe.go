@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -157,12 +158,13 @@ func routeOf(path string) string {
 }
 
 func methodOf(m string) string {
-	switch m {
-	case http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodPatch, http.MethodDelete:
-		return m
+	if i := slices.Index(methods, m); i >= 0 {
+		return methods[i] // m is a part of the request, which a label would keep
 	}
 	return "other"
 }
+
+var methods = []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodPatch, http.MethodDelete}
 
 // agent is the client's own name, shortened.
 func agent(r *http.Request) string {

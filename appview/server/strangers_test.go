@@ -225,8 +225,11 @@ func TestListsAreBoundedWhateverIsAsked(t *testing.T) {
 		}, 60*time.Second, 100*time.Millisecond, "the records are not seen")
 		require.Len(t, out.Tags, 1000, "n=%s", n)
 	}
-	resp := send("/v2/"+app+"/referrers/"+string(blob), url.Values{"last": {"\x00'\xff"}, "artifactType": {"\r\n\x00'"}})
-	require.Equal(t, 200, resp.StatusCode)
+	referrers := "/v2/" + app + "/referrers/" + string(blob)
+	require.Equal(t, 200, send(referrers, url.Values{"last": {string(blob)}, "artifactType": {"\r\n\x00'"}}).StatusCode)
+	for _, last := range []string{"\x00'\xff", "!1", "sha256:", string(blob) + "!"} {
+		refuses(t, send(referrers, url.Values{"last": {last}}), 400, "DIGEST_INVALID", "is not a digest")
+	}
 }
 
 func claimsOf(t *testing.T, token string) string {

@@ -137,8 +137,9 @@ func (d *Driver) BlobURL(_ context.Context, dg digest.Digest, method string) (st
 	if u, ok := d.urls.Get(key); ok && u.Expires.Sub(now) > d.blobTTL/2 {
 		return u, nil
 	}
+	key = urlKey{digest.Digest(strings.Clone(string(dg))), strings.Clone(method)} // a request, of which they are parts, is not kept
 	q := url.Values{"response-content-type": {"application/octet-stream"}}
-	u := storage.URL{URL: d.signer.presign(method, storage.BlobKey(dg), d.blobTTL, q, now), Method: method, Expires: now.Add(d.blobTTL)}
+	u := storage.URL{URL: d.signer.presign(method, storage.BlobKey(dg), d.blobTTL, q, now), Method: key.method, Expires: now.Add(d.blobTTL)}
 	d.urls.Add(key, u)
 	return u, nil
 }
