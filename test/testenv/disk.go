@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -43,6 +44,9 @@ func OnSmallDisk(t *testing.T, bytes int64, test func(t *testing.T, dir string))
 	if os.Getuid() == 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL // it does not outlive a test that is killed
+	runtime.LockOSThread()                      // Pdeathsig is sent when the thread that started the process ends
+	defer runtime.UnlockOSThread()
 	out, err := cmd.CombinedOutput()
 	if cmd.Process == nil {
 		Missing(t, "a mount namespace", "run as root, or allow users to make namespaces; here the system said: "+err.Error())
