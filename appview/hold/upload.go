@@ -223,7 +223,7 @@ const completeTime = 30 * time.Minute
 func (s *Server) complete(ctx context.Context, u ledger.Upload, d digest.Digest, parts []storage.Part) (int64, error) {
 	unlock, err := s.placing(ctx, d)
 	if err != nil {
-		return 0, err
+		return 0, s.lost("failed", err)
 	}
 	defer unlock()
 	if err := s.ledger.TouchUpload(ctx, u.ID, s.now()); err != nil {
@@ -268,7 +268,6 @@ func (s *Server) placing(ctx context.Context, d digest.Digest) (end func(), err 
 	case errors.Is(err, storage.ErrNotFound):
 		err = s.ledger.Completing(ctx, d)
 	case err != nil:
-		s.metrics.uploads.WithLabelValues("failed").Inc()
 		err = xrpc.Errorf(http.StatusServiceUnavailable, "CompletionFailed",
 			"The storage does not say whether it has the blob already; try again in a minute.").Because(err)
 	}
