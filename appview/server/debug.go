@@ -8,7 +8,6 @@ import (
 
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/observe"
-	"atcr.io/operator/appview/store"
 	"atcr.io/operator/appview/store/backup"
 )
 
@@ -49,8 +48,7 @@ func (s *Server) space() *names.DatabaseState {
 	if err != nil {
 		return nil
 	}
-	out := &names.DatabaseState{Free: free}
-	out.Schema, _ = store.CheckSchema(0) // opening it has brought it there
+	out := &names.DatabaseState{Free: free, Schema: s.db.Schema()}
 	for _, suffix := range []string{"", "-wal"} {
 		if info, err := os.Stat(path + suffix); err == nil {
 			out.Bytes += info.Size()

@@ -64,6 +64,7 @@ func (d *DB) migrate(ctx context.Context) error {
 	if _, err := p.Up(ctx); err != nil {
 		return fmt.Errorf("bringing the database from schema %d to %d: %w", have, known, err)
 	}
+	d.schema = known
 	return nil
 }
 

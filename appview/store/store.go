@@ -63,6 +63,7 @@ type DB struct {
 	reader *sql.DB       // the writer itself when in memory, and with PostgreSQL
 	pool   *pgxpool.Pool // nil: SQLite
 	lock   *os.File
+	schema int64
 	log    *slog.Logger
 }
 
@@ -88,6 +89,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	return d, nil
 }
+
+// Schema is the version of the tables, which opening the store has brought them to.
+func (d *DB) Schema() int64 { return d.schema }
 
 // Shared says whether other processes may write to the same database: what one of them remembers may be old.
 func (d *DB) Shared() bool { return d.pool != nil }
