@@ -17,6 +17,8 @@ import (
 
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the database driver
+
+	"atcr.io/operator/appview/sqlitedb"
 )
 
 //go:embed migrations/*.sql
@@ -30,8 +32,7 @@ func openStore(ctx context.Context, dir string) (*sql.DB, error) {
 	}
 	f.Close()
 	q := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "foreign_keys(ON)"}, "_txlock": {"immediate"}}
-	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}
-	db, err := sql.Open("sqlite", dsn.String())
+	db, err := sql.Open("sqlite", sqlitedb.Source(path, q))
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}

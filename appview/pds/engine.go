@@ -103,11 +103,6 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 // databaseFile is in the engine's folder.
 const databaseFile = "pds.sqlite"
 
-func dataSource(path string, pragmas ...string) string {
-	q := url.Values{"_pragma": append([]string{"busy_timeout(10000)"}, pragmas...)}
-	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
-}
-
 func (e *Engine) openDatabase(ctx context.Context) error {
 	path := filepath.Join(e.cfg.Dir, databaseFile)
 	// The file holds signing keys: made with its final mode before SQLite would make it with the umask's.
@@ -117,13 +112,16 @@ func (e *Engine) openDatabase(ctx context.Context) error {
 	}
 	f.Close()
 
+	source := func(pragmas ...string) string {
+		return sqlitedb.Source(path, url.Values{"_pragma": append([]string{"busy_timeout(10000)"}, pragmas...)})
+	}
 	// FULL: in WAL mode NORMAL would lose the last commits in a power cut.
-	e.writer, err = sqlitedb.Open(dataSource(path, "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)"))
+	e.writer, err = sqlitedb.Open(source("journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)"))
 	if err != nil {
 		return fmt.Errorf("open the database: %w", err)
 	}
 	e.writer.SetMaxOpenConns(1)
-	e.reader, err = sqlitedb.Open(dataSource(path, "query_only(ON)"))
+	e.reader, err = sqlitedb.Open(source("query_only(ON)"))
 	if err != nil {
 		return fmt.Errorf("open the database for reading: %w", err)
 	}

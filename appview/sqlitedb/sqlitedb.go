@@ -17,6 +17,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"net/url"
 
 	"golang.org/x/sys/unix"
 	"modernc.org/sqlite"
@@ -31,6 +32,11 @@ func DiskFull(err error) bool {
 	var e *sqlite.Error
 	return errors.As(err, &e) && (e.Code()&0xff == sqlite3.SQLITE_FULL ||
 		e.Code() == sqlite3.SQLITE_IOERR_SHMSIZE) // that file needs room even to read the database
+}
+
+// Source is what Open takes for the file at path, with parameters of the driver.
+func Source(path string, q url.Values) string {
+	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
 }
 
 // Open is sql.Open for the driver "sqlite". Transactions take the writer's lock when they begin, unless they are

@@ -21,7 +21,7 @@ func OpenUnchanged(path string) (*sql.DB, error) {
 	} else {
 		q.Set("immutable", "1") // else both files are made
 	}
-	return Open((&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String())
+	return Open(Source(path, q))
 }
 
 func exist(paths ...string) (bool, error) {

@@ -56,7 +56,7 @@ func Open(ctx context.Context, path string) (*Ledger, error) {
 
 func open(path string, conns int, pragmas ...string) (*sql.DB, error) {
 	q := url.Values{"_pragma": append([]string{"busy_timeout(5000)"}, pragmas...)}
-	db, err := sqlitedb.Open((&url.URL{Scheme: "file", Opaque: url.PathEscape(path), RawQuery: q.Encode()}).String())
+	db, err := sqlitedb.Open(sqlitedb.Source(path, q))
 	if err != nil {
 		return nil, fmt.Errorf("open ledger: %w", err)
 	}
