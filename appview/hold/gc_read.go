@@ -177,16 +177,14 @@ func (p *publishedReader) add(ctx context.Context, did syntax.DID, r atproto.Rec
 	if err != nil {
 		return err
 	}
-	m := namedBlobs{}
-	if rec.ManifestBlob != nil {
+	m := asRecorded(rec)
+	switch {
+	case rec.ManifestBlob != nil:
 		if m, err = p.manifest(ctx, did, d, rec.ManifestBlob.CID, out); err != nil {
 			return err
 		}
-	} else if rec.Config == nil && len(rec.Layers) == 0 && len(rec.Manifests) == 0 && rec.Subject == nil {
+	case rec.Config == nil && len(rec.Layers) == 0 && len(rec.Manifests) == 0 && rec.Subject == nil:
 		return errors.New("the record says nothing of what the manifest names")
-	}
-	if rec.ManifestBlob == nil {
-		m = asRecorded(rec)
 	}
 	m.Repository = rec.Repository
 	all := m.all()
