@@ -53,21 +53,27 @@ func (m *mortal) until(what string, done func() bool) {
 
 func TestAnOperatorThatEndsBetweenAnyTwoWritesLeavesWhatTheNextOneGoesOnFrom(t *testing.T) {
 	t.Parallel()
+	crashAfterEach(t, crashPoints, dieAndGoOn)
+}
+
+// crashAfterEach runs a test once for each number of writes below points, after which its operator ends. The test says which
+// write was not made; the last has to make them all.
+func crashAfterEach(t *testing.T, points int, run func(t *testing.T, n int) string) {
 	var mu sync.Mutex
-	points := map[int]string{}
+	made := map[int]string{}
 	t.Cleanup(func() {
-		if !t.Failed() && len(points) == crashPoints {
-			require.Empty(t, points[crashPoints-1], "there are more writes than crash points: raise crashPoints")
+		if !t.Failed() && len(made) == points {
+			require.Empty(t, made[points-1], "there are more writes than crash points: try more")
 		}
 	})
-	for n := range crashPoints {
+	for n := range points {
 		t.Run(fmt.Sprintf("after %d writes", n), func(t *testing.T) {
 			t.Parallel()
-			point := dieAndGoOn(t, n)
+			point := run(t, n)
 			t.Logf("the first write that was not made: %s", point)
 			mu.Lock()
 			defer mu.Unlock()
-			points[n] = point
+			made[n] = point
 		})
 	}
 }
@@ -272,23 +278,7 @@ const changePoints = 26
 
 func TestAnOperatorThatEndsWhileARegistryChangesOrGoesLeavesNothingUndone(t *testing.T) {
 	t.Parallel()
-	var mu sync.Mutex
-	points := map[int]string{}
-	t.Cleanup(func() {
-		if !t.Failed() && len(points) == changePoints {
-			require.Empty(t, points[changePoints-1], "there are more writes than crash points: raise changePoints")
-		}
-	})
-	for n := range changePoints {
-		t.Run(fmt.Sprintf("after %d writes", n), func(t *testing.T) {
-			t.Parallel()
-			point := changeAndGo(t, n)
-			t.Logf("the first write that was not made: %s", point)
-			mu.Lock()
-			defer mu.Unlock()
-			points[n] = point
-		})
-	}
+	crashAfterEach(t, changePoints, changeAndGo)
 }
 
 // changeAndGo has a registry that runs take another database, an autoscaler, a budget, a network policy and files for nodes,

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"atcr.io/operator/appview/config"
+	"atcr.io/operator/appview/config/configtest"
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/server"
 	"atcr.io/operator/appview/sqlitedb"
@@ -72,13 +72,6 @@ func TestCheckListsEveryMistakeAtOnce(t *testing.T) {
 }
 
 func TestCheckAndServeAgree(t *testing.T) {
-	file := func(name, content string) func(*testing.T, string) {
-		return func(t *testing.T, dir string) {
-			path := filepath.Join(dir, name)
-			require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
-			require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
-		}
-	}
 	open := func(t *testing.T, dir string, more ...string) error {
 		t.Helper()
 		cfg, err := config.Load(environ(dir, more...))
@@ -115,80 +108,33 @@ func TestCheckAndServeAgree(t *testing.T) {
 			require.FileExists(t, filepath.Join(dir, "ui.db-wal"))
 		}
 	}
-	const below = "/file/below" // a path below a file cannot be made
-	for name, c := range map[string]struct {
-		prepare func(*testing.T, string)
-		set     map[string]string // "DIR" is the test's directory
-		says    string            // nothing: the server starts
-	}{
+	configtest.Agree(t, environ, check, open, map[string]configtest.Case{
 		"nothing is there yet":                     {},
-		"it has run before":                        {prepare: served},
-		"a database whose first start was cut off": {prepare: file("ui.db", "")},
-		"no database":                              {set: map[string]string{names.UIEnabled: "false", names.UIDatabasePath: "DIR" + below}},
-		"a backup directory that cannot be made":   {set: map[string]string{names.BackupDir: "DIR" + below}},
-		"no certificate for HTTPS":                 {set: map[string]string{names.TLSCertPath: "DIR/tls.crt", names.TLSKeyPath: "DIR/tls.key"}, says: "tls.crt"},
-		"a broken OAuth key":                       {prepare: file("client.key", "key"), set: map[string]string{names.OAuthKeyPath: "DIR/client.key"}, says: "client.key"},
-		"a broken key of its DID":                  {prepare: file("did.key", "key"), set: map[string]string{names.DIDKeyPath: "DIR/did.key"}, says: names.DIDKeyPath},
-		"no place for a key of its DID":            {set: map[string]string{names.DIDKeyPath: "DIR" + below}, says: names.DIDKeyPath},
-		"no key of its DID, which must be":         {prepare: served, set: map[string]string{names.DIDKeyPath: "DIR/none", names.AuthKeyRequired: "true"}, says: names.DIDKeyPath},
-		"no place for the signing key":             {set: map[string]string{names.AuthKeyPath: "DIR" + below}, says: names.AuthKeyPath},
-		"no place for its certificate":             {prepare: served, set: map[string]string{names.AuthCertPath: "DIR" + below}, says: names.AuthCertPath},
-		"half a certificate bundle": {prepare: func(t *testing.T, dir string) {
+		"it has run before":                        {Prepare: served},
+		"a database whose first start was cut off": {Prepare: configtest.File("ui.db", "")},
+		"no database":                              {Set: map[string]string{names.UIEnabled: "false", names.UIDatabasePath: "DIR" + configtest.Below}},
+		"a backup directory that cannot be made":   {Set: map[string]string{names.BackupDir: "DIR" + configtest.Below}},
+		"no certificate for HTTPS":                 {Set: map[string]string{names.TLSCertPath: "DIR/tls.crt", names.TLSKeyPath: "DIR/tls.key"}, Says: "tls.crt"},
+		"a broken OAuth key":                       {Prepare: configtest.File("client.key", "key"), Set: map[string]string{names.OAuthKeyPath: "DIR/client.key"}, Says: "client.key"},
+		"a broken key of its DID":                  {Prepare: configtest.File("did.key", "key"), Set: map[string]string{names.DIDKeyPath: "DIR/did.key"}, Says: names.DIDKeyPath},
+		"no place for a key of its DID":            {Set: map[string]string{names.DIDKeyPath: "DIR" + configtest.Below}, Says: names.DIDKeyPath},
+		"no key of its DID, which must be":         {Prepare: served, Set: map[string]string{names.DIDKeyPath: "DIR/none", names.AuthKeyRequired: "true"}, Says: names.DIDKeyPath},
+		"no place for the signing key":             {Set: map[string]string{names.AuthKeyPath: "DIR" + configtest.Below}, Says: names.AuthKeyPath},
+		"no place for its certificate":             {Prepare: served, Set: map[string]string{names.AuthCertPath: "DIR" + configtest.Below}, Says: names.AuthCertPath},
+		"half a certificate bundle": {Prepare: func(t *testing.T, dir string) {
 			served(t, dir)
-			file("auth/"+names.FileSigningCert, "-----BEGIN C")(t, dir)
-		}, says: names.AuthCertPath},
-		"no place for the sealing key":                 {set: map[string]string{names.SealingKeyPath: "DIR" + below}, says: names.SealingKeyPath},
-		"a broken sealing key":                         {prepare: file("auth/"+names.FileSealingKey, "key"), says: names.SealingKeyPath},
-		"no place for the database":                    {set: map[string]string{names.UIDatabasePath: "DIR" + below}, says: "file"},
-		"a database that is none":                      {prepare: file("ui.db", "this is no database at all"), says: "ui.db"},
-		"a database of a newer release":                {prepare: newer, says: "newer schema"},
-		"it was killed":                                {prepare: killed(`UPDATE goose_db_version SET is_applied = 1`)},
-		"a newer release that was killed":              {prepare: killed(newerSchema), says: "newer schema"},
-		"a runtime file that is none":                  {prepare: file("runtime.json", "{"), set: map[string]string{names.RuntimeFile: "DIR/runtime.json"}, says: names.RuntimeFile},
-		"no password of a PostgreSQL in its directory": {set: map[string]string{names.DatabaseDir: "DIR/none"}, says: names.DatabaseDir},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			dir := t.TempDir()
-			file("file", "")(t, dir)
-			if c.prepare != nil {
-				c.prepare(t, dir)
-			}
-			var more []string
-			for k, v := range c.set {
-				more = append(more, k+"="+strings.Replace(v, "DIR", dir, 1))
-			}
-			before := listed(t, dir)
-			var out bytes.Buffer
-			checked := check(t.Context(), &out, environ(dir, more...))
-			require.Equal(t, before, listed(t, dir), "check makes and changes nothing")
-			started := open(t, dir, more...)
-			if c.says == "" {
-				require.NoError(t, started)
-				require.NoError(t, checked)
-				return
-			}
-			require.ErrorContains(t, started, c.says)
-			require.ErrorContains(t, checked, c.says)
-		})
-	}
-}
-
-// listed are all files below a directory, and what is in them.
-func listed(t *testing.T, dir string) map[string]string {
-	t.Helper()
-	all := map[string]string{}
-	require.NoError(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err == nil && !e.IsDir() {
-			var b []byte
-			b, err = os.ReadFile(path)
-			all[path] = string(b)
-		} else {
-			all[path] = ""
-		}
-		return err
-	}))
-	return all
+			configtest.File("auth/"+names.FileSigningCert, "-----BEGIN C")(t, dir)
+		}, Says: names.AuthCertPath},
+		"no place for the sealing key":                 {Set: map[string]string{names.SealingKeyPath: "DIR" + configtest.Below}, Says: names.SealingKeyPath},
+		"a broken sealing key":                         {Prepare: configtest.File("auth/"+names.FileSealingKey, "key"), Says: names.SealingKeyPath},
+		"no place for the database":                    {Set: map[string]string{names.UIDatabasePath: "DIR" + configtest.Below}, Says: "file"},
+		"a database that is none":                      {Prepare: configtest.File("ui.db", "this is no database at all"), Says: "ui.db"},
+		"a database of a newer release":                {Prepare: newer, Says: "newer schema"},
+		"it was killed":                                {Prepare: killed(`UPDATE goose_db_version SET is_applied = 1`)},
+		"a newer release that was killed":              {Prepare: killed(newerSchema), Says: "newer schema"},
+		"a runtime file that is none":                  {Prepare: configtest.File("runtime.json", "{"), Set: map[string]string{names.RuntimeFile: "DIR/runtime.json"}, Says: names.RuntimeFile},
+		"no password of a PostgreSQL in its directory": {Set: map[string]string{names.DatabaseDir: "DIR/none"}, Says: names.DatabaseDir},
+	})
 }
 
 func TestTheCommandsDescribeThemselves(t *testing.T) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 	"github.com/caarlos0/env/v11"
 	"github.com/stretchr/testify/require"
 
+	"atcr.io/operator/appview/config/configtest"
 	"atcr.io/operator/appview/config/names"
 	"atcr.io/operator/appview/hold"
 )
@@ -66,81 +66,27 @@ func TestCheckAndServeOfAHoldAgree(t *testing.T) {
 		require.NoError(t, s.Close(t.Context()))
 		require.FileExists(t, filepath.Join(dir, "db", "pds", "pds.sqlite-wal"))
 	}
-	file := func(name, content string) func(*testing.T, string) {
-		return func(t *testing.T, dir string) {
-			path := filepath.Join(dir, name)
-			require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
-			require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
-		}
-	}
-	const below = "/file/below" // a path below a file cannot be made
-	for name, c := range map[string]struct {
-		prepare func(*testing.T, string)
-		set     map[string]string // "DIR" is the test's directory
-		says    string            // nothing: the hold starts
-	}{
+	configtest.Agree(t, environ, check, open, map[string]configtest.Case{
 		"nothing is there yet":               {},
-		"it has run before":                  {prepare: served},
-		"a first start that was cut off":     {prepare: file("db/pds/pds.sqlite", "")},
-		"no place for its databases":         {set: map[string]string{names.HoldDatabaseDir: "DIR" + below}, says: below[:5]},
-		"no place for blobs":                 {set: map[string]string{names.StorageRootDir: "DIR" + below}, says: below[:5]},
-		"no place for its key":               {set: map[string]string{names.HoldKeyPath: "DIR" + below}, says: below[:5]},
-		"a broken key":                       {prepare: file("hold.key", "key"), set: map[string]string{names.HoldKeyPath: "DIR/hold.key"}, says: "hold.key"},
-		"a broken key of URLs":               {prepare: file("db/url.key", "key"), says: "url.key"},
-		"a ledger that is none":              {prepare: file("db/ledger.sqlite", "this is no database at all"), says: "database"},
-		"an embedded PDS that is none":       {prepare: file("db/pds/pds.sqlite", "this is no database at all"), says: "database"},
-		"the directory of another hold":      {prepare: served, set: map[string]string{names.HoldPublicURL: "http://127.0.0.1:8081"}, says: "belongs to did:web:127.0.0.1%3A8080"},
-		"it was killed":                      {prepare: killed},
-		"the directory of a killed hold":     {prepare: killed, set: map[string]string{names.HoldPublicURL: "http://127.0.0.1:8081"}, says: "belongs to did:web:127.0.0.1%3A8080"},
-		"a did:web that should be a did:plc": {prepare: served, set: map[string]string{names.HoldDIDMethod: "plc"}, says: "cannot become a did:plc"},
-		"the files of two holds": {prepare: func(t *testing.T, dir string) {
+		"it has run before":                  {Prepare: served},
+		"a first start that was cut off":     {Prepare: configtest.File("db/pds/pds.sqlite", "")},
+		"no place for its databases":         {Set: map[string]string{names.HoldDatabaseDir: "DIR" + configtest.Below}, Says: configtest.Below[:5]},
+		"no place for blobs":                 {Set: map[string]string{names.StorageRootDir: "DIR" + configtest.Below}, Says: configtest.Below[:5]},
+		"no place for its key":               {Set: map[string]string{names.HoldKeyPath: "DIR" + configtest.Below}, Says: configtest.Below[:5]},
+		"a broken key":                       {Prepare: configtest.File("hold.key", "key"), Set: map[string]string{names.HoldKeyPath: "DIR/hold.key"}, Says: "hold.key"},
+		"a broken key of URLs":               {Prepare: configtest.File("db/url.key", "key"), Says: "url.key"},
+		"a ledger that is none":              {Prepare: configtest.File("db/ledger.sqlite", "this is no database at all"), Says: "database"},
+		"an embedded PDS that is none":       {Prepare: configtest.File("db/pds/pds.sqlite", "this is no database at all"), Says: "database"},
+		"the directory of another hold":      {Prepare: served, Set: map[string]string{names.HoldPublicURL: "http://127.0.0.1:8081"}, Says: "belongs to did:web:127.0.0.1%3A8080"},
+		"it was killed":                      {Prepare: killed},
+		"the directory of a killed hold":     {Prepare: killed, Set: map[string]string{names.HoldPublicURL: "http://127.0.0.1:8081"}, Says: "belongs to did:web:127.0.0.1%3A8080"},
+		"a did:web that should be a did:plc": {Prepare: served, Set: map[string]string{names.HoldDIDMethod: "plc"}, Says: "cannot become a did:plc"},
+		"the files of two holds": {Prepare: func(t *testing.T, dir string) {
 			served(t, dir)
-			file("db/did.txt", "did:web:hold.example.com\n")(t, dir)
+			configtest.File("db/did.txt", "did:web:hold.example.com\n")(t, dir)
 		},
-			says: "mixed"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			dir := t.TempDir()
-			file("file", "")(t, dir)
-			if c.prepare != nil {
-				c.prepare(t, dir)
-			}
-			var more []string
-			for k, v := range c.set {
-				more = append(more, k+"="+strings.Replace(v, "DIR", dir, 1))
-			}
-			before := listed(t, dir)
-			var out bytes.Buffer
-			checked := check(t.Context(), &out, environ(dir, more...))
-			require.Equal(t, before, listed(t, dir), "check makes and changes nothing")
-			started := open(t, dir, more...)
-			if c.says == "" {
-				require.NoError(t, started)
-				require.NoError(t, checked)
-				return
-			}
-			require.ErrorContains(t, started, c.says)
-			require.ErrorContains(t, checked, c.says)
-		})
-	}
-}
-
-// listed are all files below a directory, and what is in them.
-func listed(t *testing.T, dir string) map[string]string {
-	t.Helper()
-	all := map[string]string{}
-	require.NoError(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err == nil && !e.IsDir() {
-			var b []byte
-			b, err = os.ReadFile(path)
-			all[path] = string(b)
-		} else {
-			all[path] = ""
-		}
-		return err
-	}))
-	return all
+			Says: "mixed"},
+	})
 }
 
 func TestVariablesThatAHoldDoesNotKnowAreWarnedOf(t *testing.T) {
